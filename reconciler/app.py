@@ -49,7 +49,7 @@ from reconciler.model.stamp import Partition
 from reconciler.ports import ChangeList, Clock, EventLog, Store, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
-from reconciler.web.access import Door
+from reconciler.web.access import AccessControl
 from reconciler.web.probes import Phase, Progress
 
 _log = structlog.get_logger(__name__)
@@ -95,7 +95,7 @@ class Daemon:
         letters: EventLog | None = None,
         telemetry: Counters | None = None,
         admin: server.AdminServer | None = None,
-        door: Door | None = None,
+        access: AccessControl | None = None,
         webhook: notify.Webhook | None = None,
         policy_source: reload.PolicySource | None = None,
         tracing: Tracing = NO_TRACING,
@@ -108,7 +108,7 @@ class Daemon:
         self.clock = clock
         self.telemetry = telemetry or Counters()
         self._admin = admin
-        self._door = door or Door(clock)
+        self._access = access or AccessControl(clock)
         self._watchdog = Watchdog(clock, max(_SILENT_S_MIN, _SILENT_REQUESTS * config.windchill.timeout_s))
         self.hooked = asyncio.Event()  # set when Windchill's webhook reports a change
         in_flight_max = config.windchill.in_flight_max
@@ -150,7 +150,7 @@ class Daemon:
             return await self._work(stop, once=once, accept_truncation=accept_truncation)
         failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._admin.serve(application.application(self._make_sources(stop))), name="admin")
+            tasks.create_task(self._admin.serve(application.application(self._make_services(stop))), name="admin")
             try:
                 summary = await self._work(stop, once=once, accept_truncation=accept_truncation)
             except Exception as error:  # noqa: BLE001  raised below: a group of one would only wrap it
@@ -338,8 +338,8 @@ class Daemon:
         woken = attrs.evolve(made, offer=self.reconciler.offer, wake=self.due_feeder.wake)
         return attrs.evolve(woken, decoding=lambda: self._in_force.decoding)
 
-    def _make_sources(self, stop: asyncio.Event) -> application.Sources:
-        return application.Sources(
+    def _make_services(self, stop: asyncio.Event) -> application.Services:
+        return application.Services(
             late=self._watchdog.late,
             readiness=lambda: attrs.evolve(
                 self._progress.readiness(stopping=stop.is_set()),
@@ -356,7 +356,7 @@ class Daemon:
             series=self._series.last,
             stopping=stop,
             settings=lambda: self._in_force.settings,
-            door=self._door,
+            access=self._access,
             actions=self._make_actions(),
             hook_secret=self.config.admin.hook_secret,
         )
@@ -371,12 +371,12 @@ async def daemon(
     if once:  # a single pass has no time for quiet periods
         config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, quiet_s=0.0, checkin_interval_s=0.0))
     async with AsyncExitStack() as stack:
-        admin = door = None
+        admin = access = None
         if config.admin.bind and not once:  # a single pass is short, and must not take the port of a daemon
             identity = factory.make_identity(config, clock)
             if identity is not None:
                 stack.push_async_callback(identity.close)
-            door = factory.make_door(config, clock, identity)
+            access = factory.make_access_control(config, clock, identity)
             admin = server.AdminServer(server.listen(config.admin.bind))
             stack.callback(admin.close)
         store = await factory.open_store(config, owner=True)
@@ -401,7 +401,7 @@ async def daemon(
             letters=factory.make_letter_log(config, clock),
             telemetry=telemetry,
             admin=admin,
-            door=door,
+            access=access,
             webhook=webhook,
             policy_source=policy_source,
             tracing=tracing,

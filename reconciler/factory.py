@@ -28,10 +28,10 @@ from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.model.signing import Keys
 from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
-from reconciler.web.access import Door
-from reconciler.web.identity import Provider
+from reconciler.web.access import AccessControl
+from reconciler.web.principal import Provider
 from reconciler.web.sessions import Browsing
-from reconciler.web.tokens import Keyring
+from reconciler.web.tokens import TokenFile
 
 if TYPE_CHECKING:
     from reconciler.adapters.oidc import Oidc
@@ -157,13 +157,13 @@ def make_identity(config: Config, clock: Clock) -> "Oidc | None":
     return oidc.Oidc(options, clock)
 
 
-def make_door(config: Config, clock: Clock, identity: "Oidc | None" = None) -> Door:
+def make_access_control(config: Config, clock: Clock, identity: "Oidc | None" = None) -> AccessControl:
     """Return who may use the admin server. Raises ConfigError if the tokens can't be used."""
     settings = config.admin
-    file, keyring = settings.tokens_file, None
+    file, token_file = settings.tokens_file, None
     if file:
-        keyring = Keyring(WatchedFile(Path(file)).text, file)
-        keyring.tokens()  # an unusable file is reported at once
+        token_file = TokenFile(WatchedFile(Path(file)).text, file)
+        token_file.tokens()  # an unusable file is reported at once
     browsing = Browsing(
         external_url=settings.external_url.rstrip("/"), key=settings.session_key, lasts_s=settings.session_s
     )
@@ -173,7 +173,7 @@ def make_door(config: Config, clock: Clock, identity: "Oidc | None" = None) -> D
         for word, source in (one.rsplit(maxsplit=1) for one in settings.oidc_sources):
             bound[word] = (*bound.get(word, ()), source)
         provider = Provider(identity, settings.oidc_viewer, settings.oidc_operator, settings.oidc_admin, bound)
-    return Door(clock, keyring, browsing, provider)
+    return AccessControl(clock, token_file, browsing, provider)
 
 
 def make_windchill(config: Config, clock: Clock, telemetry: Telemetry, tracing: Tracing = NO_TRACING) -> Windchill:

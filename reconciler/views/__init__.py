@@ -1,11 +1,10 @@
 """
-Views: the JSON in which whatever the model holds is shown to the outside: by the API, by `-o json`, and to the page.
+Views: the JSON that the API, `-o json` and the page show of the model.
 
-Each shape stands beside the function that makes it, and the same thing has the same member names everywhere. Members
-are only ever added. Pure: nothing here reads a store, a clock or a request; the page's templates and the commands'
-tables show members of these shapes, and build no rows of their own.
+Each shape is next to the function that makes it, and a member has the same name everywhere. Members are only added.
+Pure: no store, clock or request is used here. Templates and tables of commands show members of these shapes.
 """
 
-from reconciler.views import actions, documents, history, service, waiting
+from reconciler.views import actions, documents, history, open_items, service
 
-__all__ = ["actions", "documents", "history", "service", "waiting"]
+__all__ = ["actions", "documents", "history", "open_items", "service"]

@@ -1,4 +1,4 @@
-"""Operators' actions and their results, as JSON."""
+"""Operator actions: what was done, and previews."""
 
 from typing import Annotated, Any
 
@@ -23,35 +23,37 @@ class By(Shape, frozen=True, kw_only=True):
 
 
 class OperatorAction(Shape, frozen=True, kw_only=True):
-    """What an operator did."""
+    """One operator action."""
 
     id: int
     at: Instant
     who: str
-    role: Annotated[str, Meta(description="producer, viewer, operator, admin; cli: by a command.")]
-    issuer: Annotated[str | None, Meta(description="The identity provider that vouched for the name, if one did.")]
+    role: Annotated[str, Meta(description="producer, viewer, operator, admin, or cli: by a command.")]
+    issuer: Annotated[str | None, Meta(description="The identity provider that authenticated the operator, if any.")]
     kind: Annotated[str, Meta(description="retry, pause, resume, release, resolve, replay, discard, resend, emit, …")]
     target: str
     document: str | None
     details: dict[str, Any]
-    result: Annotated[str, Meta(description="done; appended: in the log, and done when it is read.")]
+    result: Annotated[
+        str, Meta(description="done, or appended: takes effect when the reconciler reads it from the log.")
+    ]
 
 
 class OperatorActionPage(Shape, frozen=True, kw_only=True):
-    """Actions, newest first."""
+    """Operator actions, newest first."""
 
     items: list[OperatorAction]
     next: Next
 
 
 class Compared(Shape, frozen=True, kw_only=True):
-    """How many documents were made due; those that wait after trouble, or are paused, are none of them."""
+    """How many documents were made due; paused ones and those waiting after an error are not."""
 
     documents: int
 
 
 class Done(Shape, frozen=True, kw_only=True):
-    """The targets that were changed."""
+    """The targets of the action."""
 
     done: list[str]
 
@@ -65,20 +67,20 @@ class AppendedEvent(Shape, frozen=True, kw_only=True):
 
 
 class Appended(Shape, frozen=True, kw_only=True):
-    """What was appended, in the order it was sent."""
+    """The appended events, in the order they were sent."""
 
     items: list[AppendedEvent]
 
 
 class AppendedBy(Shape, frozen=True, kw_only=True):
-    """Events that the log has; they take effect when they are read."""
+    """Events in the log; they take effect when the reconciler reads them."""
 
     document: str
-    events: Annotated[list[str], Meta(description="Their ids.")]
+    events: Annotated[list[str], Meta(description="Ids of the events.")]
 
 
 class Step(Shape, frozen=True, kw_only=True):
-    """What is written: a field from one value to another; with `element`, whether it is there before and after."""
+    """One write: a field from one value to another; with `element`, whether it is in the list before and after."""
 
     field: str
     before: Any
@@ -87,7 +89,7 @@ class Step(Shape, frozen=True, kw_only=True):
 
 
 class Preview(Shape, frozen=True, kw_only=True):
-    """What a decision would do. `seen` stands for what it rests on; hand it back when you decide."""
+    """What a decision would do. Send `seen` with the decision to bind it to these values."""
 
     conflict: str
     document: str
@@ -96,14 +98,14 @@ class Preview(Shape, frozen=True, kw_only=True):
     desired: Any
     token: str | None
     wanted: Any
-    steps: Annotated[list[Step], Meta(description="None: Windchill has what is wanted.")]
-    events: Annotated[list[dict[str, Any]], Meta(description="As they would be appended, but for id and time.")]
-    command: Annotated[str, Meta(description="The command line that does the same.")]
+    steps: Annotated[list[Step], Meta(description="Empty: Windchill already has this value.")]
+    events: Annotated[list[dict[str, Any]], Meta(description="The events to append, without id and time.")]
+    command: Annotated[str, Meta(description="The command that does the same.")]
     seen: str
 
 
 class Resolved(Shape, frozen=True, kw_only=True):
-    """A decision that is in the log."""
+    """A decision in the log."""
 
     conflict: str
     document: str
@@ -114,7 +116,7 @@ class Resolved(Shape, frozen=True, kw_only=True):
 
 
 class ResolvedMany(Shape, frozen=True, kw_only=True):
-    """Conflicts that were decided at once, and those that were left, with why."""
+    """Conflicts that were resolved together, and those left open, with the reason."""
 
     decided: list[Resolved]
     left: dict[str, str]
@@ -164,5 +166,5 @@ def resolved(found: actions.Resolved) -> Resolved:
 
 
 def settled(found: actions.ResolvedMany) -> ResolvedMany:
-    """Return what was decided at once."""
+    """Return the result of resolving many."""
     return shape.of(ResolvedMany, found, decided=[resolved(one) for one in found.decided])

@@ -1,4 +1,4 @@
-"""Documents: as they are listed, and one with its fields on all three sides."""
+"""Documents: list rows, and one document with its fields."""
 
 from collections.abc import Iterable
 from typing import Annotated, TypeVar
@@ -16,11 +16,11 @@ from reconciler.views import actions, shape
 from reconciler.views.actions import By
 from reconciler.views.shape import Instant, Next, Shape, Value
 
-DECIDED_IN = 20  # newest records in which the last decision on a field is looked for
+DECIDED_IN = 20  # newest records searched for the last decision on a field
 
 
 class Origin(Shape, frozen=True, kw_only=True):
-    """Which event says something, and where it stands in the log."""
+    """An event and its place in the log."""
 
     event: str
     source: str
@@ -37,7 +37,7 @@ _Said = TypeVar("_Said", bound=Origin)
 
 
 class Claim(Origin, frozen=True, kw_only=True):
-    """What one event says of a field: set it, release it, or add or remove an element."""
+    """What one event does to a field: set or release it, or add or remove an element."""
 
     kind: str
     value: Value = UNSET
@@ -46,7 +46,7 @@ class Claim(Origin, frozen=True, kw_only=True):
 
 
 class Decision(Shape, frozen=True, kw_only=True):
-    """What was last decided on a field."""
+    """The last decision on a field."""
 
     decision: str
     reason: str
@@ -59,7 +59,7 @@ class Decision(Shape, frozen=True, kw_only=True):
 
 
 class Field(Shape, frozen=True, kw_only=True):
-    """A field on all three sides, with where its value comes from and who decides."""
+    """A field with its desired, live and last agreed value, its events and its rule."""
 
     field: str
     managed: bool
@@ -70,11 +70,11 @@ class Field(Shape, frozen=True, kw_only=True):
     rule: str
     strategy: str
     decision: Decision | None
-    conflict: Annotated[str | None, Meta(description="The id of the open conflict on it.")]
+    conflict: Annotated[str | None, Meta(description="The id of the open conflict on this field.")]
 
 
 class DocumentRow(Shape, frozen=True, kw_only=True):
-    """A document as it is listed."""
+    """A document in a list."""
 
     document: str
     status: str
@@ -83,7 +83,7 @@ class DocumentRow(Shape, frozen=True, kw_only=True):
     due_at: Instant | None
     pending_since: Instant | None
     attempts: int
-    conflicts: Annotated[int, Meta(description="Attempts that met a version conflict.")]
+    conflicts: Annotated[int, Meta(description="Number of attempts that met a version conflict.")]
     token: str | None
     modified_at: Instant | None
     modified_by: str | None
@@ -99,13 +99,13 @@ class DocumentPage(Shape, frozen=True, kw_only=True):
 class Document(DocumentRow, frozen=True, kw_only=True):
     """One document with its fields."""
 
-    paused: Annotated[By | None, Meta(description="Who paused it, while it is paused.")]
-    released: Annotated[str | None, Meta(description="Since when the whole document is not managed.")]
+    paused: Annotated[By | None, Meta(description="Who paused the document, while it is paused.")]
+    released: Annotated[str | None, Meta(description="When the whole document was released.")]
     fields: list[Field]
 
 
 class Superseded(Shape, frozen=True, kw_only=True):
-    """Events that changed nothing on arrival: how many, the last, and the claim that it lost to."""
+    """Events that changed nothing: how many, the last one, and the event that it lost to."""
 
     events: int
     last: Origin
@@ -113,7 +113,7 @@ class Superseded(Shape, frozen=True, kw_only=True):
 
 
 def row(found: document.Document) -> DocumentRow:
-    """Return a document as it is listed."""
+    """Return a document as a list row."""
     return shape.of(DocumentRow, found, **_standing(found))
 
 
@@ -140,7 +140,7 @@ def whole(
 
 
 def superseded(found: document.Superseded | None) -> Superseded | None:
-    """Return which events changed nothing on arrival."""
+    """Return the events that changed nothing."""
     if found is None:
         return None
     return Superseded(events=found.count, last=_from(Origin, found.last), by=_from(Origin, found.by))
@@ -183,7 +183,7 @@ def _field(
 
 
 def _desired(field: desired.Field) -> object:
-    """Return what a field should be in one value; of a list known by its elements only, what was said of each."""
+    """Return the desired value; for a list with claims on elements only, the elements to add and to remove."""
     if field.register is not None and field.register.managed:
         return elements.whole(field, ())
     said = sorted(field.elements.items())

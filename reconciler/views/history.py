@@ -1,4 +1,4 @@
-"""History: what was decided on documents, attempt by attempt and as a story."""
+"""History: the attempts on documents, and a document's story in sentences."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from reconciler.views.shape import Instant, Next, Shape, Value
 
 
 class Reference(Shape, frozen=True, kw_only=True):
-    """What a sentence rests on: an event, a record's place, a rule, a token, an audit record, a conflict, a command."""
+    """The evidence of a sentence: an event, a place in the log, a rule, a token, a record, a conflict or a command."""
 
     kind: str
     value: str
@@ -31,7 +31,7 @@ class Sentence(Shape, frozen=True, kw_only=True):
 
 
 class Chapter(Shape, frozen=True, kw_only=True):
-    """One attempt, or several that came to the same; or an action of a person, for which `audit` is empty."""
+    """One attempt, or several with the same result; or an operator action, with `audit` empty."""
 
     title: str
     at: Instant
@@ -42,13 +42,13 @@ class Chapter(Shape, frozen=True, kw_only=True):
 
 
 class Story(Shape, frozen=True, kw_only=True):
-    """How a document's fields stand, and the chapters that led there, oldest first."""
+    """A summary of a document's fields, and the chapters that led to it, oldest first."""
 
     document: str
     now: list[Sentence]
     chapters: list[Chapter]
-    left_out: Annotated[int, Meta(description="Earlier chapters that are not told.")]
-    older: Annotated[bool, Meta(description="Whether there are decisions older than all that was read for this.")]
+    left_out: Annotated[int, Meta(description="Number of earlier chapters left out.")]
+    older: Annotated[bool, Meta(description="Whether older decisions exist that were not read for this.")]
 
 
 def told(found: narrative.Story) -> Story:
@@ -78,7 +78,7 @@ def _sentences(found: Iterable[narrative.Sentence]) -> list[Sentence]:
 
 
 class Verdict(Shape, frozen=True, kw_only=True):
-    """What was decided on one field, and on what."""
+    """A decision on one field, and its inputs."""
 
     field: str
     decision: str
@@ -102,13 +102,15 @@ class AuditRow(Shape, frozen=True, kw_only=True):
     cause: str
     attempt: int
     result: str
-    repeats: Annotated[int, Meta(description="How often the document's record before came again without a record.")]
+    repeats: Annotated[
+        int, Meta(description="How often the previous attempt was repeated with the same result and without a record.")
+    ]
     written: list[str]
-    status: Annotated[int | None, Meta(description="The HTTP status that Windchill answered with.")]
+    status: Annotated[int | None, Meta(description="HTTP status of Windchill's answer.")]
     message: str | None
     token_before: str | None
     token_after: str | None
-    policy: Annotated[str, Meta(description="The digest of the policy that decided.")]
+    policy: Annotated[str, Meta(description="Digest of the policy in force.")]
     decisions: list[Verdict]
 
 
@@ -120,7 +122,7 @@ class AuditPage(Shape, frozen=True, kw_only=True):
 
 
 def attempt(record: audit.AuditRecord) -> AuditRow:
-    """Return an attempt as it is listed."""
+    """Return an attempt as a list row."""
     return shape.of(
         AuditRow,
         record,

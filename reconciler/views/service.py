@@ -1,4 +1,4 @@
-"""The service: how everything stands, and by what rules and settings it works."""
+"""The service: its status, measurements, policy and settings."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from reconciler.views.shape import Instant, Shape
 
 
 class LogPartition(Shape, frozen=True, kw_only=True):
-    """How far one partition of the change log is folded."""
+    """The position in one partition of the change log."""
 
     topic: str
     partition: int
@@ -24,58 +24,58 @@ class LogPartition(Shape, frozen=True, kw_only=True):
 
 
 class Standing(Shape, frozen=True, kw_only=True):
-    """Where everything stands, as far as store and log tell."""
+    """The status according to the store and the log."""
 
-    documents: Annotated[dict[str, int], Meta(description="How many documents, by status.")]
+    documents: Annotated[dict[str, int], Meta(description="Number of documents by status.")]
     oldest_pending_at: Instant | None
     oldest_pending_seconds: float | None
-    conflicts: Annotated[int, Meta(description="Open ones.")]
+    conflicts: Annotated[int, Meta(description="Number of open conflicts.")]
     dead_letters: int
-    comparisons_due: Annotated[int, Meta(description="Documents that are to be compared with Windchill now.")]
+    comparisons_due: Annotated[int, Meta(description="Documents due for a comparison with Windchill.")]
     log: list[LogPartition]
 
 
 class Status(Standing, frozen=True, kw_only=True):
-    """Where everything stands."""
+    """The overall status."""
 
     version: str
     phase: Annotated[str, Meta(description="starting, recovering, connecting, ready or stopping.")]
     windchill: Annotated[str, Meta(description="up, down or maintenance.")]
     maintenance: bool
-    breaker: Annotated[str, Meta(description="closed, open or half-open: whether Windchill is asked.")]
-    folding_waits: Annotated[str | None, Meta(description="Why no event is folded for now; null: they are.")]
+    breaker: Annotated[str, Meta(description="closed, open or half-open; open: no requests are sent to Windchill.")]
+    folding_waits: Annotated[str | None, Meta(description="Why no events are being read; null: they are being read.")]
     in_flight: int
     in_flight_limit: float
-    queue: Annotated[dict[str, int], Meta(description="Documents that wait in memory, by lane.")]
+    queue: Annotated[dict[str, int], Meta(description="Documents queued in memory, by lane.")]
     log_reachable: bool
 
 
 class SeriesPoint(Shape, frozen=True, kw_only=True):
-    """One step; null where nothing was measured."""
+    """One step; null if nothing was measured."""
 
-    at: Annotated[Instant, Meta(description="Where the step ends.")]
+    at: Annotated[Instant, Meta(description="End of the step.")]
     events_per_s: float | None
-    writes_per_s: Annotated[float | None, Meta(description="Writes that Windchill has accepted.")]
+    writes_per_s: Annotated[float | None, Meta(description="Writes that Windchill accepted.")]
     convergence_p50_s: Annotated[
-        float | None, Meta(description="Half of the documents agreed within that time from their event.")
+        float | None, Meta(description="Median time from an event until Windchill agrees with it.")
     ]
     convergence_p95_s: float | None
     version_conflict_rate: Annotated[
-        float | None, Meta(description="The share of writes that another writer's came before: 0 to 1.")
+        float | None, Meta(description="Share of writes that met a version conflict: 0 to 1.")
     ]
     pending: Annotated[int | None, Meta(description="Documents pending at the end of the step.")]
-    lag: Annotated[int | None, Meta(description="Records not folded at the end of the step.")]
+    lag: Annotated[int | None, Meta(description="Records not yet read at the end of the step.")]
 
 
 class Series(Shape, frozen=True, kw_only=True):
-    """Every step of that time, oldest first."""
+    """Every step of the period, oldest first."""
 
     step_s: int
     points: list[SeriesPoint]
 
 
 class Rule(Shape, frozen=True, kw_only=True):
-    """One row of the policy."""
+    """One rule of the policy."""
 
     name: str
     fields: tuple[str, ...]
@@ -112,7 +112,7 @@ class Settings(Shape, frozen=True, kw_only=True):
 
 
 def standing(found: counts.Standing, log: Iterable[counts.Reach]) -> Standing:
-    """Return where everything stands, as far as store and log tell."""
+    """Return the status according to the store and the log."""
     return Standing(
         documents={status.value: count for status, count in found.documents.items()},
         oldest_pending_at=shape.at(found.oldest_pending_us),
@@ -125,17 +125,17 @@ def standing(found: counts.Standing, log: Iterable[counts.Reach]) -> Standing:
 
 
 def status(found: counts.Standing, log: Iterable[counts.Reach], **said: object) -> Status:
-    """Return where everything stands, with what the daemon `said` of itself."""
+    """Return the overall status, with what the daemon adds."""
     return shape.of(Status, standing(found, log), **said)
 
 
 def rule(found: policies.Rule) -> Rule:
-    """Return a row of the policy."""
+    """Return a rule of the policy."""
     return shape.of(Rule, found)
 
 
 def series(found: Sequence[Point]) -> Series:
-    """Return what plots show."""
+    """Return the measurements."""
     return Series(
         step_s=STEP_S, points=[shape.of(SeriesPoint, point, at=instant.from_us(point.at_us)) for point in found]
     )

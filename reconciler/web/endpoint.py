@@ -1,4 +1,4 @@
-"""Endpoints: one address and method each, with all that a caller may have to know of it."""
+"""Endpoints: an address and a method, with the role it needs, its parameters and its answer."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
@@ -9,62 +9,63 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reconciler.web.principal import Principal, Role
+from reconciler.web.services import Services
 from reconciler.web.sessions import Session
-from reconciler.web.sources import Sources
 
 LIMIT_MAX = 500
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may stand behind the question mark: nothing. Anything that is not a member is refused by name."""
+    """Query parameters; unknown ones are refused by name."""
 
 
 class Page(Query, frozen=True, kw_only=True):
-    """Which part of a list."""
+    """Query parameters of a list."""
 
     limit: Annotated[
-        int, msgspec.Meta(ge=1, le=LIMIT_MAX, description="How many, at most; fewer where values are large.")
+        int, msgspec.Meta(ge=1, le=LIMIT_MAX, description="The most items to return; fewer if values are large.")
     ] = 50
-    after: Annotated[str, msgspec.Meta(description="`next` of the page before.")] = ""
+    after: Annotated[str, msgspec.Meta(description="`next` of the previous page.")] = ""
 
 
 @attrs.frozen
-class Asked:
-    """A request, taken apart."""
+class Call:
+    """One request to an endpoint: who sends it, and its decoded path, query and body."""
 
     path: Mapping[str, str]
     query: Any  # of the endpoint's own type
     who: Principal
     request: Request
-    csrf: str = attrs.field(default="", repr=False)  # what every form of the answer carries as its field `csrf`
+    csrf: str = attrs.field(default="", repr=False)  # the value of the field `csrf` in every form of the answer
     session: Session | None = attrs.field(default=None, repr=False)
+    body: Any = None  # of the endpoint's own type
 
 
-Call = Callable[[Sources, Asked], Awaitable[msgspec.Struct | Response]]
+Handler = Callable[[Services, Call], Awaitable[msgspec.Struct | Response]]
 
 
 @attrs.frozen(kw_only=True)
 class Endpoint:
     """
-    One address and method. `role` is the least that is needed; `None`: open to everybody.
+    One address and method. `role` is the least role it needs; `None`: everyone may call it.
 
-    Whoever may append events of some source may ask `producers` too, whatever their role.
-
-    `path` has names in braces, each for one segment, which may hold any character in percent-encoding. What has an
-    `answer` stands in the OpenAPI document. A `page` is for a browser: its refusals are pages too, not problems. To
-    what is `linked`, pages of other sites may lead by a link; to all else only ours, and programs.
+    With `producers`, anyone who may append events of some source may call it too, whatever their role. A name in braces
+    in `path` matches one segment with any percent-encoded characters. The OpenAPI document lists endpoints that have an
+    `answer`. A `page` is for browsers: its errors are pages, not problems. Other sites may link to `linked` endpoints;
+    all others can be reached only from our own pages and from programs.
     """
 
     path: str
     role: Role | None
-    call: Call
-    summary: str = ""
+    handler: Handler
     method: str = "GET"
     query: type[Query] = Query
     answer: type[msgspec.Struct] | None = None
     status: int = 200
-    bodies: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)  # media type → schema of what may be sent
-    problems: tuple[int, ...] = ()  # beyond those that every endpoint has
+    body: type[msgspec.Struct] | None = None  # of the JSON object that may be sent
+    body_bytes_max: int = 64 * 1024
+    bodies: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)  # media type → schema of anything else
+    problems: tuple[int, ...] = ()  # error statuses besides those of every endpoint
     producers: bool = False
     page: bool = False
     linked: bool = False

@@ -1,4 +1,4 @@
-"""OpenAPI: the document of the API, made from the endpoints themselves, so that it can't say anything else."""
+"""The OpenAPI document, generated from the endpoints."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,18 +8,18 @@ import msgspec
 from starlette.responses import Response
 
 from reconciler import __version__
-from reconciler.web import access, answers, sessions, signin
-from reconciler.web.endpoint import Asked, Endpoint
+from reconciler.web import access, inputs, responses, sessions, signin
+from reconciler.web.endpoint import Call, Endpoint
 from reconciler.web.principal import Role
-from reconciler.web.sources import Sources
+from reconciler.web.services import Services
 
 PATH = "/api/v1/openapi.json"
 _REFERENCE = "#/components/schemas/{name}"
-_PROBLEMS = (400, 401, 403, 421, 431, 500, 503)  # that every endpoint may answer with
+_PROBLEMS = (400, 401, 403, 421, 431, 500, 503)  # possible on every endpoint
 _DESCRIPTION = """\
-What the reconciler's commands show and do, for programs. Errors are problems (RFC 9457). Lists come in pages: `next` of
-one is `after` of the next, and means nothing else. A name in a path is one segment in percent-encoding, slashes too.
-Members are added without notice; none is renamed, removed or given another meaning within v1.
+The reconciler's commands as an API. Errors are problem details (RFC 9457). Lists are paged: pass `next` of one page as
+`after` of the following one; the value has no other meaning. A path parameter is one percent-encoded segment, including
+slashes. Within v1, members may be added, but none is renamed, removed or redefined.
 """
 
 _SECURE = sessions.Cookie(sessions.COOKIE, secure=True, same_site="Strict").full_name
@@ -27,42 +27,41 @@ _SCHEMES: Mapping[str, Mapping[str, str]] = {
     "token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "Of `reconciler token`, or a JWT of the identity provider. Without admin.tokens_file and "
-        "admin.oidc_issuer none is asked for.",
+        "description": "A token from `reconciler token`, or a JWT of the identity provider. Not needed without "
+        "admin.tokens_file and admin.oidc_issuer.",
     },
     "session": {
         "type": "apiKey",
         "in": "cookie",
         "name": sessions.COOKIE,
-        "description": f"What a browser gets at {signin.PATH}; {_SECURE} where admin.external_url is https.",
+        "description": f"Set by {signin.PATH}; named {_SECURE} if admin.external_url is https.",
     },
     "csrf": {
         "type": "apiKey",
         "in": "header",
         "name": access.CSRF_HEADER,
-        "description": "What the session's pages have in `meta name=csrf`; needed with the cookie by what changes "
-        "something.",
+        "description": "From `meta name=csrf` of the session's pages; sent with the cookie to change something.",
     },
 }
 
 
 def with_document(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
-    """Return the endpoints, and one more that shows the document of them."""
+    """Return the endpoints, and one that serves their document."""
 
     @functools.cache
     def text() -> bytes:
         return msgspec.json.encode(document(endpoints))
 
-    async def show(_: Sources, __: Asked) -> Response:
+    async def show(_: Services, __: Call) -> Response:
         return Response(text(), media_type="application/json")
 
-    return (*endpoints, Endpoint(path=PATH, role=Role.VIEWER, call=show))
+    return (*endpoints, Endpoint(path=PATH, role=Role.VIEWER, handler=show))
 
 
 def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
-    """Return the OpenAPI document of those endpoints that have a shaped answer."""
+    """Return the OpenAPI document of the endpoints that have an answer type."""
     described = [endpoint for endpoint in endpoints if endpoint.answer is not None]
-    named = [answers.Problem, *(endpoint.answer for endpoint in described if endpoint.answer is not None)]
+    named = [responses.Problem, *(endpoint.answer for endpoint in described if endpoint.answer is not None)]
     _, schemas = msgspec.json.schema_components(named, ref_template=_REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in described:
@@ -80,8 +79,8 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
             "schemas": dict(sorted(schemas.items())),
             "responses": {
                 str(status): {
-                    "description": answers.title(status),
-                    "content": {answers.PROBLEM: {"schema": {"$ref": _REFERENCE.format(name="Problem")}}},
+                    "description": responses.title(status),
+                    "content": {responses.PROBLEM: {"schema": {"$ref": _REFERENCE.format(name="Problem")}}},
                 }
                 for status in sorted({*_PROBLEMS, *(one for endpoint in described for one in _problems(endpoint))})
             },
@@ -94,27 +93,31 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     assert endpoint.role is not None
     assert endpoint.answer is not None
     answer = {"schema": {"$ref": _REFERENCE.format(name=endpoint.answer.__name__)}}
-    responses: dict[str, Any] = {
+    found: dict[str, Any] = {
         str(endpoint.status): {
-            "description": answers.title(endpoint.status),
+            "description": responses.title(endpoint.status),
             "content": {"application/json": answer},
         }
     }
     for status in sorted({*_PROBLEMS, *_problems(endpoint)}):
-        responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
-    bodies = {media_type: {"schema": schema} for media_type, schema in endpoint.bodies.items()}
+        found[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    bodies = {media_type: {"schema": schema} for media_type, schema in _bodies(endpoint).items()}
     return {
-        "operationId": getattr(endpoint.call, "__name__", endpoint.path),
-        "summary": endpoint.summary,
+        "operationId": getattr(endpoint.handler, "__name__", endpoint.path),
+        "summary": (endpoint.handler.__doc__ or "").strip(),
         "security": _security(endpoint, endpoint.role.name.lower()),
         "parameters": [*_path_parameters(endpoint.path), *_query_parameters(endpoint)],
         **({"requestBody": {"required": True, "content": bodies}} if bodies else {}),
-        "responses": responses,
+        "responses": found,
     }
 
 
+def _bodies(endpoint: Endpoint) -> Mapping[str, Mapping[str, Any]]:
+    return endpoint.bodies if endpoint.body is None else inputs.described(endpoint.body)
+
+
 def _security(endpoint: Endpoint, role: str) -> list[dict[str, list[str]]]:
-    """Return what opens an endpoint: a token; or a session, and with it what other sites don't have if it acts."""
+    """Return what an endpoint requires: a token, or a session with a CSRF token if it changes something."""
     mark: dict[str, list[str]] = {} if endpoint.method in access.SAFE else {"csrf": []}
     producer = [{"token": ["producer"]}] if endpoint.producers else []
     return [*producer, {"token": [role]}, {"session": [role], **mark}]
@@ -139,7 +142,7 @@ def _query_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 
 
 def _inline(schema: Any, schemas: Mapping[str, Any]) -> Any:
-    """Return a parameter's schema without references, its description and what a query can't say: null."""
+    """Return a parameter's schema without references, description and null."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
     if "anyOf" in schema:

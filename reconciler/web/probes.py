@@ -1,9 +1,8 @@
 """
-Probes: whether to restart the daemon (`/livez`), and whether it does its work (`/readyz`).
+Probes: liveness (`/livez`: is the daemon stuck?) and readiness (`/readyz`: does it do its work?).
 
-Both answer from memory. Restarting helps only a daemon that is stuck, so liveness asks no dependency. Readiness does
-not fail over a Windchill that is away either: the daemon goes on folding then and catches up by itself, and taking it
-out of service would only hide it. The body says so.
+Both answer from memory. A restart helps only a stuck daemon, so liveness checks no dependency. Readiness does not fail
+if Windchill is unreachable: the daemon keeps folding and catches up later. The body says that Windchill is down.
 """
 
 import enum
@@ -13,39 +12,39 @@ import attrs
 from starlette.responses import Response
 
 from reconciler.core.scheduling.breaker import Breaker
-from reconciler.web import answers
+from reconciler.web import responses
 
 
 class Phase(enum.StrEnum):
-    """How far the daemon has come."""
+    """The phases of a daemon's life."""
 
-    STARTING = "starting"  # the store is open
-    RECOVERING = "recovering"  # the outcome log is read
-    CONNECTING = "connecting"  # the change log is opened and its partitions are taken
+    STARTING = "starting"  # opening the store
+    RECOVERING = "recovering"  # reading the outcome log
+    CONNECTING = "connecting"  # opening the change log and taking its partitions
     READY = "ready"
     STOPPING = "stopping"
 
 
 class Health(enum.StrEnum):
-    """How Windchill is seen."""
+    """The state of Windchill."""
 
-    UP = "up"  # or not asked yet
-    DOWN = "down"  # the breaker keeps requests back
-    MAINTENANCE = "maintenance"  # it is not asked, by configuration
+    UP = "up"  # or not requested yet
+    DOWN = "down"  # the breaker is open
+    MAINTENANCE = "maintenance"  # the configuration forbids requests
 
 
 @attrs.frozen
 class Readiness:
-    """What there is to know about readiness."""
+    """The readiness of the daemon."""
 
     phase: Phase
     windchill: Health = Health.UP
-    folding_waits: str = ""  # why, if it does
-    clock: str = ""  # what speaks against the host's clock
+    folding_waits: str = ""  # why folding waits; empty: it does not
+    clock: str = ""  # what is wrong with the host's clock; empty: nothing
 
 
 class Progress:
-    """How far the daemon has come; whoever starts it says so by setting `phase`."""
+    """The current phase, which the daemon sets while it starts."""
 
     def __init__(self, breaker: Breaker, *, maintenance: bool) -> None:
         self.phase = Phase.STARTING
@@ -53,7 +52,7 @@ class Progress:
         self._maintenance = maintenance
 
     def readiness(self, *, stopping: bool) -> Readiness:
-        """Return the readiness of now: a daemon that was told to stop is unready at once."""
+        """Return the current readiness; a stopping daemon is not ready."""
         health = Health.DOWN if self._breaker.away else Health.UP
         return Readiness(
             Phase.STOPPING if stopping else self.phase, Health.MAINTENANCE if self._maintenance else health
@@ -61,17 +60,19 @@ class Progress:
 
 
 def live(late: Mapping[str, float]) -> Response:
-    """Answer `/livez`; `late` are loops of which nothing was heard for too long, with the seconds since."""
+    """Answer `/livez`; `late` maps each stuck loop to the seconds since its last sign of life."""
     if late:
-        return answers.json({"status": "stuck", "loops": {name: round(since_s) for name, since_s in late.items()}}, 503)
-    return answers.json({"status": "alive"})
+        return responses.json(
+            {"status": "stuck", "loops": {name: round(since_s) for name, since_s in late.items()}}, 503
+        )
+    return responses.json({"status": "alive"})
 
 
 def ready(readiness: Readiness) -> Response:
     """Answer `/readyz`."""
     if readiness.phase is not Phase.READY:
-        return answers.json({"status": readiness.phase.value}, 503)
+        return responses.json({"status": readiness.phase.value}, 503)
     wrong = {"folding": readiness.folding_waits, "clock": readiness.clock}
     wrong = {name: said for name, said in wrong.items() if said}
     status = "degraded" if wrong or readiness.windchill is Health.DOWN else "ready"
-    return answers.json({"status": status, "windchill": readiness.windchill.value, **wrong})
+    return responses.json({"status": status, "windchill": readiness.windchill.value, **wrong})

@@ -1,8 +1,8 @@
 """
-Router: from a request to its endpoint, and to who asks.
+Router: finds the endpoint of a request, checks access, and decodes path, query and body.
 
-Paths are matched segment by segment as they came over the wire: a document's key may hold slashes, question marks and
-whatever else, in percent-encoding, and must not be taken for two segments.
+Paths are matched segment by segment in their raw form, because a document's key may contain percent-encoded slashes and
+must not be split into two segments.
 """
 
 import re
@@ -16,21 +16,21 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from reconciler.web import answers, signin
-from reconciler.web.answers import HttpError
-from reconciler.web.endpoint import Asked, Endpoint, Query
-from reconciler.web.sources import Sources
+from reconciler.web import inputs, responses, signin
+from reconciler.web.endpoint import Call, Endpoint, Query
+from reconciler.web.responses import HttpError
+from reconciler.web.services import Services
 
 _AT = re.compile(r" - at `\$\.(\w+)`$")
 _PARAMETERS_MAX = 50
 
 
 class Router:
-    """An application of endpoints."""
+    """Routes requests to endpoints."""
 
-    def __init__(self, endpoints: Iterable[Endpoint], sources: Sources) -> None:
-        self._sources = sources
-        self._door = sources.door
+    def __init__(self, endpoints: Iterable[Endpoint], services: Services) -> None:
+        self._services = services
+        self._access = services.access
         self._addresses: dict[tuple[str, ...], dict[str, Endpoint]] = {}
         for endpoint in endpoints:
             methods = self._addresses.setdefault(tuple(endpoint.path.split("/")), {})
@@ -43,12 +43,12 @@ class Router:
 
     async def _answer(self, request: Request) -> Response:
         methods, names = self._find(request.scope["raw_path"])
-        request.state.page = any(endpoint.page for endpoint in methods.values())  # so that a refusal is one as well
+        request.state.page = any(endpoint.page for endpoint in methods.values())  # its errors are pages too
         endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
         if endpoint is None:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(_allowed(methods)))})
         try:
-            admitted = await self._door.admit(
+            admitted = await self._access.admit(
                 request, endpoint.role, linked=endpoint.linked, producers=endpoint.producers
             )
         except HttpError as refused:
@@ -56,9 +56,10 @@ class Router:
                 return _to_sign_in(request)
             raise
         query = _query(request.scope["query_string"], endpoint.query)
-        asked = Asked(_texts(names), query, admitted.who, request, admitted.csrf, admitted.session)
-        answer = await endpoint.call(self._sources, asked)
-        return answer if isinstance(answer, Response) else answers.shaped(answer, endpoint.status)
+        body = endpoint.body and await inputs.given(request, endpoint.body, endpoint.body_bytes_max)
+        call = Call(_texts(names), query, admitted.who, request, admitted.csrf, admitted.session, body)
+        answer = await endpoint.handler(self._services, call)
+        return answer if isinstance(answer, Response) else responses.shaped(answer, endpoint.status)
 
     def _find(self, raw_path: bytes) -> tuple[Mapping[str, Endpoint], Mapping[str, bytes]]:
         segments = raw_path.split(b"/")
@@ -73,7 +74,7 @@ class Router:
 
 
 def _to_sign_in(request: Request) -> Response:
-    """Send a person to the sign-in page, and from there to what they wanted to see; an action is not kept."""
+    """Redirect to the sign-in page, which leads back to the page requested; a POST is not repeated."""
     if request.method not in ("GET", "HEAD"):
         return RedirectResponse(signin.PATH, 303)
     path, query = request.scope["raw_path"].decode("latin-1"), request.scope["query_string"].decode("latin-1")
@@ -88,26 +89,26 @@ def _texts(names: Mapping[str, bytes]) -> dict[str, str]:
     try:
         return {name: unquote_to_bytes(given).decode() for name, given in names.items()}
     except UnicodeDecodeError as error:
-        raise HTTPException(404) from error  # nothing of ours has such a name
+        raise HTTPException(404) from error  # no name of ours is like this
 
 
 def _query(query_string: bytes, wanted: type[Query]) -> Query:
-    """Return the parameters as their type has them; raises HttpError naming the one that is wrong."""
+    """Return the decoded query parameters; raises HttpError naming the wrong one."""
     try:
         pairs = parse_qsl(
             query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX
         )
     except ValueError as error:
-        raise HttpError(400, "the query can't be read: it must be UTF-8 in percent-encoding") from error
+        raise HttpError(400, "the query string must be percent-encoded UTF-8") from error
     known = [field.encode_name for field in msgspec.structs.fields(wanted)]
     given: dict[str, Any] = {}
     for name, text in pairs:
         if name not in known and not wanted.__struct_config__.forbid_unknown_fields:
             continue
         if name not in known:
-            raise HttpError(400, f"{name}: unknown query parameter; known are {', '.join(known) or 'none'}")
+            raise HttpError(400, f"{name}: unknown query parameter; known: {', '.join(known) or 'none'}")
         if name in given:
-            raise HttpError(400, f"{name}: is given twice")
+            raise HttpError(400, f"{name}: given twice")
         given[name] = text
     try:
         return msgspec.convert(given, wanted, strict=False)

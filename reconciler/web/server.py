@@ -1,13 +1,12 @@
 """
-Server: the application on a socket, in the daemon's own event loop.
+The HTTP server: uvicorn on a socket, in the daemon's own event loop.
 
-The socket listens from the moment it is made, before anything slow is begun, so that a port which is taken is known at
-once; what connects meanwhile waits. Signals are none of its business: uvicorn would take them, and raise them again
-after a clean stop.
+The socket listens before anything slow starts, so that a port in use is reported at once; early connections wait. The
+server ignores signals: uvicorn would handle them, and raise them again after a clean stop.
 
-Against clients that are slow or greedy: the head of a request has to be there in `HEAD_S_MAX` and fit into
-`HEAD_BYTES_MAX`, the application bounds time and bodies, whoever takes nothing of what it is sent is let go after
-`UNREAD_S_MAX`, and `crowd` says who goes when too many come.
+Protection against slow and greedy clients: the head of a request must arrive within `HEAD_S_MAX` and fit into
+`HEAD_BYTES_MAX`; the application limits time and bodies; a client that reads nothing for `UNREAD_S_MAX` is
+disconnected; `limits` chooses which connection is closed if there are too many.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from reconciler.errors import ConfigError
-from reconciler.web import crowd
+from reconciler.web import limits
 from reconciler.web.application import HEAD_BYTES_MAX
 
 _log = structlog.get_logger(__name__)
@@ -40,13 +39,13 @@ def listen(bind: str) -> socket.socket:
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, int(port)), family=family, backlog=crowd.BACKLOG)
+        listener = socket.create_server((host, int(port)), family=family, backlog=limits.BACKLOG)
     except OSError as error:
         raise ConfigError(
             f'admin.bind: can\'t listen on {bind} ({_reason(error)}); choose another port, or "" for none'
         ) from error
-    # Accepted sockets inherit it. asyncio sets it only where a socket names its protocol, which these don't: the second
-    # packet of an answer would wait 40 ms for the client to acknowledge the first.
+    # Accepted sockets inherit this. asyncio does not set it on them, and without it the second packet of an answer
+    # waits 40 ms for the client to acknowledge the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -56,7 +55,7 @@ def _reason(error: OSError) -> str:
 
 
 class AdminServer:
-    """Serves until `stop`. It owns the socket."""
+    """Serves until `stop`; owns the socket."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
@@ -66,7 +65,7 @@ class AdminServer:
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def serve(self, app: ASGIApp) -> None:
-        """Answer requests until stopped, then finish those under way, within a bound."""
+        """Answer requests until stopped, then finish the current ones within a time limit."""
         self._server = server = _Server(_config(app))
         server.should_exit = self._stopping
         _log.info("listening", address=self.address)
@@ -77,29 +76,29 @@ class AdminServer:
             self.close()
 
     def stop(self) -> None:
-        """Let `serve` end."""
+        """Make `serve` return."""
         self._stopping = True
         if self._server is not None:
             self._server.should_exit = True
 
     def close(self) -> None:
-        """Let go of the socket, served or not."""
+        """Close the socket."""
         self._listener.close()
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
-        crowd.Bounded(app),
+        limits.Bounded(app),
         http=_Protocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
         proxy_headers=False,
         server_header=False,
-        access_log=False,  # addresses may hold secrets
+        access_log=False,  # addresses may contain secrets
         log_config=None,
-        log_level="error",  # of what strangers send, nothing is worth a line
-        backlog=crowd.BACKLOG,
+        log_level="error",  # malformed requests are not logged
+        backlog=limits.BACKLOG,
         timeout_keep_alive=_IDLE_S_MAX,
         timeout_graceful_shutdown=_STOP_S_MAX,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
@@ -107,16 +106,16 @@ def _config(app: ASGIApp) -> uvicorn.Config:
 
 
 class _State(ServerState):
-    """What the connections of one server have in common."""
+    """State that the connections of one server share."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiting = crowd.Waiting()
-        self.connections_max = crowd.connections_max()
+        self.waiting = limits.Waiting()
+        self.connections_max = limits.connections_max()
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, except that it leaves signals alone and can be dropped."""
+    """Uvicorn's server, without signal handling, and with `drop`."""
 
     servers: list[asyncio.base_events.Server]
 
@@ -130,7 +129,7 @@ class _Server(uvicorn.Server):
         yield
 
     def drop(self) -> None:
-        """Let go of whatever is left: all of it when serving was cancelled, nothing after a stop in order."""
+        """Close everything that is still open; nothing is after an orderly stop."""
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -138,7 +137,7 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Uvicorn's protocol, except that clients may not let us wait: for a head, for an answer to be read, in a crowd."""
+    """Uvicorn's protocol with limits on how long a client may keep the server waiting."""
 
     server_state: _State
     _unread: asyncio.TimerHandle | None = None
@@ -180,14 +179,14 @@ class _Protocol(H11Protocol):
         self._await_client()
 
     def shutdown(self) -> None:
-        if self._unread is not None:  # what it has not read by now it may not want at all
+        if self._unread is not None:  # a client that has not read by now may never do so
             self.transport.abort()
         super().shutdown()
 
     def _await_client(self) -> None:
-        """Note whether it is the client that has to do something now."""
-        asked = self.cycle is not None
-        if asked and self._unread is None and not (self.cycle.response_complete or self.cycle.more_body):
+        """Note whether the server is waiting for the client."""
+        requested = self.cycle is not None
+        if requested and self._unread is None and not (self.cycle.response_complete or self.cycle.more_body):
             self.server_state.waiting.end(self.transport)
         else:
             self.server_state.waiting.begin(self.transport)

@@ -1,14 +1,11 @@
 """
-Sessions: who is signed in with a browser.
+Browser sessions and sealed cookies.
 
-A session is a sealed cookie; nothing is kept here but which ones were ended before their time. What a session came from
-is looked up again with each request (`access.Door`): one made from a token ends with that token's line.
-
-Cookies: what a browser keeps for us, in a form that only we can have made.
+A session is a sealed cookie; the server stores only which sessions were ended early. Each request checks the origin of
+its session again (`access.AccessControl`): a session from a token ends when the token's line is removed.
 
 A sealed text is `v1.BODY.MAC`, body and MAC in base64url without padding. The MAC is HMAC-SHA256 over `v1.BODY` with a
-key made for one purpose, so that what is sealed for one can't be shown for another. Whoever has it can read what is in
-it: it holds no secret.
+key for one purpose, so a text sealed for one purpose is not valid for another. The body is not secret.
 """
 
 import base64
@@ -35,25 +32,25 @@ _ID_BYTES = 16
 
 @attrs.frozen(kw_only=True)
 class Browsing:
-    """How browsers are let in."""
+    """Settings for browser sessions."""
 
     external_url: str = ""
-    """How browsers reach us, such as https://reconciler.example.com; empty: as they say themselves, by http."""
+    """The address that browsers use, such as https://reconciler.example.com; empty: http, at the host they name."""
     key: str = attrs.field(default="", repr=False)
-    """What cookies are sealed with; empty: something random, so that sessions end with the process."""
+    """The key that seals cookies; empty: a random one, so sessions end with the process."""
     lasts_s: float = 8 * 3600.0
 
     @property
     def secure(self) -> bool:
-        """Whether browsers reach us by https."""
+        """Whether browsers use https."""
         return self.external_url.lower().startswith("https:")
 
 
 class Session(msgspec.Struct, frozen=True, array_like=True):
     """
-    Somebody who is signed in. `source` tells what with: `token:HASH` or `oidc:ISSUER`.
+    A signed-in person. `source` is how they signed in: `token:HASH` or `oidc:ISSUER`.
 
-    `speaks_for` are the sources of the events that they may append (`Principal.sources`).
+    `speaks_for` are the sources whose events they may append (`Principal.sources`).
     """
 
     name: str
@@ -65,24 +62,24 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def who(self) -> Principal:
-        """Who it is."""
+        """The person as a principal."""
         issuer = self.source.removeprefix(PROVIDER) if self.source.startswith(PROVIDER) else ""
         return Principal(self.name, self.role, issuer, self.speaks_for)
 
 
 class Sessions:
-    """Begins sessions, knows them again, ends them."""
+    """Starts, recognises and ends sessions."""
 
     def __init__(self, clock: Clock, browsing: Browsing) -> None:
         key = browsing.key.encode() or secrets.token_bytes(32)
         self.browsing = browsing
         self.cookie = Cookie(COOKIE, browsing.secure, "Strict")
-        self.key = key  # further cookies are sealed with it, each for its own purpose
+        self.key = key  # also seals other cookies, each for its own purpose
         self._clock = clock
         self._seal = Seal(key, "session")
         self._csrf = Seal(key, "csrf")
-        self._ended: dict[str, int] = {}  # id → when it would have ended anyway
-        self._floor_us = 0  # whatever ends by then has ended: what stood for it in `_ended` is forgotten
+        self._ended: dict[str, int] = {}  # id → when it expires
+        self._floor_us = 0  # sessions that expire before this count as ended; see `end`
 
     def begin(self, who: Principal, source: str) -> Session:
         """Return a new session."""
@@ -90,29 +87,29 @@ class Sessions:
         return Session(who.name, who.role, source, ends_us, secrets.token_urlsafe(_ID_BYTES), who.sources)
 
     def set_cookie(self, session: Session) -> str:
-        """Return the value of `Set-Cookie` that a browser shows a session with from now on."""
+        """Return the value of `Set-Cookie` for a session."""
         seconds = (session.ends_us - self._clock.now_us()) // 1_000_000
         return self.cookie.set(self._seal.seal(msgspec.json.encode(session)), seconds)
 
     def find(self, request: Request) -> Session | None:
-        """Return the session that a request shows, if there is one that is ours and has not ended."""
+        """Return the valid session of a request, if it has one."""
         text = self.cookie.given(request)
         body = None if text is None else self._seal.unseal(text)
         if body is None:
             return None
         try:
             session = msgspec.json.decode(body, type=Session)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # of another version of ours, with the same key
+        except (msgspec.DecodeError, UnicodeDecodeError):  # from another version, with the same key
             return None
         over = session.ends_us <= max(self._clock.now_us(), self._floor_us)
         return None if over or session.id in self._ended else session
 
     def end(self, session: Session) -> None:
         """
-        End a session before its time.
+        End a session early.
 
-        Only so many are remembered. Beyond, the one that would end first is forgotten, and with it every session that
-        would have ended by then: those people sign in again, but no session that was ended comes back.
+        Only `ENDED_MAX` are remembered. Beyond that, the one that expires first is forgotten, and all sessions that
+        expire before it count as ended: those people sign in again, but no ended session becomes valid.
         """
         now_us = self._clock.now_us()
         self._ended[session.id] = session.ends_us
@@ -124,9 +121,9 @@ class Sessions:
 
     def csrf(self, session: Session | None) -> str:
         """
-        Return what forms of a session carry to show that they are ours; `None`: where nobody is asked who they are.
+        Return the CSRF token of a session; `None`: the one used without a sign-in.
 
-        No page of another site can read it, and it is of no use with another session.
+        Pages of other sites can't read it, and it is valid for this session only.
         """
         return self._csrf.mark("local" if session is None else f"session:{session.id}")
 
@@ -135,7 +132,7 @@ class Sessions:
 
 
 _VERSION = "v1"
-_SEALED_MAX = 4096  # what a browser keeps at most
+_SEALED_MAX = 4096  # the limit of browsers
 _SEALED = re.compile(rf"({_VERSION}\.[A-Za-z0-9_-]*)\.([A-Za-z0-9_-]{{43}})")
 
 
@@ -146,33 +143,33 @@ class Seal:
         self._key = hmac.digest(key, purpose.encode(), hashlib.sha256)
 
     def seal(self, body: bytes) -> str:
-        """Return a text that `unseal` takes back."""
+        """Return the sealed text of a body."""
         content = f"{_VERSION}.{_encoded(body)}"
         return f"{content}.{self.mark(content)}"
 
     def unseal(self, text: str) -> bytes | None:
-        """Return what was sealed; `None` for anything that `seal` has not made with this key."""
+        """Return the sealed body; `None` for a text that was not sealed with this key."""
         found = _SEALED.fullmatch(text) if len(text) <= _SEALED_MAX else None
         if found is None or not hmac.compare_digest(self.mark(found[1]), found[2]):
             return None
         body = found[1].removeprefix(f"{_VERSION}.")
         try:
             return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
-        except binascii.Error:  # nothing that we have sealed, but a MAC proves only that the key was there
+        except binascii.Error:  # the MAC proves only that the sender had the key
             return None
 
     def mark(self, text: str) -> str:
-        """Return 43 letters that follow from a text, and that nobody knows who has not the key."""
+        """Return the MAC of a text, in 43 letters."""
         return _encoded(hmac.digest(self._key, text.encode(), hashlib.sha256))
 
 
 @attrs.frozen
 class Cookie:
     """
-    A cookie of ours: for the whole host, out of reach of scripts.
+    A cookie for the whole host, hidden from scripts.
 
-    `secure` says that browsers reach us by https: then the name has the prefix that keeps other hosts of our domain,
-    and plain http, from setting one.
+    With `secure` (https), its name has the prefix `__Host-`, so that neither other hosts of the domain nor plain http
+    can set it.
     """
 
     name: str
@@ -181,26 +178,26 @@ class Cookie:
 
     @property
     def full_name(self) -> str:
-        """The name as browsers have it."""
+        """The name with its prefix."""
         return f"__Host-{self.name}" if self.secure else self.name
 
     def given(self, request: Request) -> str | None:
         """
-        Return what a browser sends under this name, if it sends exactly one.
+        Return the value that a browser sends, if it sends exactly one.
 
-        Without the prefix, another program on another port of the same host can set a second one under the same name;
-        which of the two is ours can't be told.
+        Without the prefix, a program on another port of the host can set a second cookie of this name, and there is no
+        way to tell which one is ours.
         """
         found = list(_values(request.headers.getlist("cookie"), self.full_name))
         return found[0] if len(found) == 1 else None
 
     def set(self, text: str, seconds: int) -> str:
-        """Return the value of `Set-Cookie` that makes a browser keep a text."""
+        """Return the value of `Set-Cookie` that stores a text."""
         secure = "; Secure" if self.secure else ""
         return f"{self.full_name}={text}; Path=/; Max-Age={seconds}; HttpOnly; SameSite={self.same_site}{secure}"
 
     def dropped(self) -> str:
-        """Return the value of `Set-Cookie` that makes a browser forget it."""
+        """Return the value of `Set-Cookie` that deletes the cookie."""
         return self.set("", 0)
 
 

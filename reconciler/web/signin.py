@@ -1,12 +1,11 @@
 """
 Signing in and out with a browser.
 
-A wrong token is refused, too many of them with 429 and without a line in the log; a right one is always taken. A token
-can't be guessed in any number of tries, so holding right ones back too would only let strangers lock people out.
+Wrong tokens are refused, too many of them with 429 and without a log entry. A correct token is always accepted: tokens
+can't be guessed, so a limit on correct ones would only let strangers lock people out.
 
-The session's cookie is not sent where another site leads to us (`SameSite=Strict`), by a link in a mail for instance.
-Whoever comes that way without it may be signed in all the same: the sign-in page then comes by a second step, which
-begins at our own page, so that the cookie is sent if there is one.
+Browsers don't send the session cookie when another site links to us (`SameSite=Strict`). The sign-in page then comes in
+a second step that starts at our own page, so that a person who is signed in already goes straight through.
 """
 
 import math
@@ -17,115 +16,115 @@ from urllib.parse import quote
 import structlog
 from starlette.responses import RedirectResponse, Response
 
-from reconciler.web import bodies
+from reconciler.web import inputs
 from reconciler.web.access import UNKNOWN
-from reconciler.web.endpoint import Asked, Endpoint, Query
+from reconciler.web.endpoint import Call, Endpoint, Query
 from reconciler.web.page import rendering
 from reconciler.web.principal import Role
+from reconciler.web.services import Services
 from reconciler.web.sessions import Session
-from reconciler.web.sources import Sources
 
 _log = structlog.get_logger(__name__)
 
 PATH: Final = "/signin"
 LEAVE_PATH: Final = "/signout"
-# A path of ours and nothing else: browsers take `//host` and `/\host` for another host, and drop tabs and line ends.
+# Only a path of ours: browsers read `//host` and `/\host` as another host, and drop tabs and line ends.
 _OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 _NEXT_MAX = 2048
 
 
 class Wanted(Query, frozen=True, kw_only=True):
-    """Where somebody wanted to go."""
+    """Where to go after signing in."""
 
     next: str = "/"
 
 
 def address(path: str, query: str = "") -> str:
-    """Return where to sign in before a page is shown."""
+    """Return the address of the sign-in page that leads back to this path."""
     wanted = f"{path}?{query}" if query else path
     return PATH if wanted == "/" else f"{PATH}?next={quote(wanted, safe='/')}"
 
 
 def own(wanted: str) -> str:
-    """Return where to go after signing in: never to another site, and not back to where it began."""
+    """Return where to go after signing in: never to another site or back to the sign-in pages."""
     path = wanted.partition("?")[0]
     ours = path in (LEAVE_PATH, PATH) or path.startswith(f"{PATH}/")
     fits = len(wanted) <= _NEXT_MAX and _OWN_PATH.fullmatch(wanted) and not ours
     return wanted if fits else "/"
 
 
-async def show(sources: Sources, asked: Asked) -> Response:
-    """Show the page to sign in, unless that is done or not needed."""
-    wanted = own(asked.query.next)
-    if not sources.door.asks or sources.door.session(asked.request) is not None:
+async def show(services: Services, call: Call) -> Response:
+    """Show the sign-in page, unless it is not needed."""
+    wanted = own(call.query.next)
+    if not services.access.requires_sign_in or services.access.session(call.request) is not None:
         return RedirectResponse(wanted, 303)
-    if asked.request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        return onward(asked, address(wanted))
-    return form(sources, asked, wanted)
+    if call.request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        return onward(services, call, address(wanted))
+    return form(services, call, wanted)
 
 
-async def enter(sources: Sources, asked: Asked) -> Response:
-    """Take a token, and begin a session if it is known."""
-    given = await bodies.fields(asked.request)
+async def enter(services: Services, call: Call) -> Response:
+    """Start a session for a known token."""
+    given = await inputs.fields(call.request)
     wanted = own(given.get("next", "/"))
-    if not sources.door.asks:
+    if not services.access.requires_sign_in:
         return RedirectResponse(wanted, 303)
-    session = sources.door.sign_in(given.get("token", "").strip())
+    session = services.access.sign_in(given.get("token", "").strip())
     if session is None:
-        return refuse(sources, asked, wanted, "this token is not known")
+        return refuse(services, call, wanted, "unknown token")
     _log.info("signed in", who=session.name, role=session.role.name.lower(), by="token")
-    return with_session(sources, RedirectResponse(wanted, 303), session)
+    return with_session(services, RedirectResponse(wanted, 303), session)
 
 
-async def leave(sources: Sources, asked: Asked) -> Response:
+async def leave(services: Services, call: Call) -> Response:
     """End a session."""
-    sessions = sources.door.sessions
-    if asked.session is not None:
-        sessions.end(asked.session)
-        _log.info("signed out", who=asked.session.name)
+    sessions = services.access.sessions
+    if call.session is not None:
+        sessions.end(call.session)
+        _log.info("signed out", who=call.session.name)
     response = RedirectResponse(PATH, 303)
     response.headers.append("set-cookie", sessions.cookie.dropped())
     return response
 
 
-def onward(asked: Asked, to: str) -> Response:
-    """Lead somebody on by a page of ours, so that the next request begins here and not at another site."""
-    response = rendering.page(asked, "onward.html", to=to)
+def onward(services: Services, call: Call, to: str) -> Response:
+    """Continue from a page of ours, so that the next request comes from here and not from another site."""
+    response = rendering.page(services, call, "onward.html", to=to)
     response.headers["refresh"] = f"0; url={to}"
     return response
 
 
-def refuse(sources: Sources, asked: Asked, wanted: str, reason: str) -> Response:
-    """Show the page to sign in once more, with the reason."""
-    wait_s = sources.door.failures.wait_s(sources.clock.monotonic_s())
+def refuse(services: Services, call: Call, wanted: str, reason: str) -> Response:
+    """Show the sign-in page again with the reason."""
+    wait_s = services.access.failures.wait_s(services.clock.monotonic_s())
     if wait_s:
         seconds = math.ceil(wait_s)
-        said = f"{reason}, and there were too many of that kind: try again in {seconds} s"
-        response = form(sources, asked, wanted, said, 429)
+        said = f"{reason}; too many failed sign-ins: try again in {seconds} s"
+        response = form(services, call, wanted, said, 429)
         response.headers["retry-after"] = str(seconds)
         return response
     _log.warning("a sign-in was refused", reason=reason)
-    response = form(sources, asked, wanted, reason, 401)
+    response = form(services, call, wanted, reason, 401)
     response.headers["www-authenticate"] = UNKNOWN
     return response
 
 
-def form(sources: Sources, asked: Asked, wanted: str, fault: str = "", status: int = 200) -> Response:
-    """Return the page to sign in, with what is wrong so far."""
-    door = sources.door
+def form(services: Services, call: Call, wanted: str, fault: str = "", status: int = 200) -> Response:
+    """Return the sign-in page, with an error if there is one."""
+    door = services.access
     provider = door.provider is not None and door.provider.identity.signs_in
     shown = {"next": wanted, "fault": fault, "provider": provider, "tokens": door.has_tokens}
-    return rendering.page(asked, "signin.html", status, **shown)
+    return rendering.page(services, call, "signin.html", None, status, **shown)
 
 
-def with_session(sources: Sources, response: Response, session: Session) -> Response:
-    """Give a browser its session."""
-    response.headers.append("set-cookie", sources.door.sessions.set_cookie(session))
+def with_session(services: Services, response: Response, session: Session) -> Response:
+    """Set the session cookie."""
+    response.headers.append("set-cookie", services.access.sessions.set_cookie(session))
     return response
 
 
 ENDPOINTS: Final = (
-    Endpoint(path=PATH, role=None, call=show, query=Wanted, page=True, linked=True),
-    Endpoint(path=PATH, role=None, call=enter, method="POST", page=True),
-    Endpoint(path=LEAVE_PATH, role=Role.VIEWER, call=leave, method="POST", page=True),
+    Endpoint(path=PATH, role=None, handler=show, query=Wanted, page=True, linked=True),
+    Endpoint(path=PATH, role=None, handler=enter, method="POST", page=True),
+    Endpoint(path=LEAVE_PATH, role=Role.VIEWER, handler=leave, method="POST", page=True),
 )

@@ -1,9 +1,9 @@
 """
-Tokens: who may come in, from a file that holds no secret.
+Tokens: who may sign in, from a file without secrets.
 
-A line is `NAME ROLE SHA256 [SOURCE …]`, the hash being that of the token in 64 hexadecimal digits; # begins a comment.
-With sources (globs) its holder may append events of these alone. A token is
-made of 256 random bits, so its plain hash can be kept where others may read it: nobody finds a token that fits.
+A line is `NAME ROLE SHA256 [SOURCE ...]`; the hash is that of the token in 64 hexadecimal digits, and # starts a
+comment. With sources (globs), the holder may append only their events. A token has 256 random bits, so its plain hash
+need not be kept secret.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from reconciler.web.principal import ANY, Principal, Role, usual_sources
 _log = structlog.get_logger(__name__)
 
 NAME = r"[A-Za-z0-9._@+-]{1,64}"
-PREFIX = "rec_"  # so that whoever finds one somewhere, a scanner for instance, knows what it is
+PREFIX = "rec_"  # lets people and secret scanners recognise a token
 _BYTES = 32
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SOURCE = re.compile(r"[^\s#]+")
@@ -30,7 +30,7 @@ _SOURCES_CHARS_MAX = 1000  # they are kept in cookies
 
 @attrs.frozen
 class Token:
-    """One line: somebody, and what a token of theirs hashes to."""
+    """One line of the file: a principal and the hash of their token."""
 
     who: Principal
     digest: str = attrs.field(repr=False)
@@ -42,13 +42,13 @@ def fresh() -> str:
 
 
 def line(who: Principal, token: str) -> str:
-    """Return the line that lets in whoever shows this token."""
+    """Return the line for a token."""
     sources = () if who.sources == ANY else who.sources
     return " ".join((who.name, who.role.name.lower(), _digest(token), *sources))
 
 
 def parse(text: str, where: str) -> tuple[Token, ...]:
-    """Return what a file says; raises ConfigError naming the line. Nothing is quoted: it may be a token itself."""
+    """Return the tokens of a file; raises ConfigError naming the line, without quoting it: it may be a token."""
     found: dict[str, Token] = {}
     for number, content in enumerate(text.splitlines(), 1):
         words = content.partition("#")[0].split()
@@ -56,37 +56,39 @@ def parse(text: str, where: str) -> tuple[Token, ...]:
             continue
         fault = _fault(words)
         if not fault and words[2].lower() in found:
-            fault = "the same token stands in an earlier line"
+            fault = "duplicate of the token in an earlier line"
         if fault:
-            raise ConfigError(f"{where}:{number}: {fault}; `reconciler token NAME --role viewer` makes such a line")
+            raise ConfigError(
+                f"{where}:{number}: {fault}; create such a line with `reconciler token NAME --role viewer`"
+            )
         name, role, digest, *sources = words
         who = Principal(name, Role[role.upper()], sources=tuple(sources) or usual_sources(Role[role.upper()]))
         found[digest.lower()] = Token(who, digest.lower())
     if not found:
-        raise ConfigError(f"{where}: holds no token, so nobody could come in; make one by `reconciler token`")
+        raise ConfigError(f"{where}: contains no token, so no one could sign in; create one with `reconciler token`")
     return tuple(found.values())
 
 
 def _fault(words: list[str]) -> str:
     if len(words) < 3:
-        return f"must be NAME ROLE SHA256 and perhaps sources, not {len(words)} words"
+        return f"must be NAME ROLE SHA256 [SOURCE ...], not {len(words)} words"
     if not re.fullmatch(NAME, words[0]):
-        return "NAME has at most 64 letters, digits and . _ @ + -"
+        return "NAME must have at most 64 letters, digits and . _ @ + -"
     if words[1].upper() not in Role.__members__:
-        return f"ROLE is one of {', '.join(_roles())}"
+        return f"ROLE must be one of {', '.join(_roles())}"
     if not _HASH.fullmatch(words[2].lower()):
         return "SHA256 must have 64 hexadecimal digits: the token's hash, not the token"
     return sources_fault(Role[words[1].upper()], words[3:])
 
 
 def sources_fault(role: Role, sources: Sequence[str]) -> str:
-    """Return what is wrong with the sources of a token; empty: nothing."""
+    """Return what is wrong with the sources of a token; empty if they are fine."""
     if role is Role.PRODUCER and not sources:
-        return "a producer needs the sources whose events it may append, such as //erp/*"
+        return "a producer needs the sources that it may append events for, such as //erp/*"
     if role is Role.VIEWER and sources:
-        return "a viewer appends no events, so it has no sources"
+        return "a viewer can't append events, so it can't have sources"
     if sum(map(len, sources)) > _SOURCES_CHARS_MAX or not all(map(_SOURCE.fullmatch, sources)):
-        return f"sources are without blanks and #, and have at most {_SOURCES_CHARS_MAX} characters together"
+        return f"sources must have no blanks and no #, and at most {_SOURCES_CHARS_MAX} characters together"
     return ""
 
 
@@ -94,8 +96,8 @@ def _roles() -> Iterator[str]:
     return (role.lower() for role in Role.__members__)
 
 
-class Keyring:
-    """The tokens of a file, as it is now: `read` returns its text, and is asked each time. Raises ConfigError."""
+class TokenFile:
+    """The current tokens of a file, which is read with `read` at each use."""
 
     def __init__(self, read: Callable[[], str], where: str) -> None:
         self._read = read
@@ -108,34 +110,33 @@ class Keyring:
         """
         Return the tokens in force; raises ConfigError.
 
-        A file that can't be used lets nobody in, not even those whom it let in before: it may have been changed
-        because of one of them.
+        While the file can't be used, no token works, not even a former one: the change may have revoked it.
         """
         try:
             text = self._read()
             if text != self._text:
                 self._tokens = parse(text, self._where)
                 self._text = text
-                _log.info("tokens taken up", file=self._where, tokens=len(self._tokens))
+                _log.info("tokens loaded", file=self._where, tokens=len(self._tokens))
         except ConfigError as error:
             if self._fault != str(error):
                 self._fault = str(error)
-                _log.error("nobody can come in", reason=str(error))
+                _log.error("no one can sign in", reason=str(error))
             raise
         self._fault = ""
         return self._tokens
 
     def find(self, given: str) -> Principal | None:
-        """Return whose token this is, `None` if nobody's."""
+        """Return the owner of a token, `None` if it is unknown."""
         token = self.token(given)
         return None if token is None else token.who
 
     def token(self, given: str) -> Token | None:
-        """Return the line that a token has, `None` if it has none."""
+        """Return the line of a token, `None` if it is unknown."""
         return self.with_digest(_digest(given))
 
     def with_digest(self, digest: str) -> Token | None:
-        """Return the line with a digest. However many there are, it takes the same time whether and where one fits."""
+        """Return the line with a digest, in a time that does not depend on which line matches."""
         found = None
         for token in self.tokens():
             if hmac.compare_digest(token.digest, digest):

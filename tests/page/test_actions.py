@@ -55,8 +55,8 @@ async def recorded(daemon: Daemon) -> list[tuple[str, str, str]]:
 async def test_a_conflict_is_decided_in_two_clicks_from_the_overview(stage: Stage, world: World, script: bool) -> None:
     async with stage.visit("/", script=script) as visit:
         await visit.page.locator("#needs li", has_text="CostCenter").get_by_role("link").click()
-        await press(visit, "Take ours")
-        await visit.page.get_by_text("Decided: as soon as the log is read").wait_for()
+        await press(visit, "Write our value")
+        await visit.page.get_by_text("Resolved. The decision takes effect").wait_for()
     await world.fold()
     await world.settle(DRAWING)
     assert world.live(DRAWING)["attributes"]["CostCenter"] == "4020"
@@ -64,35 +64,35 @@ async def test_a_conflict_is_decided_in_two_clicks_from_the_overview(stage: Stag
     assert visit.complaints == []
 
 
-async def test_what_will_be_written_is_shown_before_it_is(stage: Stage, world: World) -> None:
+async def test_a_preview_shows_what_will_be_written(stage: Stage, world: World) -> None:
     found = await conflict_on(world, "attributes.Note")
     async with stage.visit(f"/conflicts/{found.id}") as visit:
         theirs, ours = [await visit.text(f".pick >> nth={number}") for number in (0, 1)]
-        assert "Nothing is written" in theirs
-        assert "Will be written, and nothing else" in ours
+        assert "Nothing will be written" in theirs
+        assert "This will be written" in ours
         assert "0.15 mm" in ours.split("→")[0]
-        await visit.page.get_by_label("Value").fill('"Deburr nothing"')
+        await visit.page.get_by_role("textbox", name="Value").fill('"Deburr nothing"')
         await press(visit, "Preview")
         assert '"Deburr nothing"' in await visit.text(".pick >> nth=2")
         assert world.live(COVER)["attributes"]["Note"] != "Deburr nothing"
-        await press(visit, "Take this value")
-        await visit.page.get_by_text("Decided").first.wait_for()
+        await press(visit, "Write this value")
+        await visit.page.get_by_text("Resolved.").first.wait_for()
     await world.fold()
     await world.settle(COVER)
     assert world.live(COVER)["attributes"]["Note"] == "Deburr nothing"
 
 
 @scripts
-async def test_a_choice_on_what_has_moved_since_is_refused_and_shown_again(stage: Stage, script: bool) -> None:
+async def test_a_decision_on_outdated_values_is_refused_and_the_page_shows_new_ones(stage: Stage, script: bool) -> None:
     world = await furnish(stage.daemon, calm=1)
     found = await conflict_on(world, "attributes.CostCenter")
     async with stage.visit(f"/conflicts/{found.id}", script=script) as visit:
         world.windchill.edit(DRAWING, {"title": "Bracket, right"})
         await world.resync(DRAWING)
-        await press(visit, "Take ours")
-        await visit.page.get_by_text("somebody was quicker").wait_for()
-        await press(visit, "Take ours")
-        await visit.page.get_by_text("Decided").first.wait_for()
+        await press(visit, "Write our value")
+        await visit.page.get_by_text("a value has changed since").wait_for()
+        await press(visit, "Write our value")
+        await visit.page.get_by_text("Resolved.").first.wait_for()
     assert len(await recorded(stage.daemon)) == 1
 
 
@@ -100,39 +100,39 @@ async def test_a_conflict_that_is_settled_meanwhile_offers_nothing(stage: Stage,
     async with stage.visit(f"/conflicts/{conflict.id}") as visit:
         world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
         await world.resync(DRAWING)
-        await press(visit, "Take theirs")
+        await press(visit, "Keep Windchill's value")
         await visit.page.get_by_text("this conflict is closed").wait_for()
-        assert await visit.page.get_by_role("button", name="Take theirs").count() == 0
+        assert await visit.page.get_by_role("button", name="Keep Windchill's value").count() == 0
     assert await recorded(stage.daemon) == []
 
 
 async def test_an_open_conflict_says_that_it_was_settled_elsewhere(stage: Stage, world: World, conflict: Any) -> None:
     async with stage.visit(f"/conflicts/{conflict.id}") as visit:
-        assert await visit.text("#standing") == "held"
+        assert await visit.text("#standing") == "open"
         await visit.page.get_by_label("Reason").first.fill("as agreed")
         world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
         await world.resync(DRAWING)
-        await visit.page.get_by_text("This was settled").wait_for()
-        assert await visit.text("#standing") == "settled"
+        await visit.page.get_by_text("This conflict was closed").wait_for()
+        assert await visit.text("#standing") == "closed"
         assert await visit.page.get_by_label("Reason").first.input_value() == "as agreed"
         assert await visit.page.get_by_role("heading").all_inner_texts() == [
             "attributes.CostCenter",
-            "What clashed",
-            "Record",
+            "Values",
+            "Details",
         ]
 
 
-async def test_all_conflicts_of_a_field_are_decided_at_once_when_it_was_shown_what_is_written(stage: Stage) -> None:
+async def test_all_conflicts_of_a_field_are_resolved_after_a_preview(stage: Stage) -> None:
     world = await furnish(stage.daemon, calm=1)
     async with stage.visit("/conflicts") as visit:
         await visit.page.get_by_label("Field", exact=True).select_option("attributes.Note")
-        await press(visit, "Take theirs for all…")
-        await visit.page.get_by_text("nothing: Windchill has it").wait_for()
+        await press(visit, "Keep Windchill's value for all…")
+        await visit.page.get_by_text("nothing: Windchill already has this value").wait_for()
         assert await inspection.structure(visit.page) == []
         assert await visit.overflow() <= 0
         assert await recorded(stage.daemon) == []
-        await press(visit, "Take theirs for 1")
-        await visit.page.get_by_text("Decided: 1.").wait_for()
+        await press(visit, "Resolve 1 conflict")
+        await visit.page.get_by_text("Resolved: 1.").wait_for()
     await world.fold()
     await world.settle(COVER)
     assert "attributes.Note" not in world.held(COVER)
@@ -144,9 +144,9 @@ async def test_all_conflicts_of_a_rule_are_decided_at_once_the_last_rule_too(sta
     async with stage.visit("/conflicts", script=False) as visit:
         form = visit.page.locator("form", has=visit.page.get_by_label("Rule", exact=True))
         await form.get_by_label("Rule", exact=True).select_option("default")
-        await form.get_by_role("button", name="Take ours for all…").click()
-        await press(visit, "Take ours for 3")
-        await visit.page.get_by_text("Decided: 3.").wait_for()
+        await form.get_by_role("button", name="Write our value for all…").click()
+        await press(visit, "Resolve 3 conflicts")
+        await visit.page.get_by_text("Resolved: 3.").wait_for()
     await world.fold()
     for key in (COVER, DRAWING):
         await world.settle(key)
@@ -158,36 +158,36 @@ async def test_of_many_that_were_shown_those_that_have_moved_since_are_left(stag
     async with stage.visit("/conflicts", script=False) as visit:
         form = visit.page.locator("form", has=visit.page.get_by_label("Rule", exact=True))
         await form.get_by_label("Rule", exact=True).select_option("default")
-        await form.get_by_role("button", name="Take ours for all…").click()
+        await form.get_by_role("button", name="Write our value for all…").click()
         world.windchill.edit(COVER, {"title": "Lid"})
         await world.resync(COVER)
-        await press(visit, "Take ours for 3")
-        assert f"Decided: 2; left: 1. {moved.id}: it has moved since it was shown." in await visit.text()
+        await press(visit, "Resolve 3 conflicts")
+        assert f"Resolved: 2; left open: 1. {moved.id}: it has moved since it was shown." in await visit.text()
     assert len(await recorded(stage.daemon)) == 2
 
 
 async def test_conflicts_are_found_by_their_field(stage: Stage, world: World) -> None:
     async with stage.visit("/conflicts") as visit:
-        await visit.page.get_by_label("Only the field").fill("attributes.Note")
+        await visit.page.get_by_label("Filter by field").fill("attributes.Note")
         await press(visit, "Filter")
         assert await visit.page.locator("#rows tbody tr").count() == 1
         await visit.go("/conflicts?field=nothing")
-        assert "No conflict on this field" in await visit.text()
+        assert "No conflicts on this field" in await visit.text()
 
 
 @scripts
-async def test_a_document_is_paused_resumed_and_looked_at_now(stage: Stage, world: World, script: bool) -> None:
+async def test_a_document_can_be_paused_resumed_and_reconciled_now(stage: Stage, world: World, script: bool) -> None:
     async with stage.visit(f"/documents/{DRAWING}", script=script) as visit:
         await press(visit, "Reconcile now")
-        await visit.page.get_by_text("It is due now").wait_for()
+        await visit.page.get_by_text("The document is due now").wait_for()
         assert world.document(DRAWING).due_us == world.clock.now_us()
         await visit.page.get_by_label(re.compile("^Reason")).first.fill("merging two drawings")
         await press(visit, "Pause")
-        await visit.page.get_by_text("Paused: it is neither").wait_for()
+        await visit.page.get_by_text("Paused. The document").wait_for()
         assert world.document(DRAWING).status is Status.PAUSED
         assert "merging two drawings" in await visit.text()
         await press(visit, "Resume")
-        await visit.page.get_by_text("Resumed").first.wait_for()
+        await visit.page.get_by_text("Resumed.").first.wait_for()
         assert world.document(DRAWING).status is Status.PENDING
         assert "local paused it, as admin (“merging two drawings”)." in await visit.text("#moments")
     assert [kind for *_, kind in await recorded(stage.daemon)] == ["resume", "pause", "retry"]
@@ -197,7 +197,7 @@ async def test_a_document_is_paused_resumed_and_looked_at_now(stage: Stage, worl
 async def test_a_document_is_released_when_it_is_confirmed(stage: Stage, world: World) -> None:
     async with stage.visit(f"/documents/{DRAWING}") as visit:
         await press(visit, "Release", asks=True)
-        await visit.page.get_by_text("Released: as soon as").wait_for()
+        await visit.page.get_by_text("Released. The reconciler").wait_for()
         await world.fold()
         await visit.go(f"/documents/{DRAWING}")
         assert "The whole document was released" in await visit.text()
@@ -207,18 +207,18 @@ async def test_a_document_is_released_when_it_is_confirmed(stage: Stage, world: 
 
 
 @scripts
-async def test_a_dead_letter_is_mended_and_sent_again(stage: Stage, world: World, script: bool) -> None:
+async def test_a_dead_letter_can_be_corrected_and_sent_again(stage: Stage, world: World, script: bool) -> None:
     letter = next(iter(world.store.letters.values()))
     async with stage.visit(f"/dead-letters/{letter.id.replace('/', '%2F')}", script=script) as visit:
-        field = visit.page.get_by_label("Mended event")
+        field = visit.page.get_by_label("Corrected event")
         given = await field.input_value()
         assert given == (letter.value or b"").decode()
-        await press(visit, "Send mended")
+        await press(visit, "Send corrected event")
         await visit.page.get_by_text("it is not an RFC 3339 date-time").first.wait_for()
         assert await field.input_value() == given
         await field.fill(given.replace("2026-11-22 10:00", "2026-11-22T10:00:00Z"))
-        await press(visit, "Send mended")
-        await visit.page.get_by_text("The mended event is in the log").wait_for()
+        await press(visit, "Send corrected event")
+        await visit.page.get_by_text("The corrected event is in the log").wait_for()
         await world.fold()
         assert "0000012361" in world.store.rows
     assert (await recorded(stage.daemon))[0][2] == "resend"
@@ -253,7 +253,7 @@ async def test_a_viewer_sees_commands_and_no_buttons(stage: Stage, world: World,
         for path in (f"/conflicts/{conflict.id}", f"/documents/{DRAWING}", "/conflicts"):
             await visit.go(path)
             assert await visit.page.locator("main form[method=post]").count() == 0
-            assert "you need the role operator" in await visit.text()
+            assert "You need the role operator" in await visit.text()
             assert await visit.page.locator(".command code").count() > 0
         status = await visit.page.evaluate(
             f"fetch('/documents/{DRAWING}/retry', {{ method: 'POST', headers: {{ 'x-csrf-token':"
@@ -263,16 +263,16 @@ async def test_a_viewer_sees_commands_and_no_buttons(stage: Stage, world: World,
     assert await recorded(stage.daemon) == []
 
 
-async def test_an_operator_signs_in_acts_and_signs_out(stage: Stage, world: World) -> None:
+async def test_an_operator_can_sign_in_act_and_sign_out(stage: Stage, world: World) -> None:
     async with signed_in(stage, Role.OPERATOR, f"/documents/{DRAWING}") as visit:
         await press(visit, "Reconcile now")
-        await visit.page.get_by_text("It is due now").wait_for()
+        await visit.page.get_by_text("The document is due now").wait_for()
         await visit.page.get_by_role("button", name="Sign out").click()
         await visit.page.get_by_label("Token").wait_for()
     assert await recorded(stage.daemon) == [("operator.jones", "operator", "retry")]
 
 
-async def test_whoever_is_let_in_no_more_is_told_so_on_the_page_that_is_open(stage: Stage, world: World) -> None:
+async def test_an_open_page_says_that_access_has_ended(stage: Stage, world: World) -> None:
     async with signed_in(stage, Role.OPERATOR, "/") as visit:
         await visit.page.locator("#live", has_text="Live").wait_for()
         stage.daemon.tokens = LINES.replace(" operator ", " viewer ")
@@ -292,7 +292,7 @@ async def test_every_document_is_compared_at_the_press_of_a_button(stage: Stage,
     wanted = {key for key, row in world.store.rows.items() if row.status in settled}
     async with stage.visit("/documents") as visit:
         await press(visit, "Compare all", asks=True)
-        await visit.page.get_by_text("that are due for a comparison now").wait_for()
+        await visit.page.get_by_text("Documents due for a comparison").wait_for()
     now_us = world.clock.now_us()
     due = {key for key, row in world.store.rows.items() if row.due_us is not None and row.due_us <= now_us}
     assert wanted
@@ -301,11 +301,11 @@ async def test_every_document_is_compared_at_the_press_of_a_button(stage: Stage,
     assert visit.complaints == []
 
 
-async def test_acts_of_people_are_listed_with_who_and_why(stage: Stage, world: World) -> None:
+async def test_operator_actions_are_listed_with_name_and_reason(stage: Stage, world: World) -> None:
     await stage.daemon.actions.pause("jdoe", [DRAWING], "a big change")
     await stage.daemon.actions.resume("akim", [DRAWING])
     async with stage.visit("/audit/acts") as visit:
         assert "a big change" in await visit.text("#list")
-        await visit.page.get_by_label("Who").fill("akim")
+        await visit.page.get_by_role("searchbox", name="Operator").fill("akim")
         await press(visit, "Search")
         assert await visit.page.locator("#list tbody tr").count() == 1

@@ -61,7 +61,7 @@ async def test_hostile_texts_are_texts(stage: Stage, width: int) -> None:
             assert await inspection.structure(visit.page) == [], path
         await visit.go("/conflicts")
         await visit.page.get_by_label("Rule", exact=True).select_option("default")
-        await visit.page.get_by_role("button", name="Take ours for all…").last.click()
+        await visit.page.get_by_role("button", name="Write our value for all…").last.click()
         await visit.page.get_by_text("What will be written").wait_for()
         assert await visit.overflow() <= 0
         assert await visit.page.evaluate("window.owned") is None
@@ -93,9 +93,9 @@ async def test_a_long_value_is_cut_and_can_be_opened(stage: Stage) -> None:
 
 async def test_everything_can_be_read_without_scripts(stage: Stage, world: World) -> None:
     async with stage.visit("/", script=False) as visit:
-        assert "need a person" in await visit.text()
-        await visit.page.get_by_role("link", name="Decide").first.click()
-        assert "What clashes" in await visit.text()
+        assert "need attention" in await visit.text()
+        await visit.page.get_by_role("link", name="Resolve").first.click()
+        assert "Our value" in await visit.text()
         await visit.go(f"/documents/{DRAWING}")
         assert "asked" in await visit.text("#moments")
 
@@ -124,7 +124,7 @@ async def test_the_first_stop_of_the_keyboard_skips_to_the_content(stage: Stage)
         assert await visit.page.evaluate("document.activeElement.id") == "content"
 
 
-async def test_what_has_the_focus_shows_it(stage: Stage, world: World) -> None:
+async def test_the_focused_element_is_visible(stage: Stage, world: World) -> None:
     async with stage.visit("/documents") as visit:
         shown = "(({ tagName }, { outlineWidth }) => [tagName, outlineWidth])"
         stops = []
@@ -141,12 +141,12 @@ async def test_keys_lead_around_and_are_listed(stage: Stage, world: World) -> No
     async with stage.visit("/") as visit:
         await visit.page.keyboard.press("?")
         dialog = visit.page.get_by_role("dialog", name="Keyboard shortcuts")
-        assert "To the search" in await dialog.inner_text()
+        assert "Go to search" in await dialog.inner_text()
         assert await inspection.contrast(visit.page) == []
         await visit.page.keyboard.press("Escape")
         await dialog.wait_for(state="detached")
         await visit.page.keyboard.press("n")
-        assert (await visit.page.locator(":focus").inner_text()).startswith("Decide")
+        assert (await visit.page.locator(":focus").inner_text()).startswith("Resolve")
         await visit.page.keyboard.press("g")
         await visit.page.keyboard.press("d")
         await visit.page.wait_for_url("**/documents")
@@ -197,16 +197,16 @@ async def test_two_windows_stay_current(stage: Stage, world: World) -> None:
         await other.page.locator("#rows", has_text="newcomer").wait_for()
 
 
-async def test_a_window_shows_what_was_settled_in_another(stage: Stage, world: World) -> None:
+async def test_a_window_shows_what_was_resolved_in_another(stage: Stage, world: World) -> None:
     async with stage.visit() as conflicts, stage.visit() as document:
         await conflicts.go("/conflicts")
         await document.go(f"/documents/{DRAWING}")
-        assert "2 fields wait" in await document.text("#reason")
+        assert "2 fields are waiting" in await document.text("#reason")
         for row in await world.store.conflicts():
             one = row.conflict
             await world.emit({one.field: one.live}, key=row.document, source=OPERATORS, expect={one.field: one.live})
             await world.settle(row.document)
-        await conflicts.page.locator("#rows", has_text="No field waits for a person.").wait_for()
+        await conflicts.page.locator("#rows", has_text="No field is waiting for a decision.").wait_for()
         await document.page.locator("#reason:empty").wait_for(state="attached")
 
 
@@ -292,7 +292,7 @@ async def test_a_part_that_was_in_use_is_brought_up_to_date_afterwards(stage: St
         await visit.page.locator("#recent", has_text="newcomer").wait_for()
 
 
-async def test_what_is_typed_into_a_form_stays_while_the_page_is_brought_up_to_date(stage: Stage, world: World) -> None:
+async def test_typed_text_survives_a_refresh(stage: Stage, world: World) -> None:
     async with stage.visit(f"/documents/{DRAWING}") as visit:
         field = visit.page.locator("#pause-reason")
         await field.fill("ECN-24")
@@ -320,7 +320,7 @@ async def test_a_page_of_an_older_version_says_so(stage: Stage, monkeypatch: pyt
         await visit.page.locator("#live", has_text="Out of date").wait_for()
 
 
-async def test_a_lost_connection_is_said_and_that_it_is_back(stage: Stage) -> None:
+async def test_a_lost_and_a_restored_connection_are_shown(stage: Stage) -> None:
     async with stage.visit("/") as visit:
         await visit.page.locator("#live", has_text="Live").wait_for()
         await visit.page.context.set_offline(True)
@@ -339,14 +339,14 @@ async def test_a_server_that_does_not_answer_is_a_lost_connection_too(stage: Sta
         await visit.page.locator("#live", has_text="Connection lost").wait_for()
 
 
-async def test_a_page_that_can_not_be_made_is_said_to_be_old(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_that_can_not_be_refreshed_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails() -> None:
         raise StoreError("can't count documents: the disk is full")
 
     async with stage.visit("/") as visit:
         monkeypatch.setattr(stage.daemon.world.store, "counts", fails)
-        await visit.page.locator("#live", has_text="Not current, answer 503").wait_for()
-        assert "No document yet" in await visit.text("#verdict")
+        await visit.page.locator("#live", has_text="Not current (status 503)").wait_for()
+        assert "No documents yet" in await visit.text("#verdict")
 
 
 async def test_no_animation_where_none_is_wanted(stage: Stage) -> None:

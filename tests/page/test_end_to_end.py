@@ -63,8 +63,8 @@ async def test_two_clicks_settle_a_conflict_in_windchill_and_the_next_one_shows_
                 async with stage.visit() as visit:
                     await visit.go("/")
                     await visit.page.locator("#needs li", has_text=f"title of {DOCUMENT}").get_by_role("link").click()
-                    await visit.page.get_by_role("button", name="Take ours").click()
-                    await visit.page.get_by_text("Decided: as soon as the log is read").wait_for()
+                    await visit.page.get_by_role("button", name="Write our value").click()
+                    await visit.page.get_by_text("Resolved. The decision takes effect").wait_for()
                     await until(lambda: simulated.document()["title"] == "Plate", "Windchill has what was decided")
                     await visit.go("/")
                     await visit.page.get_by_text("Windchill agrees with the log.").wait_for()
@@ -72,7 +72,7 @@ async def test_two_clicks_settle_a_conflict_in_windchill_and_the_next_one_shows_
                     await asyncio.to_thread(append, "Gasket")
                     # Nobody loads the page again: it says so by itself.
                     await visit.page.locator("#needs li", has_text=f"title of {DOCUMENT}").wait_for()
-                    await visit.page.get_by_text("1 thing needs a person.").wait_for()
+                    await visit.page.get_by_text("1 item needs attention.").wait_for()
                     await visit.go(f"/documents/{DOCUMENT}")
                     assert "local decided at" in await visit.text("#moments")
                 assert visit.complaints == []

@@ -22,7 +22,8 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Status
 from reconciler.model.event import Outgoing
 from reconciler.web import application
-from reconciler.web.page import rendering, trail
+from reconciler.web.page import audit as audit_page
+from reconciler.web.page import rendering
 from reconciler.web.principal import Role
 from reconciler.web.probes import Phase, Readiness
 from tests.flows.world import TOPIC
@@ -40,7 +41,7 @@ async def test_a_page_allows_itself_nothing_from_elsewhere_and_nothing_inline(cl
     assert not re.search(r"<style|style=|<script(?! src=\"/static/)| on\w+=", reply.text)
 
 
-async def test_an_unchanged_page_is_told_by_its_etag_whichever_replica_is_asked(daemon: Daemon) -> None:
+async def test_an_unchanged_page_has_the_same_etag_on_every_replica(daemon: Daemon) -> None:
     daemon.browsing = attrs.evolve(daemon.browsing, key="k" * 32)
     world = await furnish(daemon, calm=1)
     async with daemon.served() as one:
@@ -65,7 +66,7 @@ async def test_an_unchanged_page_is_told_by_its_etag_whichever_replica_is_asked(
         assert (missing.status_code, "etag" in missing.headers) == (404, False)
 
 
-async def test_an_etag_is_of_one_reader_and_lets_nobody_in(daemon: Daemon) -> None:
+async def test_an_etag_is_per_user_and_gives_no_access(daemon: Daemon) -> None:
     daemon.tokens = LINES
     async with daemon.served() as client:
         etags: set[str] = set()
@@ -96,7 +97,7 @@ async def test_a_file_of_another_version_is_not_there(client: AsyncClient) -> No
         assert (await client.get(f"/static/{name}")).status_code == 404
 
 
-async def test_an_address_that_is_none_is_a_page_for_a_browser_and_a_problem_for_a_program(client: AsyncClient) -> None:
+async def test_an_unknown_address_is_a_page_for_browsers_and_a_problem_for_programs(client: AsyncClient) -> None:
     for path in ("/nope", "/static", "/documents/a/b/c"):
         assert (await client.get(path)).headers["content-type"] == "application/problem+json"
         shown = await client.get(path, headers=BROWSER)
@@ -106,14 +107,14 @@ async def test_an_address_that_is_none_is_a_page_for_a_browser_and_a_problem_for
     assert api.headers["content-type"] == "application/problem+json"
 
 
-async def test_what_a_page_refuses_is_said_in_a_page_and_escaped(client: AsyncClient) -> None:
+async def test_errors_of_pages_are_pages_and_escaped(client: AsyncClient) -> None:
     reply = await client.get("/", params={"<script>": "1"})
     assert reply.status_code == 400
     assert "&lt;script&gt;: unknown query parameter" in reply.text
     assert (await client.put("/")).status_code == 405
 
 
-async def test_a_store_that_is_busy_is_said_in_a_page(
+async def test_a_busy_store_is_reported_on_a_page(
     daemon: Daemon, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def busy() -> None:
@@ -125,7 +126,7 @@ async def test_a_store_that_is_busy_is_said_in_a_page(
     assert "the store is busy" in reply.text
 
 
-async def test_what_is_too_large_for_the_log_is_said_in_a_page_with_what_to_do(
+async def test_an_oversized_record_is_reported_on_a_page_with_advice(
     daemon: Daemon, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = await furnish(daemon, calm=1)
@@ -153,7 +154,7 @@ async def test_what_is_too_large_for_the_log_is_said_in_a_page_with_what_to_do(
         reply = await client.post(path, data={"csrf": csrf_in(await client.get("/")), **form})
         assert (reply.status_code, reply.headers["content-type"]) == (413, "text/html; charset=utf-8"), path
         assert "and 1 is the most: make it smaller" in reply.text
-        assert "Go back to the page before" in reply.text
+        assert "Go back: what you typed" in reply.text
     assert await world.store.actions() == before
 
 
@@ -188,10 +189,13 @@ async def test_a_contested_field_has_three_ways_out_and_each_a_button(daemon: Da
     at = f"/conflicts/{row.conflict.id}"
     shown = await client.get(at)
     page = shown.text
-    assert [label in page for label in ("Accept as equal", "Keep trying", "Give up", "Take ours")] == [True] * 3 + [
-        False
-    ]
+    assert [
+        label in html.unescape(page)
+        for label in ("Accept as equal", "Retry now", "Keep Windchill's value", "Write our value")
+    ] == [True] * 3 + [False]
     assert "Windchill does not keep it" in page
+    form = {"csrf": csrf_in(shown), "field": "status", "take": "accept"}
+    assert "<h1>Accept as equal: 1 conflict</h1>" in (await client.post("/conflicts/preview", data=form)).text
     assert f"reconciler conflicts accept {row.conflict.id}" in page
     seen = re.findall(r'name="take" value="accept"><input type="hidden" name="seen" value="(\w+)"', page)
     reply = await client.post(f"{at}/resolve", data={"csrf": csrf_in(shown), "seen": seen[0], "take": "accept"})
@@ -221,9 +225,7 @@ async def test_every_page_is_there_with_something_and_with_nothing_to_show(
     assert "Undefined" not in reply.text
 
 
-async def test_what_needs_attention_is_the_oldest_of_all_however_many_there_are(
-    daemon: Daemon, client: AsyncClient
-) -> None:
+async def test_the_oldest_of_many_entries_need_attention_first(daemon: Daemon, client: AsyncClient) -> None:
     rows = daemon.world.store.rows
     for number in range(80):  # the later its key, the longer it has waited
         await daemon.world.emit({"title": "x"}, key=f"d{number:02}")
@@ -320,7 +322,7 @@ async def test_an_export_that_breaks_off_is_a_download_that_failed(
             await asyncio.Event().wait()
         raise StoreError("can't read the audit trail: the disk is gone")
 
-    monkeypatch.setattr(trail, "_PAGE", 2)
+    monkeypatch.setattr(audit_page, "_PAGE", 2)
     monkeypatch.setattr(daemon.world.store, "audit", audit)
     with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
         await client.get("/audit.csv")
@@ -354,7 +356,7 @@ async def test_an_answer_in_pieces_has_the_time_of_a_request_for_each_and_a_clie
         headers = [(b"host", b"localhost")]
         path = {"path": "/audit.csv", "raw_path": b"/audit.csv", "query_string": b"", "root_path": ""}
         scope = {"type": "http", "method": "GET", "scheme": "http", "http_version": "1.1", "headers": headers, **path}
-        await application.application(daemon.sources)(scope, never, send)
+        await application.application(daemon.services)(scope, never, send)
     assert [end for kind, end in sent if kind == "http.response.body"][:-1] == [None, None]
     assert [end for end in limit.ends if end is not None] == sorted(end for end in limit.ends if end is not None)
     assert limit.ends[-1] is not None
@@ -364,9 +366,7 @@ async def never() -> Message:
     return await asyncio.Event().wait()  # type: ignore[return-value]  # it does not return
 
 
-async def test_a_page_that_takes_long_to_render_keeps_nobody_waiting(
-    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_page_blocks_no_other_request(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     answered, was_answered = threading.Event(), []
     render = jinja2.Template.render
 
@@ -384,16 +384,16 @@ async def test_a_page_that_takes_long_to_render_keeps_nobody_waiting(
     assert int(reply.headers["content-length"]) == len(reply.content)
 
 
-async def test_the_log_away_is_said_and_the_rest_is_shown(daemon: Daemon, client: AsyncClient) -> None:
+async def test_an_unreachable_log_is_reported_and_the_rest_shown(daemon: Daemon, client: AsyncClient) -> None:
     async def away() -> None:
         raise LogError("no broker")
 
     await furnish(daemon, calm=2)
     daemon.world.log.ends = away  # type: ignore[method-assign, assignment]  # the broker is gone
     text = (await client.get("/")).text
-    assert "The log does not answer." in text
-    assert "The change log does not answer" in text
-    assert "Decide" in text
+    assert "The change log is unreachable." in text
+    assert "The change log is unreachable" in text
+    assert "Resolve" in text
 
 
 async def test_a_hundred_thousand_documents_come_by_the_page(daemon: Daemon, client: AsyncClient) -> None:
@@ -410,9 +410,7 @@ async def test_a_hundred_thousand_documents_come_by_the_page(daemon: Daemon, cli
     assert "100," in (await client.get("/documents")).text
 
 
-async def test_the_history_tells_each_attempt_and_each_act_once_newest_first(
-    daemon: Daemon, client: AsyncClient
-) -> None:
+async def test_the_history_has_each_attempt_and_action_once_newest_first(daemon: Daemon, client: AsyncClient) -> None:
     world = await furnish(daemon, calm=1)
     await daemon.actions.pause("jdoe", [DRAWING], "a <b>change</b>")
     text = (await client.get(f"/documents/{DRAWING}")).text
@@ -448,7 +446,7 @@ async def test_a_page_that_takes_too_long_says_so_in_a_page(
     monkeypatch.setattr(daemon.world.store, "counts", never)
     reply = await client.get("/")
     assert (reply.status_code, reply.headers["content-type"]) == (503, "text/html; charset=utf-8")
-    assert "this took too long" in reply.text
+    assert "the request took too long" in reply.text
 
 
 @pytest.mark.parametrize(
@@ -473,7 +471,7 @@ async def test_a_conflict_that_has_opened_again_leads_to_where_it_waits(daemon: 
     world = await furnish(daemon, calm=1)
     first = next(row.conflict for row in await world.store.conflicts() if row.conflict.field == "attributes.CostCenter")
     page = (await client.get(f"/documents/{DRAWING}")).text
-    assert "2 fields wait" in page
+    assert "2 fields are waiting" in page
     assert "on_overlap" not in page.partition('id="fields"')[0]
     world.windchill.edit(DRAWING, {"attributes.CostCenter": "5000"})
     await world.resync(DRAWING)
@@ -481,13 +479,13 @@ async def test_a_conflict_that_has_opened_again_leads_to_where_it_waits(daemon: 
     assert again.id != first.id
     text = (await client.get(f"/conflicts/{first.id}")).text
     assert f'href="/conflicts/{again.id}"' in text
-    assert "Both sides had moved since they agreed on" in text
-    assert "nothing is to be decided" not in text
+    assert "events and Windchill both changed it" in text
+    assert "No decision is needed" not in text
     world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
     await world.resync(DRAWING)
     settled = (await client.get(f"/conflicts/{first.id}")).text
-    assert "nothing is to be decided" in settled
-    assert "by no person" in settled
+    assert "No decision is needed" in settled
+    assert "by no operator" in settled
 
 
 async def test_the_page_of_a_settled_conflict_is_a_record_of_it(daemon: Daemon, client: AsyncClient) -> None:
@@ -498,9 +496,9 @@ async def test_the_page_of_a_settled_conflict_is_a_record_of_it(daemon: Daemon, 
     await world.settle(DRAWING)
     page = (await client.get(f"/conflicts/{one.id}")).text
     record = " ".join(html.unescape(re.sub(r"<[^>]+>", "", page.partition("<main")[2].replace("<d", " <d"))).split())
-    both = r'The log wanted "4020" Windchill had when this was opened "4711"'
-    decided = r"Decided by mlee, by command, [-\d:UTC ]+: Take theirs, \"4711\" \(“asked <finance>”\)"
-    assert re.search(f"What clashed.*{both} .*Record .*Opened .*Closed .*{decided}", record), record
+    both = r'Our value, from the log "4020" Windchill.s value when the conflict opened "4711"'
+    decided = r"Resolved Keep Windchill.s value, \"4711\", by mlee \(command line\), [-\d:UTC ]+: “asked <finance>”"
+    assert re.search(f"Values.*{both} .*Details .*Opened .*Closed .*{decided}", record), record
     assert 'id="closed" role="status" data-live><p class="note good"' in page
     assert 'id="choice"' not in page
 
@@ -512,7 +510,7 @@ async def test_a_history_of_one_field_leads_back_to_that_of_all(daemon: Daemon, 
     assert back in (await client.get(f"/documents/{DRAWING}?field=owner")).text
 
 
-async def test_bytes_that_are_no_text_are_nobody_s_to_mend(daemon: Daemon, client: AsyncClient) -> None:
+async def test_bytes_that_are_not_text_can_not_be_edited(daemon: Daemon, client: AsyncClient) -> None:
     world = daemon.world
     for value in (b"\xff\x00 not json", b'{"id": "\xe2\x80\xaetxt"}'):
         world.broker.put(Outgoing(TOPIC, None, value, ()))

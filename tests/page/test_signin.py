@@ -47,18 +47,18 @@ async def is_readable(visit: Visit) -> None:
     assert await visit.overflow() <= 0
 
 
-async def test_somebody_for_whom_a_provider_vouches_signs_in_acts_and_signs_out(stage: Stage, idp: Issuer) -> None:
+async def test_a_user_of_the_provider_can_sign_in_act_and_sign_out(stage: Stage, idp: Issuer) -> None:
     idp.person = {"preferred_username": "mrossi", "roles": ["reconciler-operator"]}
     async with begun(stage) as visit:
         await is_readable(visit)
         await vouched_for(visit)
         await visit.page.locator(".who", has_text="mrossi").wait_for()
         assert await visit.text(".who .chip") == "operator"
-        assert "need a person" in await visit.text()
+        assert "need attention" in await visit.text()
         await visit.page.locator("#live", has_text="Live").wait_for()
         await visit.go(f"/documents/{DRAWING}")
         await visit.page.get_by_role("main").get_by_role("button", name="Reconcile now", exact=True).click()
-        await visit.page.get_by_text("It is due now").wait_for()
+        await visit.page.get_by_text("The document is due now").wait_for()
         await visit.page.get_by_role("button", name="Sign out").click()
         await visit.page.get_by_role("link", name="Sign in with your account").wait_for()
         await visit.go("/")
@@ -79,17 +79,17 @@ async def test_a_sign_in_that_is_played_back_is_refused_in_words(stage: Stage, i
         reply = await visit.page.goto(back)
         assert reply is not None
         assert reply.status == 401
-        assert "took too long or began elsewhere; begin again" in await visit.text()
+        assert "took too long or began in another browser; start again" in await visit.text()
         await is_readable(visit)
         await vouched_for(visit)
         await visit.page.locator(".who", has_text="jdoe").wait_for()
 
 
-async def test_whoever_has_no_role_here_is_told_so_and_can_be_somebody_else(stage: Stage, idp: Issuer) -> None:
+async def test_a_user_without_a_role_is_told_so_and_can_switch_users(stage: Stage, idp: Issuer) -> None:
     idp.person = {"preferred_username": "mrossi", "roles": ["other"]}
     async with begun(stage) as visit:
         await vouched_for(visit)
-        await visit.page.get_by_text("You have no role here as mrossi").wait_for()
+        await visit.page.get_by_text("Mrossi has no role here").wait_for()
         await is_readable(visit)
         idp.person = {"preferred_username": "akim", "roles": ["reconciler-viewer"]}
         await visit.go("/")

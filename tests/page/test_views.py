@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from reconciler import views
 from reconciler.model import instant
-from reconciler.web import reading
-from reconciler.web.page import attention, differing, plots
+from reconciler.web import read_api
+from reconciler.web.page import diff, overview, plots
 from tests.page.stage import DRAWING, furnish
 from tests.web.conftest import Daemon
 
@@ -25,69 +25,70 @@ NOW_US = instant.to_us("2026-11-22T10:00:00.000000Z")
 
 
 async def status(daemon: Daemon, **changed: Any) -> views.service.Status:
-    found = await reading.standing(daemon.sources)
+    found = await read_api.standing(daemon.services)
     return msgspec.structs.replace(found, **changed)
 
 
 # ----------------------------------------------------------------------------------------------------------- attention
 
 
-async def test_the_headline_says_what_is_worst_first(daemon: Daemon) -> None:
+async def test_the_headline_reports_the_worst_problem(daemon: Daemon) -> None:
     await furnish(daemon, calm=1)
     calm = {"documents": {"synced": 3}, "conflicts": 0, "dead_letters": 0}
     said = {
         "Windchill agrees with the log.": calm,
         "2 of 3 documents agree with the log.": calm | {"documents": {"synced": 2, "pending": 1}},
-        "Windchill does not answer.": calm | {"windchill": "down"},
-        "The log does not answer.": calm | {"log_reachable": False, "windchill": "down"},
+        "Windchill is unreachable.": calm | {"windchill": "down"},
+        "The change log is unreachable.": calm | {"log_reachable": False, "windchill": "down"},
         "The reconciler is recovering.": calm | {"phase": "recovering", "log_reachable": False},
-        "No document yet.": calm | {"documents": {"synced": 0}},
+        "No documents yet.": calm | {"documents": {"synced": 0}},
     }
     for text, changed in said.items():
-        assert attention.headline(await status(daemon, **changed), {}).text == text
-    waiting = attention.headline(await status(daemon, **calm | {"conflicts": 1}), {})
-    assert (waiting.tone, waiting.more) == ("warn", "1 thing needs a person.")
-    stuck = attention.headline(await status(daemon, **calm), {"reconcile": 400.0})
+        assert overview.headline(await status(daemon, **changed), {}).text == text
+    waiting = overview.headline(await status(daemon, **calm | {"conflicts": 1}), {})
+    assert (waiting.tone, waiting.more) == ("warn", "1 item needs attention.")
+    stuck = overview.headline(await status(daemon, **calm), {"reconcile": 400.0})
     assert (stuck.tone, stuck.text) == ("bad", "The reconciler is stuck.")
-    slow = attention.headline(await status(daemon, **calm | {"oldest_pending_seconds": 3600.0}), {})
-    assert (slow.tone, "nothing needs a person" in slow.more) == ("warn", False)
+    slow = overview.headline(await status(daemon, **calm | {"oldest_pending_seconds": 3600.0}), {})
+    assert (slow.tone, "Nothing needs attention" in slow.more) == ("warn", False)
 
 
-async def test_what_needs_a_person_comes_oldest_first_and_the_own_troubles_before_it(daemon: Daemon) -> None:
+async def test_own_problems_come_first_then_entries_oldest_first(daemon: Daemon) -> None:
     world = await furnish(daemon, calm=1)
-    conflicts = [views.waiting.conflict(row) for row in await world.store.conflicts()]
-    letters = [views.waiting.dead_letter_row(one) for one in await world.store.dead_letters()]
+    conflicts = [views.open_items.conflict(row) for row in await world.store.conflicts()]
+    letters = [views.open_items.dead_letter_row(one) for one in await world.store.dead_letters()]
     documents = [views.documents.row(row) for row in world.store.rows.values() if row.status.value != "synced"]
     told = {"conflicts": conflicts, "letters": letters, "documents": documents, "late": {"reconcile": 400.0}}
-    found = attention.found(await status(daemon, windchill="down"), now_us=world.clock.now_us(), **told)
+    found = overview.attention_list(await status(daemon, windchill="down"), now_us=world.clock.now_us(), **told)
     assert [need.kind for need in found[:2]] == ["stuck", "down"]
     times = [need.since for need in found[2:] if need.since]
     assert times == sorted(times)
     assert {"held", "parked", "contended", "dead letter"} <= {need.kind for need in found}
-    assert all(need.command.startswith("reconciler ") for need in found)
 
 
 async def test_many_conflicts_on_one_field_are_one_thing_to_decide(daemon: Daemon) -> None:
     world = await furnish(daemon, calm=0)
-    rows = [views.waiting.conflict(row) for row in await world.store.conflicts()]
+    rows = [views.open_items.conflict(row) for row in await world.store.conflicts()]
     note = next(row for row in rows if row.field == "attributes.Note")
     many = [msgspec.structs.replace(note, id=f"{number}", document=f"{number}") for number in range(5)]
-    found = attention.found(
+    found = overview.attention_list(
         await status(daemon), now_us=world.clock.now_us(), late={}, conflicts=[*rows, *many], letters=[], documents=[]
     )
     assert [(need.action, need.address) for need in found if "Note" in need.what] == [
-        ("Decide together", "/conflicts?field=attributes.Note")
+        ("Resolve together", "/conflicts?field=attributes.Note")
     ]
-    assert sum(need.action == "Decide" for need in found) == len(rows) - 1
+    assert sum(need.action == "Resolve" for need in found) == len(rows) - 1
 
 
-async def test_a_document_that_has_only_just_become_pending_needs_nobody(daemon: Daemon) -> None:
+async def test_a_document_that_has_just_become_pending_needs_no_attention(daemon: Daemon) -> None:
     await daemon.world.emit({"title": "x"})
     rows = [views.documents.row(row) for row in daemon.world.store.rows.values()]
     now = await status(daemon)
-    quick = attention.found(now, now_us=daemon.clock.now_us(), late={}, conflicts=[], letters=[], documents=rows)
+    quick = overview.attention_list(
+        now, now_us=daemon.clock.now_us(), late={}, conflicts=[], letters=[], documents=rows
+    )
     late_us = daemon.clock.now_us() + 3_600_000_000
-    slow = attention.found(now, now_us=late_us, late={}, conflicts=[], letters=[], documents=rows)
+    slow = overview.attention_list(now, now_us=late_us, late={}, conflicts=[], letters=[], documents=rows)
     assert ([need.kind for need in quick], [need.kind for need in slow]) == ([], ["stuck"])
 
 
@@ -115,7 +116,7 @@ def test_a_plot_stays_within_its_frame_and_a_gap_is_a_gap(values: list[float | N
     assert plot.is_empty is (not places)
 
 
-def test_a_plot_tells_in_words_what_it_draws() -> None:
+def test_a_plot_is_described_in_words() -> None:
     plot = plots.of([point(0, 1.0), point(1, 3.0)])[1]
     assert plot.about == (
         "Events and writes a second from 2026-11-22 10:00:00 UTC to 2026-11-22 10:01:00 UTC. "
@@ -133,7 +134,7 @@ def test_a_strip_has_a_bar_for_each_hour_in_which_there_was_something(hours: lis
     assert f"{sum(hours[24:]):,} in the last 24" in strip.about or not any(hours)
 
 
-def test_a_strip_tells_in_words_what_it_draws() -> None:
+def test_a_strip_is_described_in_words() -> None:
     strip = plots.strip([*[0] * 22, 3, 0, 0, 5, *[0] * 21, 1])
     assert strip.about == (
         "Version conflicts by the hour: 3 in the 24 hours before, 6 in the last 24. The most in one hour: 5, 22 h ago."
@@ -145,13 +146,13 @@ def test_a_strip_tells_in_words_what_it_draws() -> None:
 # -------------------------------------------------------------------------------------------------- sides
 
 
-async def test_fields_that_want_something_come_first_and_each_stands_somewhere(daemon: Daemon) -> None:
+async def test_fields_that_need_attention_come_first_and_each_has_a_state(daemon: Daemon) -> None:
     world = await furnish(daemon, calm=1)
     trail = await world.store.audit(DRAWING)
-    found = differing.fields(views.documents.whole(world.document(DRAWING), trail, world.policy))
-    assert [(one.field.field, one.standing) for one in found] == [
+    found = diff.fields(views.documents.whole(world.document(DRAWING), trail, world.policy))
+    assert [(one.field.field, one.state) for one in found] == [
         *((field, "held") for field in ("attributes.CostCenter", "attributes.Keywords")),
-        *(("owner", "theirs stands"), ("title", "theirs stands"), ("status", "agrees")),
+        *(("owner", "Windchill's value kept"), ("title", "Windchill's value kept"), ("status", "in sync")),
     ]
 
 
@@ -159,7 +160,7 @@ async def test_fields_that_want_something_come_first_and_each_stands_somewhere(d
 
 
 @pytest.mark.slow
-def test_what_is_installed_has_templates_and_files(tmp_path: Path) -> None:
+def test_the_installed_package_has_templates_and_static_files(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     wanted = {

@@ -16,11 +16,11 @@ from reconciler.core.scheduling.queue import Queue
 from reconciler.flows.actions import OperatorActions
 from reconciler.model.event import Outgoing
 from reconciler.web import application, server
-from reconciler.web.access import Door
-from reconciler.web.identity import Provider
+from reconciler.web.access import AccessControl
+from reconciler.web.principal import Provider
 from reconciler.web.probes import Phase, Readiness
 from reconciler.web.sessions import Browsing
-from reconciler.web.tokens import Keyring
+from reconciler.web.tokens import TokenFile
 from tests.fakes.virtual_clock import VirtualClock
 from tests.flows.world import TOPIC, TOPICS, World
 from tests.web.keys import LINES
@@ -78,9 +78,9 @@ class Daemon:
         return self.late
 
     @property
-    def door(self) -> Door:
-        keyring = None if self.tokens is None else Keyring(lambda: self.tokens or "", "tokens")
-        return Door(self.clock, keyring, self.browsing, self.provider)
+    def access(self) -> AccessControl:
+        token_file = None if self.tokens is None else TokenFile(lambda: self.tokens or "", "tokens")
+        return AccessControl(self.clock, token_file, self.browsing, self.provider)
 
     @property
     def actions(self) -> OperatorActions:
@@ -89,8 +89,8 @@ class Daemon:
         return OperatorActions(store=self.world.store, log=log, clock=self.clock, decoding=lambda: decode_options)
 
     @property
-    def sources(self) -> application.Sources:
-        return application.Sources(
+    def services(self) -> application.Services:
+        return application.Services(
             late=self._late,
             readiness=lambda: self.readiness,
             metrics=self.metrics,
@@ -103,7 +103,7 @@ class Daemon:
             series=lambda hours: series.window(self.points, self.clock.now_us(), round(hours * 60)),
             stopping=self.stopping,
             settings=lambda: self.settings,
-            door=self.door,
+            access=self.access,
             actions=self.actions,
             hook_secret=self.hook_secret,
         )
@@ -114,7 +114,7 @@ class Daemon:
         admin = server.AdminServer(server.listen("127.0.0.1:0"))
         if self.as_localhost:
             self.browsing = attrs.evolve(self.browsing, external_url=admin.address.replace("127.0.0.1", "localhost"))
-        task = asyncio.create_task(admin.serve(application.application(self.sources)))
+        task = asyncio.create_task(admin.serve(application.application(self.services)))
         try:
             async with httpx.AsyncClient(base_url=admin.address) as client:
                 yield client

@@ -25,8 +25,7 @@ from starlette.routing import Route
 
 from reconciler.adapters.oidc import Oidc
 from reconciler.web import server
-from reconciler.web.identity import Provider
-from reconciler.web.principal import Role
+from reconciler.web.principal import Provider, Role
 from tests import defaults
 from tests.fakes.virtual_clock import VirtualClock
 from tests.web.conftest import Daemon

@@ -18,7 +18,7 @@ from tests.web.keys import LINES, TOKENS, shown
 # -------------------------------------------------------------------------------------------------------------- bearers
 
 
-async def test_without_a_token_nothing_tells_what_there_is(guarded: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_without_a_token_nothing_is_revealed(guarded: httpx.AsyncClient, daemon: Daemon) -> None:
     await daemon.world.emit({"title": "x"}, key="known")
     replies = [await guarded.get(f"/api/v1/documents/{key}") for key in ("known", "unknown")]
     assert replies[0].content == replies[1].content
@@ -28,12 +28,12 @@ NO_TOKENS = ["", "Bearer", "Basic cmVjOnZp", "Bearer a b", "Bearer \u00e9", "Bea
 
 
 @pytest.mark.parametrize("given", NO_TOKENS)
-async def test_what_is_no_token_lets_nobody_in(guarded: httpx.AsyncClient, given: str) -> None:
+async def test_an_invalid_token_gives_no_access(guarded: httpx.AsyncClient, given: str) -> None:
     reply = await guarded.get("/api/v1/status", headers={"authorization": given.encode()})
     assert reply.status_code == 401
 
 
-async def test_two_tokens_at_once_let_nobody_in(guarded: httpx.AsyncClient) -> None:
+async def test_two_tokens_at_once_give_no_access(guarded: httpx.AsyncClient) -> None:
     both = [("authorization", f"Bearer {TOKENS[Role.VIEWER]}"), ("authorization", f"Bearer {TOKENS[Role.ADMIN]}")]
     assert (await guarded.get("/api/v1/status", headers=both)).status_code == 401
 
@@ -46,7 +46,7 @@ async def test_with_tokens_any_name_of_ours_is_answered(guarded: httpx.AsyncClie
 # ------------------------------------------------------------------------------------------------------------- the file
 
 
-async def test_a_token_that_is_taken_out_lets_nobody_in_any_more(guarded: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_a_removed_token_gives_no_access(guarded: httpx.AsyncClient, daemon: Daemon) -> None:
     headers = shown(TOKENS[Role.ADMIN])
     assert (await guarded.get("/api/v1/status", headers=headers)).status_code == 200
     daemon.tokens = LINES.replace("\nadmin", "\n# admin")
@@ -55,7 +55,7 @@ async def test_a_token_that_is_taken_out_lets_nobody_in_any_more(guarded: httpx.
     assert (await guarded.get("/api/v1/status", headers=headers)).status_code == 200
 
 
-async def test_a_file_that_can_not_be_used_lets_nobody_in_and_shows_nothing(
+async def test_an_unusable_token_file_gives_no_access_and_reveals_nothing(
     guarded: httpx.AsyncClient, daemon: Daemon
 ) -> None:
     daemon.tokens = LINES + "\nrec_a_token_pasted_where_a_hash_belongs"
@@ -70,16 +70,16 @@ HASH = "ab" * 32
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "t: holds no token"),
-        ("# nothing\n\n", "t: holds no token"),
-        ("jdoe viewer", "t:1: must be NAME ROLE SHA256 and perhaps sources, not 2 words"),
-        (f"# x\njdoe root {HASH}", "t:2: ROLE is one of producer, viewer, operator, admin"),
-        (f"j/doe viewer {HASH}", "t:1: NAME has at most"),
+        ("", "t: contains no token"),
+        ("# nothing\n\n", "t: contains no token"),
+        ("jdoe viewer", "t:1: must be NAME ROLE SHA256 [SOURCE ...], not 2 words"),
+        (f"# x\njdoe root {HASH}", "t:2: ROLE must be one of producer, viewer, operator, admin"),
+        (f"j/doe viewer {HASH}", "t:1: NAME must have at most"),
         (f"jdoe viewer {HASH}0", "t:1: SHA256 must have 64 hexadecimal digits"),
-        (f"erp producer {HASH}", "t:1: a producer needs the sources whose events it may append, such as //erp/*"),
-        (f"jdoe viewer {HASH} //erp/*", "t:1: a viewer appends no events, so it has no sources"),
-        (f"erp producer {HASH} {'x' * 1001}", "t:1: sources are without blanks and #, and have at most 1000"),
-        (f"jdoe viewer {HASH}\nrival admin {HASH.upper()}", "t:2: the same token stands in an earlier line"),
+        (f"erp producer {HASH}", "t:1: a producer needs the sources that it may append events for, such as //erp/*"),
+        (f"jdoe viewer {HASH} //erp/*", "t:1: a viewer can't append events, so it can't have sources"),
+        (f"erp producer {HASH} {'x' * 1001}", "t:1: sources must have no blanks and no #, and at most 1000"),
+        (f"jdoe viewer {HASH}\nrival admin {HASH.upper()}", "t:2: duplicate of the token in an earlier line"),
     ],
 )
 def test_a_fault_of_the_file_is_named_by_its_line(text: str, fault: str) -> None:
@@ -87,7 +87,7 @@ def test_a_fault_of_the_file_is_named_by_its_line(text: str, fault: str) -> None
         tokens.parse(text, "t")
 
 
-def test_no_message_repeats_what_may_be_a_token() -> None:
+def test_no_message_quotes_a_possible_token() -> None:
     for text in ("canary", "jdoe viewer canary", "canary viewer x y", f"jdoe canary {HASH}", f"can/ary viewer {HASH}"):
         with pytest.raises(ConfigError) as raised:
             tokens.parse(text, "t")
@@ -121,22 +121,22 @@ def test_a_watched_file_is_read_again_when_it_was_changed(tmp_path: Path) -> Non
 def test_a_token_that_the_command_makes_is_let_in_with_its_role(tmp_path: Path) -> None:
     program = Program(tmp_path, "http://127.0.0.1:1")
     made = program.json("token", "jdoe", "--role", "operator")
-    keyring = tokens.Keyring(lambda: made["line"], "t")
-    assert keyring.find(made["token"]) == Principal("jdoe", Role.OPERATOR)
-    assert keyring.find(made["token"] + "x") is None
+    token_file = tokens.TokenFile(lambda: made["line"], "t")
+    assert token_file.find(made["token"]) == Principal("jdoe", Role.OPERATOR)
+    assert token_file.find(made["token"] + "x") is None
     assert program.json("token", "jdoe")["token"] != made["token"]
     token, *_, line = program.say("token", "jdoe").splitlines()
-    assert tokens.Keyring(lambda: line, "t").find(token) == Principal("jdoe", Role.VIEWER)
+    assert tokens.TokenFile(lambda: line, "t").find(token) == Principal("jdoe", Role.VIEWER)
     assert "a name has at most" in program.fails("token", "j doe", code=2)
     made = program.json("token", "erp", "--role", "producer", "--source", "//erp/*", "--source", "//mes/?")
-    erp = tokens.Keyring(lambda: made["line"], "t").find(made["token"])
+    erp = tokens.TokenFile(lambda: made["line"], "t").find(made["token"])
     assert erp == Principal("erp", Role.PRODUCER, sources=("//erp/*", "//mes/?"))
     for role, *more in (("producer",), ("viewer", "//erp/*"), ("operator", "//erp/ *"), ("operator", "//erp#x")):
         options = [word for source in more for word in ("--source", source)]
         assert "--source: " in program.fails("token", "erp", "--role", role, *options, code=2)
 
 
-def test_a_tokens_file_that_can_not_be_used_is_said_before_anything_is_opened(tmp_path: Path) -> None:
+def test_an_unusable_token_file_is_reported_before_anything_is_opened(tmp_path: Path) -> None:
     program = Program(tmp_path, "http://127.0.0.1:1")
     text = program.config.read_text(encoding="utf-8")
     file = tmp_path / "tokens"

@@ -9,7 +9,7 @@ from httpx import AsyncClient
 from reconciler.core.folding import fold
 from reconciler.errors import RecordTooLargeError, StoreDamagedError
 from reconciler.model.document import Status
-from reconciler.web import actions, application
+from reconciler.web import action_api, application
 from reconciler.web.principal import Role
 from reconciler.web.probes import Health, Phase, Readiness
 from tests.flows.world import World
@@ -106,7 +106,7 @@ async def test_one_field_is_released_and_the_others_are_not(client: AsyncClient,
 
 
 @pytest.mark.parametrize("what", ["retry", "pause", "resume", "release"])
-async def test_an_act_on_a_document_that_is_not_known_is_404(client: AsyncClient, what: str) -> None:
+async def test_an_action_on_an_unknown_document_is_404(client: AsyncClient, what: str) -> None:
     await post(client, f"/documents/nix/{what}", {}, 404)
     assert await recorded(client) == []
 
@@ -114,9 +114,7 @@ async def test_an_act_on_a_document_that_is_not_known_is_404(client: AsyncClient
 # ------------------------------------------------------------------------------------------------------------ conflicts
 
 
-async def test_a_preview_says_what_will_be_written_and_a_decision_writes_that(
-    client: AsyncClient, world: World, conflict: str
-) -> None:
+async def test_a_decision_writes_what_its_preview_shows(client: AsyncClient, world: World, conflict: str) -> None:
     shown_first = await post(client, f"/conflicts/{conflict}/preview", {"take": "value", "value": "Hood"})
     assert shown_first["steps"] == [{"field": "title", "before": "Lid", "after": "Hood"}]
     (event,) = shown_first["events"]
@@ -138,13 +136,13 @@ async def test_a_preview_says_what_will_be_written_and_a_decision_writes_that(
     assert "is closed since" in gone["detail"]
 
 
-async def test_taking_what_windchill_has_writes_nothing(client: AsyncClient, conflict: str) -> None:
+async def test_keeping_windchills_value_writes_nothing(client: AsyncClient, conflict: str) -> None:
     assert (await post(client, f"/conflicts/{conflict}/preview", {"take": "live"}))["steps"] == []
     desired = await post(client, f"/conflicts/{conflict}/preview", {"take": "desired"})
     assert desired["steps"] == [{"field": "title", "before": "Lid", "after": "Plate"}]
 
 
-async def test_a_choice_made_on_what_has_moved_since_is_refused_and_shown_again(
+async def test_a_decision_on_outdated_values_is_refused_with_a_new_preview(
     client: AsyncClient, world: World, key: str, conflict: str
 ) -> None:
     before = await post(client, f"/conflicts/{conflict}/preview", {"take": "desired"})
@@ -182,7 +180,7 @@ async def test_a_conflict_that_is_not_there_is_404(client: AsyncClient, what: st
 # --------------------------------------------------------------------------------------------------------- dead letters
 
 
-async def test_a_mended_event_takes_the_place_of_a_dead_letter(client: AsyncClient, world: World, key: str) -> None:
+async def test_a_corrected_event_replaces_a_dead_letter(client: AsyncClient, world: World, key: str) -> None:
     letter = next(iter(world.store.letters))
     event = world.event({"title": "Mended"}, key=key, id="e-mended")
     path = f"/dead-letters/{letter.replace('/', '%2F')}"
@@ -199,7 +197,7 @@ async def test_a_mended_event_takes_the_place_of_a_dead_letter(client: AsyncClie
     assert action["details"] == {"reason": "a typo", "events": ["e-mended"]}
 
 
-async def test_a_dead_letter_is_discarded_for_a_reason_that_is_kept(client: AsyncClient, world: World) -> None:
+async def test_discarding_a_dead_letter_records_the_reason(client: AsyncClient, world: World) -> None:
     letter = next(iter(world.store.letters))
     path = f"/dead-letters/{letter.replace('/', '%2F')}"
     for body in ({}, {"reason": ""}):
@@ -213,7 +211,7 @@ async def test_a_dead_letter_is_discarded_for_a_reason_that_is_kept(client: Asyn
     ]
 
 
-async def test_a_dead_letter_is_replayed_as_it_was(client: AsyncClient, world: World) -> None:
+async def test_a_replay_appends_the_original_record(client: AsyncClient, world: World) -> None:
     letter = next(iter(world.store.letters))
     await post(client, f"/dead-letters/{letter.replace('/', '%2F')}/replay")
     await world.fold()
@@ -224,7 +222,7 @@ async def test_a_dead_letter_is_replayed_as_it_was(client: AsyncClient, world: W
 @pytest.mark.parametrize(
     ("what", "body"), [("replay", {}), ("discard", {"reason": "x"}), ("resend", {"event": {"id": "x"}})]
 )
-async def test_a_dead_letter_that_is_not_there_is_404(client: AsyncClient, what: str, body: Any) -> None:
+async def test_an_unknown_dead_letter_is_404(client: AsyncClient, what: str, body: Any) -> None:
     await post(client, f"/dead-letters/nix/{what}", body, 404)
 
 
@@ -243,7 +241,7 @@ async def test_a_dead_letter_that_is_not_there_is_404(client: AsyncClient, what:
         ('{"take": "live", "reason": 1}', 422, "reason"),
         ("[]", 422, "object"),
         ("{", 400, "not JSON"),
-        ('{"take": "' + "x" * 70_000 + '"}', 413, "at most 64 KiB"),
+        ('{"take": "' + "x" * 70_000 + '"}', 413, "larger than 64 KiB"),
     ],
 )
 async def test_a_body_that_can_not_be_used_is_refused_by_name(
@@ -261,14 +259,16 @@ async def test_a_body_that_is_not_said_to_be_json_is_refused(guarded: AsyncClien
     assert (await guarded.post(f"{ROOT}/documents/{key}/pause", headers=headers)).status_code == 200
 
 
-async def test_what_appends_waits_until_the_daemon_is_ready(daemon: Daemon, client: AsyncClient, conflict: str) -> None:
+async def test_nothing_is_appended_before_the_daemon_is_ready(
+    daemon: Daemon, client: AsyncClient, conflict: str
+) -> None:
 
     daemon.readiness = Readiness(Phase.RECOVERING)
     reply = await client.post(f"{ROOT}/conflicts/{conflict}/resolve", json={"take": "live"})
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
 
 
-async def test_what_the_log_does_not_take_is_not_recorded_as_done(
+async def test_a_failed_append_is_not_recorded_as_done(
     daemon: Daemon, client: AsyncClient, conflict: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter = next(iter(daemon.world.store.letters)).replace("/", "%2F")
@@ -298,7 +298,7 @@ async def test_what_the_log_does_not_take_is_not_recorded_as_done(
     assert [action["kind"] for action in await recorded(client)] == ["pause"]
 
 
-async def test_acts_are_done_while_windchill_is_in_maintenance(
+async def test_actions_work_while_windchill_is_in_maintenance(
     daemon: Daemon, client: AsyncClient, conflict: str, key: str
 ) -> None:
     daemon.readiness = Readiness(Phase.READY, Health.MAINTENANCE)
@@ -307,7 +307,7 @@ async def test_acts_are_done_while_windchill_is_in_maintenance(
     assert [action["kind"] for action in await recorded(client)] == ["retry", "resolve"]
 
 
-async def test_an_act_that_the_store_can_not_take_is_not_said_to_be_done(
+async def test_a_failed_store_write_is_not_reported_as_done(
     client: AsyncClient, world: World, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any, **__: Any) -> Any:
@@ -323,7 +323,7 @@ async def test_an_act_that_the_store_can_not_take_is_not_said_to_be_done(
 # ---------------------------------------------------------------------------------------------------------- the records
 
 
-async def test_acts_name_who_did_them_in_which_role(guarded: AsyncClient, world: World, key: str) -> None:
+async def test_actions_record_the_operator_and_the_role(guarded: AsyncClient, world: World, key: str) -> None:
     await guarded.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.OPERATOR]))
     await guarded.post(f"{ROOT}/documents/{key}/retry", headers=shown(TOKENS[Role.ADMIN]))
     reply = await guarded.get(f"{ROOT}/acts", headers=shown(TOKENS[Role.VIEWER]))
@@ -333,7 +333,7 @@ async def test_acts_name_who_did_them_in_which_role(guarded: AsyncClient, world:
     assert only.json()["items"] == reply.json()["items"][:1]
 
 
-async def test_acts_come_in_pages_newest_first(client: AsyncClient, world: World, key: str) -> None:
+async def test_actions_are_paged_newest_first(client: AsyncClient, world: World, key: str) -> None:
     for _ in range(3):
         await post(client, f"/documents/{key}/retry")
     first = (await client.get(f"{ROOT}/acts?limit=2")).json()
@@ -344,9 +344,7 @@ async def test_acts_come_in_pages_newest_first(client: AsyncClient, world: World
     assert second["next"] is None
 
 
-async def test_events_that_are_sent_are_recorded_with_who_sent_them(
-    client: AsyncClient, world: World, key: str
-) -> None:
+async def test_appended_events_are_recorded_with_their_sender(client: AsyncClient, world: World, key: str) -> None:
     event = world.event({"title": "x"}, key=key, id="e" * 1000)
     events = [event, event | {"id": "e2"}, event | {"id": "e3", "subject": "other"}]
     headers = {"content-type": "application/cloudevents-batch+json"}
@@ -356,10 +354,10 @@ async def test_events_that_are_sent_are_recorded_with_who_sent_them(
     assert found == {key: ["e" * 200, "e2"], "other": ["e3"]}
 
 
-def test_every_act_needs_an_operator_and_a_json_body_that_is_described() -> None:
-    told = [one for one in actions.ENDPOINTS if one.method == "POST"]
+def test_every_action_needs_an_operator_and_a_described_json_body() -> None:
+    told = [one for one in action_api.ENDPOINTS if one.method == "POST"]
     assert all(one in application.ENDPOINTS for one in told)
-    assert all(one.role is not None and one.role >= Role.OPERATOR and one.bodies for one in told)
+    assert all(one.role is not None and one.role >= Role.OPERATOR and one.body for one in told)
 
 
 # ------------------------------------------------------------------------------------------------------------ contested
@@ -389,7 +387,7 @@ async def test_a_contested_field_says_so_and_its_stored_form_is_accepted(client:
     assert "status" not in world.held()
 
 
-async def test_a_contested_field_is_written_again_where_somebody_wants_that(client: AsyncClient, world: World) -> None:
+async def test_a_contested_field_is_written_again_on_request(client: AsyncClient, world: World) -> None:
     await contest(world)
     said = await post(client, "/conflicts/resolve", {"take": "retry", "field": "status", "reason": "the job is off"})
     assert (len(said["decided"]), said["left"]) == (1, {})
@@ -398,6 +396,6 @@ async def test_a_contested_field_is_written_again_where_somebody_wants_that(clie
     assert world.live()["status"] == "RELEASED"
 
 
-async def test_what_is_not_contested_is_not_accepted(client: AsyncClient, conflict: str) -> None:
+async def test_only_a_contested_field_can_be_accepted(client: AsyncClient, conflict: str) -> None:
     refused = await post(client, f"/conflicts/{conflict}/resolve", {"take": "accept"}, 422)
     assert "not contested" in refused["detail"]

@@ -34,7 +34,7 @@ async def refused(client: AsyncClient, path: str, status: int = 400) -> str:
 # -------------------------------------------------------------------------------------------------------------- status
 
 
-async def test_the_status_tells_where_everything_stands(client: AsyncClient, daemon: Daemon, world: World) -> None:
+async def test_the_status_counts_everything(client: AsyncClient, daemon: Daemon, world: World) -> None:
     world.append(world.event({"title": "not folded yet"}))
     found = await got(client, "/status")
     assert found["documents"]["pending"] == 1
@@ -49,7 +49,9 @@ async def test_the_status_tells_where_everything_stands(client: AsyncClient, dae
     assert found["oldest_pending_at"].startswith("2026-11-22T")
 
 
-async def test_the_status_is_told_while_the_log_is_away(client: AsyncClient, daemon: Daemon, world: World) -> None:
+async def test_the_status_is_shown_while_the_log_is_unreachable(
+    client: AsyncClient, daemon: Daemon, world: World
+) -> None:
     world.broker.down = True
     found = await got(client, "/status")
     assert found["log_reachable"] is False
@@ -93,7 +95,7 @@ async def test_documents_are_filtered_by_where_they_stand(client: AsyncClient, w
     assert (await got(client, "/documents?status=parked"))["items"] == []
 
 
-async def test_a_story_is_told_in_sentences(client: AsyncClient, world: World) -> None:
+async def test_a_story_consists_of_sentences(client: AsyncClient, world: World) -> None:
     found = await got(client, f"/documents/{KEY}/story")
     assert any("waits for a person" in sentence["text"] for sentence in found["now"])
     assert found["chapters"]
@@ -150,7 +152,7 @@ async def test_a_dead_letter_is_shown_with_its_bytes(client: AsyncClient, daemon
     assert [row["offset"] for row in (await got(client, "/dead-letters?status=discarded"))["items"]] == [4]
 
 
-async def test_hot_spots_name_what_is_contended(client: AsyncClient, world: World) -> None:
+async def test_hot_spots_name_documents_and_fields(client: AsyncClient, world: World) -> None:
     world.store.field_conflicts["title"], world.store.field_attempts["title"] = 3, 4
     (spot,) = (await got(client, "/hotspots?limit=1"))["items"]
     none, day = {"conflicts": 0, "attempts": 0, "rate": 0.0}, {"conflicts": 1, "attempts": 2, "rate": 0.5}
@@ -207,7 +209,7 @@ NO_PLACES = [
 
 
 @pytest.mark.parametrize("path", LISTS)
-async def test_what_is_no_cursor_is_refused(client: AsyncClient, world: World, path: str) -> None:
+async def test_an_invalid_cursor_is_refused(client: AsyncClient, world: World, path: str) -> None:
     separator = "&" if "?" in path else "?"
     made = [base64.urlsafe_b64encode(place).decode().rstrip("=") for place in NO_PLACES]
     for cursor in (*made, "*", "a", "=", "%00", "\u00e9", " "):
@@ -221,23 +223,23 @@ async def test_what_is_no_cursor_is_refused(client: AsyncClient, world: World, p
     ("path", "says"),
     [
         *((f"/documents?limit={limit}", "limit: ") for limit in ("0", "501", "ten", "")),
-        ("/documents?limit=1&limit=2", "limit: is given twice"),
+        ("/documents?limit=1&limit=2", "limit: given twice"),
         ("/documents?status=dead", "status: "),
-        ("/documents?Status=held", "Status: unknown query parameter; known are limit, after, status"),
-        ("/status?x=1", "x: unknown query parameter; known are none"),
+        ("/documents?Status=held", "Status: unknown query parameter; known: limit, after, status"),
+        ("/status?x=1", "x: unknown query parameter; known: none"),
         ("/conflicts?closed=maybe", "closed: "),
         ("/audit?since=yesterday", "since: "),
         ("/audit?since=2026-11-22T10:00:00", "since: it has no offset"),
         ("/dead-letters?status=dead", "status: "),
-        ("/documents?status=%ff", "the query can't be read"),
-        ("/documents?" + "&".join(f"a{n}=1" for n in range(60)), "the query can't be read"),
+        ("/documents?status=%ff", "the query string must be"),
+        ("/documents?" + "&".join(f"a{n}=1" for n in range(60)), "the query string must be"),
     ],
 )
-async def test_a_query_is_refused_by_the_name_of_what_is_wrong(client: AsyncClient, path: str, says: str) -> None:
+async def test_a_wrong_query_parameter_is_named(client: AsyncClient, path: str, says: str) -> None:
     assert (await refused(client, path)).startswith(says)
 
 
-async def test_what_nobody_has_heard_of_is_not_found(client: AsyncClient) -> None:
+async def test_unknown_things_are_not_found(client: AsyncClient) -> None:
     for path in ("/documents/nope", "/documents/nope/story", "/documents/nope/audit", "/dead-letters/nope"):
         await refused(client, path, 404)
     for path in ("", "/", "/documents/", "/documents//story", "/document", "/documents/a/b", "/documents/%ff"):
@@ -245,7 +247,7 @@ async def test_what_nobody_has_heard_of_is_not_found(client: AsyncClient) -> Non
         assert (reply.status_code, reply.json()["title"]) == (404, "Not Found")
 
 
-async def test_a_store_that_fails_is_told(client: AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failing_store_is_a_503(client: AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken() -> Any:
         raise StoreError("can't count documents: the disk is full")
 
@@ -273,7 +275,7 @@ async def test_any_key_is_an_address(client: AsyncClient, daemon: Daemon, key: s
     assert page == {"items": [], "next": None}
 
 
-async def test_what_is_shown_is_json_and_nothing_else(client: AsyncClient, daemon: Daemon) -> None:
+async def test_answers_are_json(client: AsyncClient, daemon: Daemon) -> None:
     await daemon.world.emit({"title": "</script><b>\u202e\u2028" + "x" * 100_000}, key="k")
     reply = await client.get(f"{API}/documents/k")
     assert reply.headers["x-content-type-options"] == "nosniff"

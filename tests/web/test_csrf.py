@@ -3,7 +3,7 @@
 import pytest
 from httpx import AsyncClient
 
-from reconciler.web import events
+from reconciler.web import event_api
 from reconciler.web.principal import Role
 from reconciler.web.sessions import Browsing
 from tests.flows.world import TOPIC
@@ -19,7 +19,7 @@ def event(daemon: Daemon) -> dict[str, object]:
 
 async def sent(client: AsyncClient, daemon: Daemon, kind: str = EVENT, **headers: str) -> int:
     named = {"content-type": kind} | {name.replace("_", "-"): text for name, text in headers.items()}
-    return (await client.post(events.PATH, json=event(daemon), headers=named)).status_code
+    return (await client.post(event_api.PATH, json=event(daemon), headers=named)).status_code
 
 
 def appended(daemon: Daemon) -> int:
@@ -33,16 +33,16 @@ async def test_a_program_on_this_machine_needs_nothing(client: AsyncClient, daem
     assert await sent(client, daemon) == 202
     headers = {f"ce-{name}": text for name, text in event(daemon).items() if name != "data"}
     headers["ce-type"] = "windchill.document.released.v1"
-    assert (await client.post(events.PATH, headers=headers)).status_code == 202
+    assert (await client.post(event_api.PATH, headers=headers)).status_code == 202
     assert appended(daemon) == 2
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"])
-async def test_what_a_form_can_be_sent_as_is_taken_for_one(client: AsyncClient, daemon: Daemon, kind: str) -> None:
+async def test_every_content_type_of_a_form_counts_as_a_form(client: AsyncClient, daemon: Daemon, kind: str) -> None:
     """Such a request needs no permission of ours to be sent by any page, and old browsers say nothing of where from."""
     assert await sent(client, daemon, kind) == 403
     assert await sent(client, daemon, f"{kind}; x=application/json") == 403
-    assert (await client.post(events.PATH)).status_code == 403
+    assert (await client.post(event_api.PATH)).status_code == 403
     assert appended(daemon) == 0
 
 
@@ -69,7 +69,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("origin", FOREIGN)
 @pytest.mark.parametrize("signs_in", [False, True], ids=["local", "sessions"])
-async def test_another_origin_acts_nowhere(daemon: Daemon, origin: str, signs_in: bool) -> None:
+async def test_another_origin_can_change_nothing(daemon: Daemon, origin: str, signs_in: bool) -> None:
     daemon.tokens = LINES if signs_in else None
     async with daemon.served() as client:
         own = str(client.base_url).rstrip("/")
@@ -105,7 +105,7 @@ async def test_another_name_for_this_machine_has_no_page_to_take_a_token_from(cl
 # ------------------------------------------------------------------------------------------------------------- sessions
 
 
-async def test_a_session_acts_with_the_token_of_its_pages(daemon: Daemon, guarded: AsyncClient) -> None:
+async def test_a_session_can_act_with_the_csrf_token_of_its_pages(daemon: Daemon, guarded: AsyncClient) -> None:
     csrf = await signed_in(guarded, Role.OPERATOR)
     assert await sent(guarded, daemon) == 403
     assert await sent(guarded, daemon, x_csrf_token=csrf) == 202

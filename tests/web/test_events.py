@@ -11,7 +11,7 @@ from reconciler.errors import LogError, RecordTooLargeError
 from reconciler.model.event import Outgoing
 from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.model.policy import Rule, Strategy
-from reconciler.web import application, events, openapi, tokens
+from reconciler.web import application, event_api, openapi, tokens
 from reconciler.web.principal import Principal, Role
 from reconciler.web.probes import Phase, Readiness
 from tests.flows.world import KEY, TOPIC, policy
@@ -24,7 +24,7 @@ ONE, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json
 async def sent(client: AsyncClient, content: Any, kind: str = ONE, **headers: str) -> Response:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     named = {"content-type": kind} | {name.replace("_", "-"): text for name, text in headers.items()}
-    return await client.post(events.PATH, content=body, headers=named)
+    return await client.post(event_api.PATH, content=body, headers=named)
 
 
 def appended(daemon: Daemon) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ async def test_a_structured_event_is_appended_and_folded(client: AsyncClient, da
 
 
 async def test_a_batch_is_appended_in_its_order(client: AsyncClient, daemon: Daemon) -> None:
-    sends = [daemon.world.event({"title": str(n)}, key=f"d{n}") for n in range(events.BATCH_MAX)]
+    sends = [daemon.world.event({"title": str(n)}, key=f"d{n}") for n in range(event_api.BATCH_MAX)]
     reply = await sent(client, sends, BATCH)
     assert reply.status_code == 202, reply.text
     assert [row["document"] for row in reply.json()["items"]] == [event["subject"] for event in sends]
@@ -78,11 +78,11 @@ async def test_an_event_in_binary_mode_is_put_together(client: AsyncClient, daem
 async def test_a_release_in_binary_mode_needs_no_body(client: AsyncClient, daemon: Daemon) -> None:
     event = daemon.world.event(type="windchill.document.released.v1")
     del event["data"]
-    reply = await client.post(events.PATH, headers={f"ce-{name}": text for name, text in event.items()})
+    reply = await client.post(event_api.PATH, headers={f"ce-{name}": text for name, text in event.items()})
     assert reply.status_code == 202, reply.text
 
 
-async def test_members_that_nobody_knows_are_kept_byte_for_byte(client: AsyncClient, daemon: Daemon) -> None:
+async def test_unknown_members_are_kept_byte_for_byte(client: AsyncClient, daemon: Daemon) -> None:
     event = daemon.world.event({"rank": 1})
     more = '{"big": 123456789012345678901234567890,'
     text = json.dumps(event).replace('"rank": 1', '"rank": 1.0e2').replace("{", more, 1)
@@ -95,7 +95,7 @@ async def test_members_that_nobody_knows_are_kept_byte_for_byte(client: AsyncCli
 # ------------------------------------------------------------------------------------------------------------- who says
 
 
-async def test_an_event_is_by_whoever_sent_it_unless_it_says_by_whom(client: AsyncClient, daemon: Daemon) -> None:
+async def test_the_sender_is_the_actor_unless_the_event_names_one(client: AsyncClient, daemon: Daemon) -> None:
     event = daemon.world.event({"title": "x"})
     for actor in ({}, {"actor": None}, {"actor": ""}, {"actor": "sgarcia"}):
         assert (await sent(client, event | actor)).status_code == 202
@@ -131,7 +131,7 @@ async def test_an_event_of_a_source_that_is_not_the_tokens_own_is_refused(daemon
         found = await sent(guarded, text.encode(), authorization=producer)
         assert found.status_code in (202, 403, 422)
     reply = await sent(guarded, good, authorization=f"Bearer {TOKENS[Role.VIEWER]}")
-    is_refused(reply, 403, "this needs the role operator; viewer.jones is viewer")
+    is_refused(reply, 403, "this needs the role operator; viewer.jones has viewer")
     await daemon.world.fold()
     register = daemon.world.document().desired.fields["title"].register
     assert register is not None
@@ -141,7 +141,7 @@ async def test_an_event_of_a_source_that_is_not_the_tokens_own_is_refused(daemon
 
 @pytest.mark.parametrize("role", [None, *Role])
 @pytest.mark.parametrize("source", ["//reconciler/operators", "//reconciler/emit", "//reconciler", "//RECONCILER/x"])
-async def test_nobody_speaks_as_the_reconciler(daemon: Daemon, role: Role | None, source: str) -> None:
+async def test_no_one_can_use_the_reconcilers_own_source(daemon: Daemon, role: Role | None, source: str) -> None:
     daemon.tokens = None if role is None else LINES
     headers = {} if role is None else {"authorization": f"Bearer {TOKENS[role]}"}
     async with daemon.served() as client:
@@ -151,7 +151,7 @@ async def test_nobody_speaks_as_the_reconciler(daemon: Daemon, role: Role | None
 
 
 @pytest.mark.parametrize("source", ["//mes/a", "//reconciler/operators"])
-async def test_a_mended_letter_is_of_a_source_that_whoever_sends_it_may_speak_for(daemon: Daemon, source: str) -> None:
+async def test_a_corrected_event_needs_a_source_that_its_sender_may_use(daemon: Daemon, source: str) -> None:
     daemon.tokens = tokens.line(Principal("jdoe", Role.OPERATOR, sources=("//erp/*",)), "rec_jdoe")
     daemon.world.broker.put(Outgoing(TOPIC, b"k", b"not json"))
     await daemon.world.fold()
@@ -195,7 +195,7 @@ async def test_of_a_batch_with_a_fault_nothing_is_appended(client: AsyncClient, 
         ({"actor": 7}, "actor"),
     ],
 )
-async def test_an_event_is_refused_for_the_reason_that_its_dead_letter_would_have(
+async def test_an_event_is_refused_with_the_reason_of_a_dead_letter(
     client: AsyncClient, daemon: Daemon, change: dict[str, Any], says: str
 ) -> None:
     is_refused(await sent(client, daemon.world.event({"title": "x"}) | change), 422, says)
@@ -213,14 +213,14 @@ async def test_a_source_that_may_not_set_a_field_is_refused(daemon: Daemon) -> N
     [
         *((content, ONE, 422, "not JSON") for content in (b"{", b"", b"\xff")),
         (b'{"a":' * 5000, ONE, 422, "nothing was appended"),
-        *((content, BATCH, 400, "a batch is a JSON array") for content in (b"[" * 5000, b"{}")),
+        *((content, BATCH, 400, "a batch must be a JSON array") for content in (b"[" * 5000, b"{}")),
         (b"[]", BATCH, 400, "1 to 100 events, not 0"),
         (b"[" + b"1," * 100 + b"1]", BATCH, 400, "1 to 100 events, not 101"),
         *((b"{}", f"application/{kind}", 415, "send application/cloudevents+json") for kind in ("json", "xml")),
-        (b"x" * (EVENT_BYTES_MAX + 1), ONE, 413, "at most 1 MiB"),
+        (b"x" * (EVENT_BYTES_MAX + 1), ONE, 413, "larger than 1 MiB"),
     ],
 )
-async def test_what_is_no_event_is_refused(
+async def test_anything_but_an_event_is_refused(
     client: AsyncClient, daemon: Daemon, *, content: bytes, kind: str, status: int, says: str
 ) -> None:
     is_refused(await sent(client, content, kind), status, says)
@@ -258,15 +258,15 @@ async def test_a_body_without_a_length_is_counted_as_it_comes(daemon: Daemon) ->
         said.append(message)
 
     headers = [(b"host", b"localhost"), (b"content-type", ONE.encode()), (b"transfer-encoding", b"chunked")]
-    path = {"path": events.PATH, "raw_path": events.PATH.encode(), "query_string": b"", "root_path": ""}
+    path = {"path": event_api.PATH, "raw_path": event_api.PATH.encode(), "query_string": b"", "root_path": ""}
     scope = {"type": "http", "method": "POST", "scheme": "http", "http_version": "1.1", "headers": headers, **path}
-    await application.application(daemon.sources)(scope, receive, send)
+    await application.application(daemon.services)(scope, receive, send)
     assert said[0]["status"] == 413
     assert (b"connection", b"close") in said[0]["headers"]
 
 
 async def test_there_is_nothing_to_be_read_where_events_are_sent(client: AsyncClient) -> None:
-    reply = await client.get(events.PATH)
+    reply = await client.get(event_api.PATH)
     assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
 
 
@@ -302,7 +302,7 @@ async def test_events_are_taken_only_while_the_daemon_is_ready(
 
 
 def test_the_document_of_the_api_tells_of_every_mode() -> None:
-    described = openapi.document(events.ENDPOINTS)["paths"][events.PATH]["post"]
+    described = openapi.document(event_api.ENDPOINTS)["paths"][event_api.PATH]["post"]
     assert set(described["requestBody"]["content"]) == {ONE, BATCH, "application/json"}
     assert set(described["responses"]) >= {"202", "400", "401", "403", "413", "415", "422", "503"}
     tokens_of = [{"token": ["producer"]}, {"token": ["operator"]}]

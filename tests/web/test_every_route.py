@@ -43,7 +43,7 @@ def is_refused(reply: httpx.Response, path: str, says: str) -> None:
     assert says in reply.text
 
 
-def test_only_this_is_open_to_everybody() -> None:
+def test_only_these_endpoints_are_open_to_everyone() -> None:
     assert {path for _, path, role in ROUTES if role is None} == OPEN
 
 
@@ -65,7 +65,7 @@ async def test_nothing_to_show_opens_nothing(
 
 
 @every_route
-async def test_a_token_opens_what_its_role_may(
+async def test_a_token_gives_the_access_of_its_role(
     guarded: httpx.AsyncClient, method: str, path: str, needed: Role | None
 ) -> None:
     for role, token in TOKENS.items():
@@ -82,7 +82,7 @@ def test_a_producer_appends_events_and_nothing_else() -> None:
 
 @every_route
 @pytest.mark.parametrize("role", PEOPLE)
-async def test_a_session_opens_what_its_role_may(
+async def test_a_session_gives_the_access_of_its_role(
     guarded: httpx.AsyncClient, method: str, path: str, needed: Role | None, role: Role
 ) -> None:
     csrf = await keys.signed_in(guarded, role)
@@ -94,7 +94,9 @@ async def test_a_session_opens_what_its_role_may(
 
 
 @every_action
-async def test_a_session_alone_acts_nowhere(guarded: httpx.AsyncClient, path: str, needed: Role) -> None:
+async def test_a_session_without_csrf_token_can_change_nothing(
+    guarded: httpx.AsyncClient, path: str, needed: Role
+) -> None:
     """A browser adds the cookie to whatever any page has it send."""
     csrf = await keys.signed_in(guarded, Role.ADMIN)
     wrong = [csrf[:-1], csrf + "x", csrf.swapcase(), "", "null", "\xfc" * 43]
@@ -104,16 +106,18 @@ async def test_a_session_alone_acts_nowhere(guarded: httpx.AsyncClient, path: st
         bodies: list[Any] = [{}, {"json": {}}, {"data": {"csrf": in_a_form}}]
         for body in bodies:
             reply = await keys.asked(guarded, "POST", path, headers=headers, **body)
-            is_refused(reply, path, "must come from a page of ours")
+            is_refused(reply, path, "the CSRF token is missing or wrong")
 
 
 @every_action
-async def test_the_token_of_another_session_acts_nowhere(guarded: httpx.AsyncClient, path: str, needed: Role) -> None:
+async def test_the_csrf_token_of_another_session_is_refused(
+    guarded: httpx.AsyncClient, path: str, needed: Role
+) -> None:
     earlier = await keys.signed_in(guarded, Role.ADMIN)
     csrf = await keys.signed_in(guarded, Role.ADMIN)
     assert csrf != earlier
     reply = await keys.asked(guarded, "POST", path, headers={"x-csrf-token": earlier})
-    is_refused(reply, path, "must come from a page of ours")
+    is_refused(reply, path, "the CSRF token is missing or wrong")
 
 
 FETCHED = [
@@ -130,7 +134,7 @@ async def test_another_site_has_a_browser_ask_for_nothing_but_pages(daemon: Daem
     """What it can't read could be much all the same: exports, stories."""
     daemon.tokens = LINES if asks else None
     proof = keys.shown(TOKENS[Role.ADMIN]) if asks else {}
-    transport = httpx.ASGITransport(application.application(daemon.sources))
+    transport = httpx.ASGITransport(application.application(daemon.services))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=proof) as browser:
         for path in [path for method, path, _ in ROUTES if method == "GET"]:
             for foreign in FETCHED:
@@ -152,7 +156,9 @@ def test_links_lead_to_pages_that_show_something() -> None:
 
 
 @every_action
-async def test_another_site_acts_nowhere_whatever_it_has(guarded: httpx.AsyncClient, path: str, needed: Role) -> None:
+async def test_another_site_can_change_nothing_whatever_it_sends(
+    guarded: httpx.AsyncClient, path: str, needed: Role
+) -> None:
     csrf = await keys.signed_in(guarded, Role.ADMIN)
     sites = [{"sec-fetch-site": site} for site in ("cross-site", "same-site")]
     for foreign in (*sites, {"origin": "https://evil.example"}):

@@ -5,15 +5,17 @@ import asyncio
 import pytest
 from httpx import AsyncClient
 
-from reconciler.web import hooks
-from reconciler.web.crowd import Bucket
+from reconciler.web import application
+from reconciler.web.limits import Bucket
 from tests.web.conftest import SECRET, Daemon
 
 HOOK = f"/hooks/windchill/{SECRET}"
 
 
 async def test_the_right_secret_wakes_and_the_body_does_not_matter(daemon: Daemon, client: AsyncClient) -> None:
-    for number, body in enumerate([b"", b'{"Number":"0000012345"}', b"\xff\x00 not JSON", b"x" * hooks.BODY_BYTES_MAX]):
+    for number, body in enumerate(
+        [b"", b'{"Number":"0000012345"}', b"\xff\x00 not JSON", b"x" * application.HOOK_BODY_BYTES_MAX]
+    ):
         reply = await client.post(HOOK, content=body)
         assert (reply.status_code, reply.content) == (202, b"")
         assert daemon.wakes == number + 1
@@ -39,39 +41,39 @@ async def test_without_a_configured_secret_there_is_no_hook(daemon: Daemon, secr
 
 
 async def test_wrong_secrets_spend_nothing_of_the_rate(daemon: Daemon, client: AsyncClient) -> None:
-    for _ in range(3 * hooks.BURST):
+    for _ in range(3 * application.HOOK_BURST):
         assert (await client.post("/hooks/windchill/wrong")).status_code == 404
     assert (await client.post(HOOK)).status_code == 202
 
 
-async def test_more_wakes_than_the_rate_allows_are_told_when_to_come_back(daemon: Daemon, client: AsyncClient) -> None:
-    for _ in range(hooks.BURST):
+async def test_calls_above_the_rate_limit_get_a_retry_after(daemon: Daemon, client: AsyncClient) -> None:
+    for _ in range(application.HOOK_BURST):
         assert (await client.post(HOOK)).status_code == 202
     reply = await client.post(HOOK)
     assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
     assert reply.headers["content-type"] == "application/problem+json"
-    assert daemon.wakes == hooks.BURST
+    assert daemon.wakes == application.HOOK_BURST
     await daemon.clock.advance(1)
     assert (await client.post(HOOK)).status_code == 202
     assert (await client.post(HOOK)).status_code == 429
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_a_body_beyond_the_limit_is_refused_and_wakes_nobody(
+async def test_an_oversized_body_is_refused_and_wakes_nothing(
     daemon: Daemon, client: AsyncClient, declared: bool
 ) -> None:
     async def pieces() -> object:
-        for _ in range(hooks.BODY_BYTES_MAX // 1024 + 1):
+        for _ in range(application.HOOK_BODY_BYTES_MAX // 1024 + 1):
             yield b"x" * 1024
 
-    content = b"x" * (hooks.BODY_BYTES_MAX + 1) if declared else pieces()
+    content = b"x" * (application.HOOK_BODY_BYTES_MAX + 1) if declared else pieces()
     reply = await client.post(HOOK, content=content)
     assert reply.status_code == 413
     assert reply.headers["connection"] == "close"
     assert daemon.wakes == 0
 
 
-async def test_a_caller_who_hangs_up_halfway_wakes_nobody(daemon: Daemon, client: AsyncClient) -> None:
+async def test_a_caller_that_hangs_up_halfway_wakes_nothing(daemon: Daemon, client: AsyncClient) -> None:
     _, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
     writer.write(f"POST {HOOK} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf".encode())
     await writer.drain()

@@ -80,7 +80,7 @@ def test_names_are_as_prometheus_wants_them() -> None:
         assert not {"document", "key", "id", "subject"} & set(metric.labels)
 
 
-async def test_what_was_counted_is_told() -> None:
+async def test_counters_are_exported() -> None:
     kept = Counters()
     kept.add("events_total", 40, result="folded")
     kept.add("events_total", 2, result="folded")

@@ -59,7 +59,7 @@ async def is_refused(client: AsyncClient, token: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "needed"), ROUTES, ids=ROUTE_NAMES)
-async def test_a_token_of_the_provider_opens_what_its_role_may(
+async def test_a_token_of_the_provider_gives_the_access_of_its_role(
     client: AsyncClient, idp: Issuer, method: str, path: str, needed: Role | None
 ) -> None:
     for role in Role:
@@ -83,7 +83,7 @@ async def test_tokens_of_the_file_and_of_the_provider_go_together(daemon: Daemon
         assert (await client.get(STATUS)).status_code == 401
 
 
-async def test_with_a_provider_alone_everybody_is_asked(client: AsyncClient) -> None:
+async def test_with_only_a_provider_everyone_must_sign_in(client: AsyncClient) -> None:
     assert (await client.get(STATUS)).status_code == 401
     assert (await answer(client, "rec_x")).status_code == 401
 
@@ -92,7 +92,7 @@ async def test_with_a_provider_alone_everybody_is_asked(client: AsyncClient) -> 
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
-async def test_a_token_says_who_acts(client: AsyncClient, daemon: Daemon, idp: Issuer, algorithm: str) -> None:
+async def test_the_token_names_the_operator(client: AsyncClient, daemon: Daemon, idp: Issuer, algorithm: str) -> None:
     event = daemon.world.event({"title": "x"})
     headers = shown(idp.token(algorithm=algorithm)) | {"content-type": "application/cloudevents+json"}
     reply = await client.post("/api/v1/events", json=event, headers=headers)
@@ -101,7 +101,7 @@ async def test_a_token_says_who_acts(client: AsyncClient, daemon: Daemon, idp: I
     assert json.loads(record.value or b"")["actor"] == "jdoe"
 
 
-async def test_a_token_of_the_file_under_the_same_name_is_told_apart_in_acts(daemon: Daemon, idp: Issuer) -> None:
+async def test_actions_tell_provider_and_file_tokens_of_the_same_name_apart(daemon: Daemon, idp: Issuer) -> None:
     daemon.tokens = tokens.line(Principal("jdoe", Role.OPERATOR), "rec_jdoe")
     await daemon.world.emit({"title": "x"}, key="d")
     async with daemon.served() as client:
@@ -197,7 +197,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("over", "says"), WRONG, ids=[str(over) for over, _ in WRONG])
-async def test_what_a_token_must_say(client: AsyncClient, idp: Issuer, over: dict[str, Any], says: str) -> None:
+async def test_the_claims_of_a_token_are_checked(
+    client: AsyncClient, idp: Issuer, over: dict[str, Any], says: str
+) -> None:
     await is_refused(client, idp.token(**over), says)
 
 
@@ -337,7 +339,7 @@ HOSTILE: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_provider_that_misbehaves_lets_nobody_in_and_is_named_in_the_log(
+async def test_a_misbehaving_provider_gives_no_access_and_is_logged(
     daemon: Daemon, idp: Issuer, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     what, instead = HOSTILE[name]
@@ -362,7 +364,7 @@ async def test_a_provider_that_misbehaves_lets_nobody_in_and_is_named_in_the_log
         assert (await answer(client, idp.token())).status_code == 200
 
 
-async def test_a_provider_that_is_not_there_lets_nobody_in(daemon: Daemon) -> None:
+async def test_an_unreachable_provider_gives_no_access(daemon: Daemon) -> None:
     nowhere = "http://127.0.0.1:1"
     token = Issuer(daemon.clock, nowhere).token()
     async with trusted(daemon, issuer=nowhere, audience=AUDIENCE), daemon.served() as client:

@@ -54,7 +54,7 @@ def test_every_schema_is_valid_2020_12() -> None:
         Draft202012Validator.check_schema(schema)
 
 
-def test_operations_have_ids_of_their_own_and_name_what_stands_in_their_path() -> None:
+def test_operations_have_unique_ids_and_name_their_path_parameters() -> None:
     ids = [operation["operationId"] for _, _, operation in OPERATIONS]
     assert len(set(ids)) == len(ids)
     for path, _, operation in OPERATIONS:
@@ -74,7 +74,7 @@ def test_every_endpoint_of_the_api_is_described_with_its_role() -> None:
             assert operation["security"] == [*producer, {"token": role}, {"session": role, **mark}]
 
 
-async def test_what_is_described_as_security_opens_the_api(guarded: httpx.AsyncClient) -> None:
+async def test_the_described_security_schemes_work(guarded: httpx.AsyncClient) -> None:
     schemes = DOCUMENT["components"]["securitySchemes"]
     csrf = await signed_in(guarded, Role.OPERATOR)
     assert list(guarded.cookies) == [schemes["session"]["name"]]
@@ -83,15 +83,13 @@ async def test_what_is_described_as_security_opens_the_api(guarded: httpx.AsyncC
     assert (await guarded.post("/api/v1/compare", json={}, headers=headers)).status_code == 200
 
 
-async def test_what_is_served_is_what_is_checked_in(client: httpx.AsyncClient) -> None:
+async def test_the_served_document_is_the_one_checked_in(client: httpx.AsyncClient) -> None:
     kept = Path(__file__).parents[2] / "schemas" / "openapi.json"
     assert (await client.get(openapi.PATH)).json() == json.loads(kept.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", READS)
-async def test_what_is_answered_keeps_to_the_document(
-    daemon: Daemon, client: httpx.AsyncClient, world: World, path: str
-) -> None:
+async def test_answers_match_the_document(daemon: Daemon, client: httpx.AsyncClient, world: World, path: str) -> None:
     world.store.field_conflicts["title"] += 1
     await daemon.actions.note("jdoe", "pause", KEY, document=KEY, details={"reason": "audit"})
     operation = DOCUMENT["paths"][path]["get"]

@@ -78,7 +78,7 @@ async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str
         assert head.headers["content-length"] == str(len(got.content))
 
 
-async def test_what_is_no_route_is_a_problem_404(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_route_is_a_problem_404(client: httpx.AsyncClient) -> None:
     for path in ("/nope", "/livez/", "/metrics/x", "//livez", "/hooks/windchill/", "/LIVEZ", "/livez%2f"):
         for method in METHODS:
             reply = await client.request(method, str(client.base_url).rstrip("/") + path)
@@ -94,7 +94,7 @@ async def test_a_fault_of_ours_tells_nothing_of_itself(daemon: Daemon, client: h
     assert "hunter2" not in reply.text
 
 
-async def test_a_store_that_fails_is_told_to_whoever_scrapes(daemon: Daemon, client: httpx.AsyncClient) -> None:
+async def test_a_failing_store_is_reported_to_the_scraper(daemon: Daemon, client: httpx.AsyncClient) -> None:
     daemon.trouble = StoreError("can't count documents: the disk is full")
     reply = await client.get("/metrics")
     is_problem(reply, 503)

@@ -122,12 +122,12 @@ async def test_a_head_that_is_too_large_is_refused(client: httpx.AsyncClient, at
     ],
     ids=["no-http", "no-host", "two-lengths", "tls"],
 )
-async def test_what_is_no_request_is_refused(client: httpx.AsyncClient, sent: bytes) -> None:
+async def test_malformed_requests_are_refused(client: httpx.AsyncClient, sent: bytes) -> None:
     assert (await said(client, sent)).startswith(b"HTTP/1.1 400 ")
     assert (await client.get("/livez")).status_code == 200
 
 
-async def test_a_stop_waits_for_nobody_who_only_sits_there(daemon: Daemon) -> None:
+async def test_a_stop_does_not_wait_for_idle_connections(daemon: Daemon) -> None:
     async with daemon.served() as client:
         await client.get("/livez")
         reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
@@ -144,7 +144,7 @@ async def test_a_cancelled_server_lets_go_of_its_connections_and_its_port(
 ) -> None:
     monkeypatch.setattr(server, "HEAD_S_MAX", 1000.0)  # an idle connection is not ended anyway
     admin = server.AdminServer(server.listen("127.0.0.1:0"))
-    task = asyncio.create_task(admin.serve(application.application(daemon.sources)))
+    task = asyncio.create_task(admin.serve(application.application(daemon.services)))
     reader, writer = await asyncio.open_connection(*admin.address.removeprefix("http://").split(":"))
     writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
     assert (await asyncio.wait_for(reader.readuntil(b"}"), TIMEOUT_S)).startswith(b"HTTP/1.1 200 ")
@@ -158,7 +158,7 @@ async def test_a_cancelled_server_lets_go_of_its_connections_and_its_port(
 async def test_a_stop_before_the_start_ends_it_at_once(daemon: Daemon) -> None:
     admin = server.AdminServer(server.listen("127.0.0.1:0"))
     admin.stop()
-    await asyncio.wait_for(admin.serve(application.application(daemon.sources)), TIMEOUT_S)
+    await asyncio.wait_for(admin.serve(application.application(daemon.services)), TIMEOUT_S)
 
 
 async def test_signals_are_left_to_the_program(daemon: Daemon) -> None:

@@ -2,15 +2,18 @@
 
 import base64
 import re
+import string
 
 import pytest
 from httpx import AsyncClient
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import Request
 from structlog.testing import capture_logs
 
 from reconciler.web import access, sessions, tokens
 from reconciler.web.principal import Principal, Role
-from reconciler.web.sessions import Browsing, Sessions
+from reconciler.web.sessions import Browsing, Seal, Sessions
 from tests.web.conftest import Daemon
 from tests.web.keys import COOKIE, FOLLOWED, LINES, TOKENS, csrf_in, shown, signed_in
 
@@ -122,11 +125,11 @@ async def test_from_another_site_the_page_comes_by_a_step_of_our_own(client: Asy
     assert (there.status_code, there.headers["location"]) == (303, "/?window=6")
 
 
-async def test_a_wrong_token_signs_nobody_in_and_is_written_nowhere(client: AsyncClient) -> None:
+async def test_a_wrong_token_does_not_sign_in_and_is_not_logged(client: AsyncClient) -> None:
     with capture_logs() as logs:
         reply = await client.post("/signin", data={"token": "rec_canary", "next": "/?a=<b>"})
     assert (reply.status_code, "set-cookie" in reply.headers) == (401, False)
-    assert "This token is not known." in reply.text
+    assert "Unknown token." in reply.text
     assert 'value="/?a=&lt;b&gt;"' in reply.text
     assert [line for line in logs if line["event"] == "a sign-in was refused"]
     assert "canary" not in reply.text + str(logs)
@@ -151,7 +154,7 @@ async def test_too_many_wrong_tokens_are_slowed_down_but_a_right_one_is_taken(
     assert (await client.post("/signin", data={"token": "wrong"})).status_code == 401
 
 
-async def test_where_nobody_is_asked_there_is_nothing_to_sign_in_to(daemon: Daemon) -> None:
+async def test_without_required_sign_in_the_sign_in_page_redirects(daemon: Daemon) -> None:
     daemon.tokens = None
     async with daemon.served() as client:
         assert (await client.get("/signin?next=/documents")).headers["location"] == "/documents"
@@ -216,7 +219,7 @@ async def test_a_session_ends_when_its_token_is_bound_to_other_sources(client: A
     assert await status(client) == 401
 
 
-async def test_nobody_signs_in_with_the_token_of_a_producer(client: AsyncClient) -> None:
+async def test_a_producer_token_can_not_sign_in(client: AsyncClient) -> None:
     reply = await client.post("/signin", data={"token": TOKENS[Role.PRODUCER]})
     assert (reply.status_code, "set-cookie" in reply.headers) == (403, False)
     assert "this token is for a program that appends events" in reply.text
@@ -238,7 +241,7 @@ async def test_a_session_outlives_a_restart_only_with_a_key_that_does(daemon: Da
             assert await status_with(client, kept) == expected
 
 
-async def test_what_is_no_cookie_of_ours_lets_nobody_in(client: AsyncClient, daemon: Daemon) -> None:
+async def test_foreign_cookies_give_no_access(client: AsyncClient, daemon: Daemon) -> None:
     await signed_in(client, Role.ADMIN)
     good = cookie_of(client)
     version, body, mac = good.split(".")
@@ -291,3 +294,50 @@ def test_no_session_that_was_ended_comes_back_however_many_are(daemon: Daemon, m
 
 def test_nothing_that_is_shown_of_them_holds_a_secret() -> None:
     assert KEY not in repr(Browsing(key=KEY))
+
+
+# ------------------------------------------------------------------------------------------------------- sealed cookies
+
+
+SEAL_KEY = b"k" * 32
+SEAL = Seal(SEAL_KEY, "session")
+LETTERS = string.ascii_letters + string.digits + "-_."
+
+
+@given(st.binary(max_size=2000))
+def test_a_sealed_text_can_be_opened(body: bytes) -> None:
+    text = SEAL.seal(body)
+    assert SEAL.unseal(text) == body
+    assert set(text) <= set(LETTERS)
+
+
+@given(st.binary(max_size=200), st.data())
+def test_a_changed_letter_breaks_the_seal(body: bytes, data: st.DataObject) -> None:
+    text = SEAL.seal(body)
+    at = data.draw(st.integers(0, len(text) - 1))
+    letter = data.draw(st.sampled_from([one for one in LETTERS if one != text[at]]))
+    assert SEAL.unseal(text[:at] + letter + text[at + 1 :]) is None
+
+
+@given(st.binary(max_size=200), st.data())
+def test_a_part_of_it_is_nothing(body: bytes, data: st.DataObject) -> None:
+    text = SEAL.seal(body)
+    first, last = sorted(data.draw(st.tuples(st.integers(0, len(text)), st.integers(0, len(text)))))
+    if (first, last) != (0, len(text)):
+        assert SEAL.unseal(text[first:last]) is None
+
+
+@given(st.text())
+def test_anything_else_is_nothing(text: str) -> None:
+    assert SEAL.unseal(text) is None
+    assert SEAL.unseal(f"{text}.{SEAL.mark(text)}") is None or text.startswith("v1.")
+
+
+@given(st.binary(max_size=200), st.binary(min_size=1, max_size=64), st.text(max_size=20))
+def test_another_key_and_another_purpose_seal_something_else(body: bytes, key: bytes, purpose: str) -> None:
+    if (key, purpose) != (SEAL_KEY, "session"):
+        assert SEAL.unseal(Seal(key, purpose).seal(body)) is None
+
+
+def test_an_oversized_cookie_is_ignored() -> None:
+    assert SEAL.unseal(SEAL.seal(b"x" * 4000)) is None

@@ -58,7 +58,7 @@ def _deciding(command: Callable[..., None]) -> Callable[..., None]:
 def list_(config: Config, closed: bool, limit: int, form: str) -> None:
     """List fields that wait for a decision, oldest first."""
     rows = [
-        views.waiting.conflict(found)
+        views.open_items.conflict(found)
         for found in store_access.ask(config, lambda store: store.conflicts(closed=closed, limit=limit))
     ]
     columns = (*_COLUMNS, output.Column("closed_at", "closed", output.when)) if closed else _COLUMNS
@@ -74,7 +74,7 @@ def list_(config: Config, closed: bool, limit: int, form: str) -> None:
 def show(config: Config, id: str, form: str) -> None:
     """Show one conflict. The first characters of its ID are enough if no other ID begins with them."""
     found, document = runtime.run(_one(config, id))
-    row = views.waiting.conflict(found)
+    row = views.open_items.conflict(found)
     if form == "json":
         output.as_json(row)
         return

@@ -40,7 +40,7 @@ def list_(config: Config, status: str, limit: int, form: str) -> None:
     among = None if status == "all" else status
     found = store_access.ask(config, lambda store: store.dead_letters(among, limit))
     columns = (*_COLUMNS, output.Column("status", "status", whole=True)) if status == "all" else _COLUMNS
-    output.report(form, [views.waiting.dead_letter_row(letter) for letter in found], columns, "No dead letters.")
+    output.report(form, [views.open_items.dead_letter_row(letter) for letter in found], columns, "No dead letters.")
 
 
 @dead_letters.subcommand("show", "reconciler dead-letters show windchill.document.changes/0/17")
@@ -49,7 +49,7 @@ def list_(config: Config, status: str, limit: int, form: str) -> None:
 def show(config: Config, id: str, form: str) -> None:
     """Show one dead letter with its original bytes. The end of an ID is enough, such as 0/17."""
     letter, settled = runtime.run(_one(config, id))
-    row, by = views.waiting.dead_letter_row(letter), views.actions.by(settled)
+    row, by = views.open_items.dead_letter_row(letter), views.actions.by(settled)
     if form == "json":
         output.as_json({**msgspec.structs.asdict(row), "settled": by, **_original(letter)})
         return

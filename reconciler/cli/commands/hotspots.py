@@ -6,7 +6,7 @@ from reconciler.cli import framework, options, output, store_access
 from reconciler.config import Config
 
 
-def _share(period: views.waiting.Period) -> str:
+def _share(period: views.open_items.Period) -> str:
     return f"{period.conflicts} of {period.attempts}"
 
 
@@ -28,4 +28,4 @@ _COLUMNS = (
 def hotspots(config: Config, limit: int, form: str) -> None:
     """List the documents and fields with most version conflicts."""
     found = store_access.ask(config, lambda store: store.hotspots(SystemClock().now_us(), limit))
-    output.report(form, [views.waiting.hot_spot(spot) for spot in found], _COLUMNS, "No version conflicts so far.")
+    output.report(form, [views.open_items.hot_spot(spot) for spot in found], _COLUMNS, "No version conflicts so far.")

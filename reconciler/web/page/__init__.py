@@ -1,7 +1,6 @@
 """
-The operators' page: what the API shows, as pages for people, and forms for what they may do.
+The operators' page: the API's data as HTML, with forms for actions.
 
-Each subject has a module that asks the same functions as the API and hands their shapes to a template; what a template
-shows that a shape does not say (marks, plots, words) is computed by pure functions beside it. Everything is rendered
-here, so that it can be read and used without JavaScript. Jinja stays inside this package. Nothing is decided here.
+Each module fetches views from the API's functions and passes them to a template; pure helpers add marks, plots and
+wording. Pages work without JavaScript. Only this package uses Jinja. No decisions are made here.
 """

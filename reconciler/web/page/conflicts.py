@@ -1,5 +1,6 @@
-"""Conflicts: fields that wait for a person, and one of them with what each choice would write."""
+"""Conflicts: the list, one conflict with a preview of each choice, and the decisions on one or many."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import attrs
@@ -7,145 +8,250 @@ import msgspec
 from starlette.responses import Response
 
 from reconciler import views
-from reconciler.model.action import Gone, Other, Preview, Side, Take, Unusable
+from reconciler.core.planning import resolution
+from reconciler.errors import UsageError
+from reconciler.model.action import RESOLVED_MAX, WAYS, Gone, Other, Preview, Resolved, Side, Stale, Take, Unusable
 from reconciler.model.plan import Hold
 from reconciler.model.policy import FALLBACK
 from reconciler.ports import authorship
-from reconciler.web import bodies, lists, reading
-from reconciler.web.endpoint import Asked
-from reconciler.web.page import differing, notices, rendering, spelling
-from reconciler.web.sources import Sources
+from reconciler.web import action_api, inputs, paging, read_api
+from reconciler.web.endpoint import Call
+from reconciler.web.page import diff, links, notices, rendering
+from reconciler.web.responses import HttpError
+from reconciler.web.services import Services
 
 
-class ConflictsQuery(notices.ToldPage, frozen=True, kw_only=True):
+class ConflictsQuery(notices.PageWithNotice, frozen=True, kw_only=True):
     """Which conflicts."""
 
     closed: bool = False
     field: Annotated[str, msgspec.Meta(max_length=600)] = ""
 
 
-class ConflictQuery(notices.Told, frozen=True, kw_only=True):
+class ConflictQuery(notices.WithNotice, frozen=True, kw_only=True):
     """One conflict."""
 
 
 @attrs.frozen
 class Choice:
-    """What somebody may choose: the value that is taken, what would be written then, or why it can't be had."""
+    """One choice: its value and a preview of the writes, or why it is not possible."""
 
     take: str  # desired, live or value
     value: object
-    parts: tuple[differing.Part, ...]
+    parts: tuple[diff.Part, ...]
     preview: Preview | None
     fault: str
 
 
 @attrs.frozen
 class Way:
-    """One button: how the conflict is decided by it, and what that means."""
+    """One button: what it does to the conflict, its label and an explanation."""
 
     take: Side
     label: str
     about: str
 
 
-WAYS: Final = {
+KEEP, WRITE = "Keep Windchill's value", "Write our value"
+ACCEPT, RETRY = "Accept as equal", "Retry now"
+LABELS: Final = {Side.LIVE: KEEP, Side.DESIRED: WRITE, Side.ACCEPT: ACCEPT, Side.RETRY: RETRY}
+CHOICES: Final = {
     Hold.DECIDE: (
-        Way(Side.LIVE, "Take theirs", "What Windchill has stands."),
-        Way(Side.DESIRED, "Take ours", "What the log wants is written."),
+        Way(Side.LIVE, KEEP, "Windchill keeps its value."),
+        Way(Side.DESIRED, WRITE, "The value from the log is written to Windchill."),
     ),
     Hold.REFUSED: (
-        Way(Side.LIVE, "Take theirs", "What Windchill has stands."),
-        Way(Side.RETRY, "Try again", "What the log wants is written again now, and its tries are counted from zero."),
+        Way(Side.LIVE, KEEP, "Windchill keeps its value."),
+        Way(Side.RETRY, RETRY, "Our value is written again now; its attempts are counted from zero."),
     ),
     Hold.CONTESTED: (
-        Way(Side.ACCEPT, "Accept as equal", "What Windchill stores counts as the log's value from now on."),
-        Way(Side.RETRY, "Keep trying", "What the log wants is written again now, and its tries are counted from zero."),
-        Way(Side.LIVE, "Give up", "What Windchill has stands, until an event asks for another value."),
+        Way(Side.ACCEPT, ACCEPT, "From now on Windchill's form of the value counts as equal to ours."),
+        Way(Side.RETRY, RETRY, "Our value is written again now; its attempts are counted from zero."),
+        Way(Side.LIVE, KEEP, "Windchill keeps its value until an event asks for another one."),
     ),
 }
 
 
-async def many(sources: Sources, asked: Asked) -> Response:
-    """List fields that wait for a person, oldest first."""
-    return await listed(sources, asked, notices.of(asked.query))
-
-
-async def listed(sources: Sources, asked: Asked, notice: notices.Notice | None, code: int = 200) -> Response:
-    """List conflicts with a notice."""
-    query: ConflictsQuery = asked.query
-    after = bodies.place(query.after, tuple[bodies.Number, str]) if query.after else (-1, "")
-    page = await lists.conflicts(sources.store, after, query.limit, closed=query.closed, field=query.field)
+async def show_list(services: Services, call: Call, notice: notices.Notice | None = None, code: int = 200) -> Response:
+    """List fields that are waiting for a decision, oldest first."""
+    query: ConflictsQuery = call.query
+    page = await paging.conflicts(services.store, query.after, query.limit, closed=query.closed, field=query.field)
     same = {"closed": "true" if query.closed else "", "field": query.field}
-    return rendering.current(
-        sources,
-        asked,
+    return rendering.page(
+        services,
+        call,
         "conflicts.html",
+        notice,
         code,
-        notice=notice,
-        query=query,
         rows=page.items,
+        bulk={"live": f"{KEEP} for all", "desired": f"{WRITE} for all", "accept": "Accept all contested"},
         fields=sorted({row.field for row in page.items}),
-        rules=[rule.name for rule in (*sources.policy.rules, FALLBACK)],
-        next=page.next and spelling.address("/conflicts", **same, after=page.next),
-        first=spelling.address("/conflicts", **same),
+        rules=[rule.name for rule in (*services.policy.rules, FALLBACK)],
+        **links.pages("/conflicts", page.next, **same),
     )
 
 
-async def one(sources: Sources, asked: Asked) -> Response:
-    """Show one conflict, and what each choice would write."""
-    return await shown(sources, asked, notices.of(asked.query))
-
-
-async def shown(
-    sources: Sources,
-    asked: Asked,
-    notice: notices.Notice | None,
+async def show_one(
+    services: Services,
+    call: Call,
+    notice: notices.Notice | None = None,
     code: int = 200,
     *,
     typed: Any = msgspec.UNSET,
     text: str = "",
 ) -> Response:
-    """Show one conflict with a notice, and with the preview of a value that was typed, or the text that is none."""
-    found = await reading.conflict(sources, asked)
+    """Show one conflict and what each choice would write; `text` is a typed value that is not JSON."""
+    found = await read_api.conflict(services, call)
     closed = found.closed_at is not None
-    again = await _again(sources, found) if closed else None
-    decided = await authorship.resolved(sources.store, found.id) if closed else None
+    again = await _again(services, found) if closed else None
+    decided = await authorship.resolved(services.store, found.id) if closed else None
     choices = []
     if not closed:
-        choices = [await _choice(sources, found, way.take) for way in WAYS[Hold(found.hold)]]
+        choices = [await _choice(services, found, way.take) for way in CHOICES[Hold(found.hold)]]
         if typed is not msgspec.UNSET:
-            choices.append(await _choice(sources, found, Other(typed)))
+            choices.append(await _choice(services, found, Other(typed)))
     live = next((choice.preview.live for choice in choices if choice.preview), found.live)
-    return rendering.current(
-        sources,
-        asked,
+    return rendering.page(
+        services,
+        call,
         "conflict.html",
+        notice,
         code,
-        notice=notice,
         conflict=found,
         again=again,
         decided=decided and (views.actions.by(decided), decided.details),
         live=live,
         choices={choice.take: choice for choice in choices},
-        ways=WAYS[Hold(found.hold)],
+        ways=CHOICES[Hold(found.hold)],
         typed="" if typed is msgspec.UNSET else typed,
         text=text,
-        marked_desired=differing.parts(found.desired, live),
-        marked_live=differing.parts(live, found.desired),
-        marked_base=differing.parts(found.base, live) if found.has_base else (),
+        marked_desired=diff.parts(found.desired, live),
+        marked_live=diff.parts(live, found.desired),
+        marked_base=diff.parts(found.base, live) if found.has_base else (),
     )
 
 
-async def _again(sources: Sources, found: views.waiting.Conflict) -> str | None:
-    """Return the conflict in which the same field waits again: a move of either side closes one and opens another."""
-    document = (await sources.store.documents([found.document])).get(found.document)
+async def _again(services: Services, found: views.open_items.Conflict) -> str | None:
+    """Return the open conflict on the same field: a change on either side closes one and opens another."""
+    document = (await services.store.documents([found.document])).get(found.document)
     held = () if document is None else document.agreement.held
     return next((one.id for one in held if one.field == found.field), None)
 
 
-async def _choice(sources: Sources, found: views.waiting.Conflict, take: Take) -> Choice:
-    preview = await sources.actions.preview(found.id, take)
+async def _choice(services: Services, found: views.open_items.Conflict, take: Take) -> Choice:
+    preview = await services.actions.preview(found.id, take)
     name = take.value if isinstance(take, Side) else "value"
     if isinstance(preview, Gone | Unusable):
         return Choice(name, msgspec.UNSET, (), None, preview.reason)
-    return Choice(name, preview.wanted, differing.parts(preview.wanted, preview.live), preview, "")
+    return Choice(name, preview.wanted, diff.parts(preview.wanted, preview.live), preview, "")
+
+
+# ------------------------------------------------------------------------------------------------------------ decisions
+
+
+_STALE = "a value has changed since this page was loaded; check what each choice would write now"
+_SHOWN_MAX = 100  # previews shown; the others are resolved in the same way
+
+
+async def preview(services: Services, call: Call) -> Response:
+    """Preview a typed value."""
+    form = await inputs.fields(call.request)
+    text = form.get("value", "")
+    try:
+        return await show_one(services, call, typed=resolution.value(text))
+    except UsageError as fault:
+        return await show_one(services, call, notices.refused(str(fault)), 422, text=text)
+
+
+async def resolve(services: Services, call: Call) -> Response:
+    """Resolve one conflict, unless a value has changed since the page was shown."""
+    form = await inputs.fields(call.request)
+    take, seen = _take(form), form.get("seen", "")
+    if not seen:
+        raise HttpError(400, "seen: missing; resolve the conflict on its page, which shows what will be written")
+    conflict, reason = call.path["id"], notices.reason(form)
+    value = take.value if isinstance(take, Other) else msgspec.UNSET
+    match await action_api.actions_on_log(services, call).resolve(call.who.name, conflict, take, reason, seen):
+        case Resolved():
+            return rendering.redirect(links.address("/conflicts", done="decided"))
+        case Stale():
+            return await show_one(services, call, notices.refused(_STALE), 409, typed=value)
+        case Gone(said):
+            return await show_one(services, call, notices.refused(said), 409)
+        case Unusable(said):
+            return await show_one(services, call, notices.refused(said), 422, typed=value)
+
+
+@attrs.frozen
+class _Wish:
+    """Which conflicts to resolve together, and how."""
+
+    take: Side
+    field: str
+    rule: str
+
+    @property
+    def which(self) -> dict[str, Any]:
+        return {"field": self.field or None, "rule": self.rule or None, "limit": RESOLVED_MAX}
+
+    @property
+    def command(self) -> str:
+        by = ("--field", self.field) if self.field else ("--rule", self.rule)
+        way = (self.take.value,) if self.take in (Side.ACCEPT, Side.RETRY) else ("resolve", "--take", self.take.value)
+        return links.command("conflicts", *way, *by, "--limit", str(RESOLVED_MAX))
+
+
+def _wish(form: Mapping[str, str]) -> _Wish:
+    field, rule = form.get("field", ""), form.get("rule", "")
+    side = WAYS.get(form.get("take", ""))
+    if side is None or bool(field) is bool(rule):
+        raise HttpError(400, "choose whose value to take, and either a field or a rule")
+    return _Wish(side, field, rule)
+
+
+async def preview_many(services: Services, call: Call) -> Response:
+    """Preview a decision on all conflicts of a field or a rule."""
+    wish = _wish(await inputs.fields(call.request))
+    found = await services.actions.preview_many(wish.take, **wish.which)
+    return rendering.page(
+        services,
+        call,
+        "many.html",
+        wish=wish,
+        label=LABELS[wish.take],
+        found=found,
+        listed=found.previews[:_SHOWN_MAX],
+        left=list(found.left.items())[:_SHOWN_MAX],
+        seen=" ".join(f"{one.conflict}:{one.seen}" for one in found.previews),
+    )
+
+
+async def resolve_many(services: Services, call: Call) -> Response:
+    """Resolve the conflicts that were previewed, unless their values have changed since."""
+    form = await inputs.fields(call.request)
+    wish = _wish(form)
+    seen = dict(one.rpartition(":")[::2] for one in form.get("seen", "").split())
+    if not seen:
+        raise HttpError(400, "seen: missing; the page must first show what will be written")
+    done = await action_api.actions_on_log(services, call).resolve_many(
+        call.who.name, wish.take, notices.reason(form), **wish.which, seen=seen
+    )
+    if not done.left and not done.more:
+        return rendering.redirect(links.address("/conflicts", done="decided-many", n=len(done.decided)))
+    call = attrs.evolve(call, query=ConflictsQuery())
+    more = " More conflicts match: repeat this once these have taken effect." if done.more else ""
+    kept = "".join(f" {one}: {why}." for one, why in list(done.left.items())[:5])
+    said = f"Resolved: {len(done.decided)}; left open: {len(done.left)}.{more}{kept}"
+    return await show_list(services, call, notices.Notice("warn", said), 200 if done.decided else 409)
+
+
+def _take(form: Mapping[str, str]) -> Take:
+    take = form.get("take", "")
+    if take != "value":
+        if take not in WAYS:
+            raise HttpError(400, f"take: must be one of {', '.join(WAYS)} or value")
+        return WAYS[take]
+    try:
+        return Other(resolution.value(form.get("value", "")))
+    except UsageError as fault:
+        raise HttpError(422, str(fault)) from fault

@@ -1,39 +1,39 @@
-"""Notices: what a page says after an action, and when an action was refused."""
+"""The notice at the top of a page after an action: what was done, or why nothing was done."""
 
 from collections.abc import Mapping
 from typing import Final, Literal
 
 import attrs
 
-from reconciler.web import bodies
-from reconciler.web.answers import HttpError
+from reconciler.web import inputs
 from reconciler.web.endpoint import Page, Query
+from reconciler.web.responses import HttpError
 
 DONE: Final = {
-    "retried": "It is due now, before all others.",
-    "paused": "Paused: it is neither read nor written until somebody resumes it.",
-    "resumed": "Resumed: it is looked at now.",
-    "released": "Released: as soon as the log is read, nothing of it is managed any more.",
-    "decided": "Decided: as soon as the log is read, the document is brought to it.",
-    "decided-many": "Decided: {n}. They are brought to it as soon as the log is read.",
-    "replayed": "Appended to the log again: it counts as replayed once it has come round.",
-    "discarded": "Discarded. It stays listed as such.",
-    "resent": "The mended event is in the log: the letter counts as replayed once it has come round.",
-    "compared": "Documents that are due for a comparison now, after everything more urgent: {n}.",
+    "retried": "The document is due now, ahead of all others.",
+    "paused": "Paused. The document is not read or written until someone resumes it.",
+    "resumed": "Resumed. The document is due now.",
+    "released": "Released. The reconciler stops managing the document as soon as it reads the event from the log.",
+    "decided": "Resolved. The decision takes effect as soon as the reconciler reads it from the log.",
+    "decided-many": "Resolved: {n}. The decisions take effect as soon as the reconciler reads them from the log.",
+    "replayed": "Appended to the log again. It counts as replayed once the reconciler reads it.",
+    "discarded": "Discarded. It stays in the list of discarded dead letters.",
+    "resent": "The corrected event is in the log. The dead letter counts as replayed once the reconciler reads it.",
+    "compared": "Documents due for a comparison, after all more urgent work: {n}.",
 }
 
-Code = Literal["", *DONE]  # type: ignore[valid-type]  # the keys of the table above, and none
+Code = Literal["", *DONE]  # type: ignore[valid-type]  # a key of the table above, or empty
 
 
-class Told(Query, frozen=True, kw_only=True):
-    """What was done just now, for the page that is shown next; nothing but these words can be said so."""
+class WithNotice(Query, frozen=True, kw_only=True):
+    """Query parameters that make the next page show a notice; only notices of the table can be shown."""
 
     done: Code = ""
     n: int = 0
 
 
-class ToldPage(Page, frozen=True, kw_only=True):
-    """The same, for a list."""
+class PageWithNotice(Page, frozen=True, kw_only=True):
+    """The same parameters, for a list."""
 
     done: Code = ""
     n: int = 0
@@ -41,25 +41,27 @@ class ToldPage(Page, frozen=True, kw_only=True):
 
 @attrs.frozen
 class Notice:
-    """A sentence with its tone."""
+    """A notice and its colour."""
 
     tone: str
     text: str
 
 
-def of(told: Told | ToldPage) -> Notice | None:
-    """Return what a page says first."""
-    return Notice("good", DONE[told.done].format(n=told.n)) if told.done else None
+def of(query: Query) -> Notice | None:
+    """Return the notice that a query asks for."""
+    if isinstance(query, WithNotice | PageWithNotice) and query.done:
+        return Notice("good", DONE[query.done].format(n=query.n))
+    return None
 
 
 def refused(reason: str) -> Notice:
-    """Return why something was not done."""
+    """Return the notice that says why an action was refused."""
     return Notice("bad", f"Not done: {reason}.")
 
 
 def reason(form: Mapping[str, str]) -> str:
-    """Return why somebody acts; raises HttpError when it is longer than is kept, as the API does."""
+    """Return the reason given in a form; raises HttpError if it is too long."""
     said = form.get("reason", "").strip()
-    if len(said) > bodies.REASON_MAX:
-        raise HttpError(422, f"a reason has at most {bodies.REASON_MAX} characters")
+    if len(said) > inputs.REASON_MAX:
+        raise HttpError(422, f"a reason has at most {inputs.REASON_MAX} characters")
     return said

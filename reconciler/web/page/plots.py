@@ -1,8 +1,7 @@
 """
-Plots: series as drawings that need no script, with the same numbers as a table.
+Plots as SVG without scripts, each with its numbers as a table.
 
-A step in which nothing was measured is a gap in the line, never a zero. The scale begins at zero and ends at a round
-number.
+A step without a measurement is a gap in the line, never a zero. The scale runs from zero to a round number.
 """
 
 import itertools
@@ -14,7 +13,7 @@ import attrs
 
 from reconciler import views
 from reconciler.model.standing import DAY_H
-from reconciler.web.page import looks
+from reconciler.web.page import formatting
 
 WIDTH: Final = 420
 HEIGHT: Final = 150
@@ -31,7 +30,7 @@ Say = Callable[[float], str]
 
 @attrs.frozen
 class Line:
-    """One series, drawn: `path` for what is connected, `dots` for measured steps with gaps on both sides."""
+    """One line: `path` for connected steps, `dots` for single ones between gaps."""
 
     name: str
     tone: str
@@ -42,29 +41,29 @@ class Line:
 
 @attrs.frozen
 class Plot:
-    """A drawing with its scales, and a table of averages."""
+    """A plot with its scales, and a table of averages."""
 
     id: str
     title: str
     about: str
     lines: tuple[Line, ...]
     heights: tuple[tuple[float, str], ...]
-    times: tuple[tuple[float, str, str], ...]  # where, what, and how it is anchored
+    times: tuple[tuple[float, str, str], ...]  # x, label, text anchor
     rows: tuple[tuple[str, tuple[str, ...]], ...]
     is_empty: bool
 
 
 @attrs.frozen
 class Strip:
-    """A bar for each hour, on a scale of its own; where nothing was counted there is none."""
+    """A bar per hour on its own scale; no bar for zero."""
 
     about: str
-    bars: tuple[tuple[int, float, float, str], ...]  # where, from what height down, how high, and its tone
+    bars: tuple[tuple[int, float, float, str], ...]  # x, y, height, CSS class
 
 
 @attrs.frozen
 class _Subject:
-    """What a plot is of: how its numbers are said, and its lines, each a member of the points."""
+    """The subject of a plot: how its numbers are formatted, and the member of the points for each line."""
 
     id: str
     title: str
@@ -78,14 +77,14 @@ def of(points: Sequence[views.service.SeriesPoint]) -> list[Plot]:
 
 
 def strip(hours: Sequence[int]) -> Strip:
-    """Return the version conflicts of two days, an hour a bar, oldest first."""
+    """Return the version conflicts of two days, one bar per hour, oldest first."""
     most = max(hours)
     if not most:
         return Strip("No version conflict in the last 48 hours.", ())
     bars = []
     for number, count in enumerate(hours):
         if count:
-            height = max(1.0, round(STRIP_HEIGHT * count / most, 1))  # few beside many are to be seen as well
+            height = max(1.0, round(STRIP_HEIGHT * count / most, 1))  # small counts must be visible beside large ones
             tone = "before" if number < DAY_H else "day"
             bars.append((BAR_STEP * number, round(STRIP_HEIGHT - height, 1), height, tone))
     ago = len(hours) - 1 - max(number for number, count in enumerate(hours) if count == most)
@@ -138,7 +137,7 @@ def _about(title: str, points: Sequence[views.service.SeriesPoint], lines: Seque
     if not points:
         return f"{title}: nothing measured yet."
     newest = "; ".join(f"{line.name} {line.latest}" for line in lines)
-    return f"{title} from {looks.clock(points[0].at)} to {looks.clock(points[-1].at)}. Newest: {newest}."
+    return f"{title} from {formatting.clock(points[0].at)} to {formatting.clock(points[-1].at)}. Newest: {newest}."
 
 
 def _x(number: int, count: int) -> float:
@@ -150,7 +149,7 @@ def _y(value: float, top: float) -> float:
 
 
 def _round_up(value: float, most: float) -> float:
-    """Return a round number that is not less, 1 for next to nothing."""
+    """Return the next round number; 1 for a value near zero."""
     if value < _NOTHING or not math.isfinite(value):
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
@@ -168,7 +167,7 @@ def _times(points: Sequence[views.service.SeriesPoint]) -> tuple[tuple[float, st
 def _rows(
     points: Sequence[views.service.SeriesPoint], values: Sequence[Sequence[float | None]], say: Say
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """Return averages of equal spans, newest first."""
+    """Return averages of equal periods, newest first."""
     size = max(1, math.ceil(len(points) / _ROWS_MAX))
     rows = []
     for begin in range(0, len(points), size):
@@ -176,12 +175,12 @@ def _rows(
         for line in values:
             known = [value for value in line[begin : begin + size] if value is not None]
             cells.append(say(sum(known) / len(known)) if known else "–")
-        rows.append((looks.clock(points[min(begin + size, len(points)) - 1].at), tuple(cells)))
+        rows.append((formatting.clock(points[min(begin + size, len(points)) - 1].at), tuple(cells)))
     return rows[::-1]
 
 
 def _span(value: float) -> str:
-    return looks.span(value) if value else "0"
+    return formatting.span(value) if value else "0"
 
 
 def _number(value: float) -> str:

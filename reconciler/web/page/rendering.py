@@ -1,16 +1,11 @@
 """
-Rendering: from a template and what it shows to an answer; the one place that knows Jinja.
+Rendering of templates, and the style sheet, script and icon. Only this module uses Jinja.
 
-Who sends events decides how long a page is, and the loop that folds and writes must not wait for it: so pages are
-rendered beside it, in threads of their own, as those that asyncio has are needed for names of hosts.
+Events decide how long a page is, and rendering must not block the event loop: pages are rendered in separate threads
+(those of asyncio are needed to resolve host names).
 
-A page that is open asks for itself every few seconds. Its ETag is the digest of what it shows, so that every replica
-gives the same one; that time has passed is no change.
-
-Assets: the style sheet, the script and the icon, from this package.
-
-Each is served under a name that holds a digest of its content, so that a browser may keep it for good and still never
-has an old one.
+An open page requests itself every few seconds. Its ETag is a digest of its content without relative times, so that all
+replicas agree on it. The name of a static file contains a digest of its content, so browsers may cache it for ever.
 """
 
 import asyncio
@@ -29,12 +24,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from reconciler import __version__
-from reconciler.web import answers
-from reconciler.web.answers import HttpError
-from reconciler.web.endpoint import Asked
-from reconciler.web.page import looks, spelling
+from reconciler.web import responses
+from reconciler.web.endpoint import Call
+from reconciler.web.page import formatting, links, notices
 from reconciler.web.principal import ANYBODY, Role
-from reconciler.web.sources import Sources
+from reconciler.web.responses import HttpError
+from reconciler.web.services import Services
 
 # --------------------------------------------------------------------------------------------------------------- assets
 
@@ -48,7 +43,7 @@ _FOR_GOOD: Final = "public, max-age=31536000, immutable"
 
 @attrs.frozen
 class Asset:
-    """A file as it is served; `name` is the one with the digest."""
+    """A static file; `name` contains the digest."""
 
     name: str
     content: bytes
@@ -72,17 +67,17 @@ _BY_ADDRESS: Final = {asset.name: asset for asset in _ASSETS.values()}
 
 
 def address(name: str) -> str:
-    """Return where the file of this name is served."""
+    """Return the address of a static file."""
     return f"/static/{_ASSETS[name].name}"
 
 
-async def serve(_: Sources, asked: Asked) -> Response:
-    """Answer with a file; it is no secret, and the sign-in page needs it before anybody has shown who they are."""
-    asset = _BY_ADDRESS.get(asked.path["name"])
+async def serve(_: Services, call: Call) -> Response:
+    """Serve a static file, also without a sign-in: the sign-in page needs it."""
+    asset = _BY_ADDRESS.get(call.path["name"])
     if asset is None:
-        raise HttpError(404, "there is no such file; load the page again")
+        raise HttpError(404, "no such file; reload the page")
     headers = {"cache-control": _FOR_GOOD, "etag": asset.etag}
-    if asset.etag in asked.request.headers.get("if-none-match", ""):
+    if asset.etag in call.request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(asset.content, headers=headers | {"content-type": asset.media_type})
 
@@ -113,16 +108,16 @@ _TONES: Final = {
     "lock": "locked",
     "bad": "parked refused failed no_token not_available threshold down open",
 }
-# Of what a document, an attempt or a part is, the colour that goes with it.
+# The colour of each status of a document, an attempt or a part of the daemon.
 TONES: Final = {name: tone for tone, names in _TONES.items() for name in names.split()}
 _ADVICE: Final = {
-    400: "The address has something in it that can't be read.",
-    403: "You may look at other pages; whoever runs this can give you another role.",
-    404: "It may have been spelled otherwise, or no event has named it yet.",
-    405: "This address is for a button of another page.",
-    413: "Go back to the page before: what was typed there is still there to be made smaller.",
-    500: "This is a fault of the program. Its log says what went wrong.",
-    503: "Try again in a moment. Nothing is lost: the reconciler works without this page.",
+    400: "The address contains something that can't be read.",
+    403: "You can still view other pages. An administrator can give you another role.",
+    404: "Check the spelling. A document appears only after an event has named it.",
+    405: "This address is only for a button on another page.",
+    413: "Go back: what you typed is still there. Make it smaller and try again.",
+    500: "This is an error in the program. See its log for the cause.",
+    503: "Try again in a moment. The reconciler keeps working without this page; nothing is lost.",
 }
 
 
@@ -140,74 +135,83 @@ def _environment() -> jinja2.Environment:
         "version": __version__,
         "navigation": _NAVIGATION,
         "tones": TONES,
-        "known": looks.is_known,
-        "shown": looks.value,
-        "clip": looks.clip,
-        "command": spelling.command,
+        "known": formatting.is_known,
+        "shown": formatting.value,
+        "command": links.command,
         "quoted": shlex.quote,
-        "document_at": spelling.document,
-        "conflict_at": spelling.conflict,
-        "letter_at": spelling.letter,
-        "address": spelling.address,
+        "document_at": links.document,
+        "conflict_at": links.conflict,
+        "letter_at": links.letter,
+        "address": links.address,
     }
     environment.filters |= {
-        "visible": looks.visible,
-        "plain": looks.plain,
-        "json": looks.of_json,
-        "ago": looks.ago,
-        "span": looks.span,
-        "clock": looks.clock,
+        "visible": formatting.visible,
+        "short": lambda text, most: formatting.visible(formatting.clip(text, most).text),
+        "number": "{:,}".format,
+        "plain": formatting.plain,
+        "json": formatting.of_json,
+        "ago": formatting.ago,
+        "clock": formatting.clock,
     }
     return environment
 
 
 _TEMPLATES: Final = _environment()
-_PASSING: Final = re.compile(r"(?<= data-ago>)[^<]*|(?<= data-now=\")\d+")  # what only says that time has passed
-_BESIDE: Final = ThreadPoolExecutor(2, "page")
+_PASSING: Final = re.compile(r"(?<= data-ago>)[^<]*|(?<= data-now=\")\d+")  # relative times, which the ETag ignores
+_THREADS: Final = ThreadPoolExecutor(2, "page")
 
 
-async def beside(call: Callable[..., _T], *given: object) -> _T:
-    """Return what a call returns that may take long, and let the event loop go on meanwhile."""
-    return await asyncio.get_running_loop().run_in_executor(_BESIDE, call, *given)
+async def in_thread(function: Callable[..., _T], *given: object) -> _T:
+    """Call a slow function in a thread of its own, so that the event loop is not blocked."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, function, *given)
 
 
-def page(asked: Asked, template: str, code: int = 200, **shown: Any) -> Response:
-    """Return a page for whoever asks."""
+_FRAME: Final[Mapping[str, Any]] = {
+    "who": ANYBODY,
+    "may_act": False,
+    "signed_in": False,
+    "csrf": "",
+    "path": "",
+    "now_us": 0,
+    "query": None,
+    "notice": None,
+    "stays": False,
+}
+
+
+def page(
+    services: Services, call: Call, template: str, notice: notices.Notice | None = None, code: int = 200, **shown: Any
+) -> Response:
+    """Return a page; without a notice it shows the one that its query asks for."""
     frame = {
-        "who": asked.who,
-        "may_act": asked.who.role >= Role.OPERATOR,
-        "signed_in": asked.session is not None,
-        "csrf": asked.csrf,
-        "path": asked.request.url.path,
-        "now_us": 0,
-        "notice": None,
-        "stays": asked.request.method in ("GET", "HEAD"),  # it can be asked for again, to see what has changed
+        "who": call.who,
+        "may_act": call.who.role >= Role.OPERATOR,
+        "signed_in": call.session is not None,
+        "csrf": call.csrf,
+        "path": call.request.url.path,
+        "now_us": services.clock.now_us(),
+        "query": call.query,
+        "notice": notice or notices.of(call.query),
+        "stays": call.request.method in ("GET", "HEAD"),  # the script may request it again
     }
     return _html(template, code, {}, frame | shown)
 
 
-def current(sources: Sources, asked: Asked, template: str, code: int = 200, **shown: Any) -> Response:
-    """Return a page that tells how long ago things were."""
-    return page(asked, template, code, now_us=sources.clock.now_us(), **shown)
-
-
 def refusal(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> Response:
-    """Return the page that says why there is no other one."""
-    frame: dict[str, Any] = {"who": ANYBODY, "may_act": False, "signed_in": False, "csrf": "", "path": "", "now_us": 0}
-    frame |= {"notice": None, "stays": False}
-    said = {"status": status, "heading": answers.title(status), "detail": detail, "advice": _ADVICE.get(status, "")}
-    return _html("refusal.html", status, headers or {}, frame | said)
+    """Return the page of an error."""
+    shown = {"status": status, "heading": responses.title(status), "detail": detail, "advice": _ADVICE.get(status, "")}
+    return _html("refusal.html", status, headers or {}, shown)
 
 
-def elsewhere(address: str) -> Response:
-    """Send the browser on to a page after an action, so that loading the page again does not repeat the action."""
+def redirect(address: str) -> Response:
+    """Redirect to a page after an action, so that reloading does not repeat the action."""
     return RedirectResponse(address, 303)
 
 
 def _html(template: str, code: int, headers: Mapping[str, str], shown: Mapping[str, Any]) -> Response:
-    # With no referrer at all, a browser would not say of a form that it comes from here (`Origin: null`).
+    # Without a referrer, browsers would send `Origin: null` with our forms.
     own = {"content-security-policy": POLICY, "referrer-policy": "same-origin"}
-    return _Rendered(_TEMPLATES.get_template(template), shown, code, {**own, **headers})
+    return _Rendered(_TEMPLATES.get_template(template), {**_FRAME, **shown}, code, {**own, **headers})
 
 
 class _Rendered(Response):
@@ -221,7 +225,7 @@ class _Rendered(Response):
         self._shown = shown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.body, etag = await beside(_rendered, self._template, self._shown)
+        self.body, etag = await in_thread(_rendered, self._template, self._shown)
         self.headers["content-length"] = str(len(self.body))
         if self.status_code == 200 and scope["method"] in ("GET", "HEAD"):
             self.headers["etag"] = etag
@@ -232,7 +236,7 @@ class _Rendered(Response):
 
 
 def _rendered(template: jinja2.Template, shown: Mapping[str, Any]) -> tuple[bytes, str]:
-    """Return a page and its ETag: a weak one, as what only says that time has passed is not part of it."""
+    """Return a page and its ETag, which is weak because it ignores relative times."""
     text = template.render(shown)
     digest = hashlib.blake2b(_PASSING.sub("", text).encode(), digest_size=16).hexdigest()
     return text.encode(), f'W/"{digest}"'

@@ -1,9 +1,9 @@
-/* What the pages gain where scripts run: they stay current by themselves, commands can be copied, keys lead around.
-   Everything can be read and done without this file. Nothing from outside becomes markup here. */
+/* Refreshes the page, copies commands, asks before destructive actions, and handles keyboard shortcuts. Every page works
+   without this file. It never inserts text from outside as markup. */
 "use strict";
 
 const LOOK_MS = 3000;
-const SHARE = 10; // a page that takes long to make is asked for less often, so that making it takes a tenth of the time
+const SHARE = 10; // a slow page is requested less often: at most a tenth of the time is spent on making it
 const PATIENCE_MS = 10000;
 const AGO_MS = 5000;
 
@@ -27,7 +27,7 @@ function span(seconds) {
   return "0 s";
 }
 
-/* The server's clock counts, not this machine's: `data-now` is when it rendered the page. */
+/* Uses the server's clock, not this machine's: `data-now` is when the server rendered the page. */
 function begin(root) {
   const now = Number(root.body.dataset.now);
   return now ? now - Date.now() : null;
@@ -46,10 +46,10 @@ function tell() {
 
 /* ------------------------------------------------------------------------------------------------- staying current */
 
-/* A part is replaced when what the server has rendered for it has changed, but never under somebody's hands. */
+/* A part is replaced when its rendered markup has changed, but not while someone is using it. */
 const rendered = new Map();
 
-/* That time has passed is no change. */
+/* Relative times don't count as a change. */
 function markupOf(part) {
   return part.innerHTML.replace(/(<time[^>]* data-ago[^>]*>)[^<]*/g, "$1");
 }
@@ -84,26 +84,26 @@ function replace(part, fresh) {
   dress(part);
 }
 
-const SIGNED_OUT = "Signed out: load the page again";
-const OUTDATED = "Out of date: load the page again";
-let etag = ""; // of the page whose parts are all shown; empty: a part is older, as it was in use
+const SIGNED_OUT = "Signed out: reload the page";
+const OUTDATED = "Out of date: reload the page";
+let etag = ""; // of the page shown; empty if a part is older because it was in use
 
-/* Which version a page is of, and whose it is: parts of another one are not for this page. */
+/* The version and the user of a page; parts of a page of another version or user are not used. */
 function kindOf(root) {
   const who = all(".who .name, .who .chip", root).map((one) => one.textContent);
   return [query("script[src]", root)?.getAttribute("src"), ...who].join(" ");
 }
 
-/* Puts what has changed in its place; returns what keeps the page from being current, "" if nothing does. */
+/* Fetches the page and replaces the parts that have changed; returns why it could not, or "". */
 async function refresh() {
   const headers = { accept: "text/html", ...(etag && { "if-none-match": etag }) };
   const reply = await fetch(location.href, { headers, redirect: "manual", signal: AbortSignal.timeout(PATIENCE_MS) });
   if (reply.type === "opaqueredirect") return SIGNED_OUT;
   if (reply.status === 304) return "";
-  if (!reply.ok) return `Not current, answer ${reply.status}: trying again`;
+  if (!reply.ok) return `Not current (status ${reply.status}): retrying`;
   const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
   if (kindOf(fresh) !== kindOf(document)) return OUTDATED;
-  const csrf = query("meta[name=csrf]", fresh).content; // after a restart, or another sign-in, another one
+  const csrf = query("meta[name=csrf]", fresh).content; // changes after a restart or a new sign-in
   for (const field of all("input[name=csrf]")) field.value = csrf;
   ahead = begin(fresh) ?? ahead;
   etag = reply.headers.get("etag") ?? "";
@@ -127,13 +127,13 @@ const stays = query("[data-live]") && !("still" in document.body.dataset);
 let timer = null;
 let isLooking = false;
 
-/* Asks for the page again and again while it can be seen; one question at a time. */
+/* Refreshes the page again and again while it is visible, one request at a time. */
 async function look() {
   clearTimeout(timer);
-  if (!stays || isLooking || document.hidden) return; // looks again when it is shown
+  if (!stays || isLooking || document.hidden) return; // continues when the page is shown
   isLooking = true;
   const begun = performance.now();
-  const trouble = await refresh().catch(() => "Connection lost: trying again");
+  const trouble = await refresh().catch(() => "Connection lost: retrying");
   isLooking = false;
   say(trouble ? "lost" : "on", trouble || "Live");
   const rest = trouble ? LOOK_MS : Math.max(LOOK_MS, SHARE * (performance.now() - begun));
@@ -171,34 +171,34 @@ function announce(button, said) {
 
 let confirmed = false;
 
-function ask(form, submitter) {
-  const dialog = document.createElement("dialog");
-  dialog.setAttribute("aria-labelledby", "ask");
-  const heading = document.createElement("h2");
-  heading.id = "ask";
-  heading.textContent = submitter?.dataset.confirm || form.dataset.confirm;
-  const bar = document.createElement("form");
-  bar.method = "dialog";
-  bar.className = "bar";
-  const yes = document.createElement("button");
-  yes.value = "yes";
-  yes.className = "main";
-  yes.textContent = submitter ? submitter.textContent : "Yes";
-  const no = document.createElement("button");
-  no.value = "no";
-  no.textContent = "Leave it as it is";
-  no.autofocus = true;
-  bar.append(yes, no);
-  dialog.append(heading, bar);
+function make(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/* Shows a dialog with a heading; `closed` gets the value of the button that closed it. */
+function showDialog(title, parts, closed) {
+  const dialog = make("dialog", {}, make("h2", { id: "dialog-title", textContent: title }), ...parts);
+  dialog.setAttribute("aria-labelledby", "dialog-title");
   document.body.append(dialog);
   dialog.addEventListener("close", () => {
     dialog.remove();
+    closed(dialog.returnValue);
+  });
+  dialog.showModal();
+}
+
+function ask(form, submitter) {
+  const yes = make("button", { value: "yes", className: "main", textContent: submitter?.textContent ?? "Yes" });
+  const no = make("button", { value: "no", textContent: "Cancel", autofocus: true });
+  const bar = make("form", { method: "dialog", className: "bar" }, yes, no);
+  showDialog(submitter?.dataset.confirm || form.dataset.confirm, [bar], (answer) => {
     submitter?.focus();
-    if (dialog.returnValue !== "yes") return;
+    if (answer !== "yes") return;
     confirmed = true;
     form.requestSubmit(submitter ?? undefined);
   });
-  dialog.showModal();
 }
 
 function submitting(event) {
@@ -212,7 +212,7 @@ function submitting(event) {
   confirmed = false;
   if (form.method !== "post") return;
   if (form.dataset.sent) {
-    event.preventDefault(); // a second press of an impatient hand
+    event.preventDefault(); // a double click
     return;
   }
   form.dataset.sent = "yes";
@@ -242,35 +242,14 @@ function step(by) {
 
 function showKeys() {
   if (query("dialog[open]")) return;
-  const dialog = document.createElement("dialog");
-  dialog.setAttribute("aria-labelledby", "keys");
-  const heading = document.createElement("h2");
-  heading.id = "keys";
-  heading.textContent = "Keyboard shortcuts";
-  const list = document.createElement("dl");
-  list.className = "facts";
-  const rows = [["?", "This list"], ["/", "To the search"], ["n, p", "Next and previous row"], ["r", "Look again now"]];
+  const rows = [["?", "Show this list"], ["/", "Go to search"], ["n, p", "Next and previous row"], ["r", "Refresh now"]];
   for (const [key, [, name]] of Object.entries(PLACES)) rows.push([`g ${key}`, name]);
+  const list = make("dl", { className: "facts" });
   for (const [keys, does] of rows) {
-    const term = document.createElement("dt");
-    for (const key of keys.split(/,? /)) {
-      const cap = document.createElement("kbd");
-      cap.textContent = key;
-      term.append(cap, " ");
-    }
-    const meaning = document.createElement("dd");
-    meaning.textContent = does;
-    list.append(term, meaning);
+    const caps = keys.split(/,? /).flatMap((key) => [make("kbd", {}, key), " "]);
+    list.append(make("dt", {}, ...caps), make("dd", {}, does));
   }
-  const form = document.createElement("form");
-  form.method = "dialog";
-  const close = document.createElement("button");
-  close.textContent = "Close";
-  form.append(close);
-  dialog.append(heading, list, form);
-  document.body.append(dialog);
-  dialog.addEventListener("close", () => dialog.remove());
-  dialog.showModal();
+  showDialog("Keyboard shortcuts", [list, make("form", { method: "dialog" }, make("button", {}, "Close"))], () => {});
 }
 
 function pressed(event) {
@@ -304,7 +283,7 @@ document.addEventListener("click", (event) => {
 document.addEventListener("submit", submitting);
 document.addEventListener("keydown", pressed);
 window.addEventListener("pageshow", () => { for (const form of all("form[data-sent]")) delete form.dataset.sent; });
-if (query("#notice")) { // said once: whoever loads the page again has read it
+if (query("#notice")) { // reloading the page must not show the notice again
   const here = new URL(location.href);
   for (const name of ["done", "n"]) here.searchParams.delete(name);
   history.replaceState(null, "", here);

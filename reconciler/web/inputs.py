@@ -1,12 +1,8 @@
 """
-Bodies: what is sent to have something done: a JSON object, read with a bound. Members are only ever added.
+What clients send: JSON bodies, forms and cursors, each read with a limit. Members are only ever added.
 
-Forms: what a browser sends when somebody presses a button.
-
-Whoever may come in is found out before an address does its work, and the form holds what is needed for that: so it is
-read once and kept with the request.
-
-Cursors: where a page ended, in a text that means nothing to whoever hands it back.
+A form holds the CSRF token that access control needs before the endpoint runs, so it is read once and kept with the
+request. A cursor is an opaque text for the place where a page of a list ended.
 """
 
 import base64
@@ -24,12 +20,12 @@ from starlette.requests import Request
 from reconciler.core.events.decode import KEY_LENGTH_MAX
 from reconciler.model import action as actions
 from reconciler.model import limits
-from reconciler.web.answers import HttpError
+from reconciler.web.responses import HttpError
 
 REASON_MAX = 2000
 
-Reason = Annotated[str, Meta(max_length=REASON_MAX, description="Why; kept with the record of it.")]
-Seen = Annotated[str, Meta(max_length=100, description="`seen` of the preview that was decided on.")]
+Reason = Annotated[str, Meta(max_length=REASON_MAX, description="Why; recorded in the audit trail.")]
+Seen = Annotated[str, Meta(max_length=100, description="`seen` of the preview that the decision is based on.")]
 
 JSON = "application/json"
 _REFERENCE = "#/components/schemas/{name}"
@@ -39,8 +35,8 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 
 
 async def given(request: Request, wanted: type[_T], bytes_max: int) -> _T:
-    """Return a request's body; where all members may be left out, it may be. Raises HttpError naming the fault."""
-    text = await _body(request, HttpError(413, f"a request has at most {limits.size(bytes_max)}"), bytes_max)
+    """Return a JSON body; it may be empty if all members are optional. Raises HttpError naming the member."""
+    text = await read(request, HttpError(413, f"the body is larger than {limits.size(bytes_max)}"), bytes_max)
     if not text:
         text = b"{}"
     elif content_type(request) != JSON:
@@ -55,7 +51,8 @@ async def given(request: Request, wanted: type[_T], bytes_max: int) -> _T:
         raise HttpError(400, f"the body is not JSON: {error}") from error
 
 
-async def _body(request: Request, too_large: HttpError, bytes_max: int) -> bytes:
+async def read(request: Request, too_large: HttpError, bytes_max: int) -> bytes:
+    """Return the body of a request; raises `too_large` if it has more bytes than this."""
     text = bytearray()
     async for piece in request.stream():
         text += piece
@@ -65,38 +62,38 @@ async def _body(request: Request, too_large: HttpError, bytes_max: int) -> bytes
 
 
 def described(wanted: type[msgspec.Struct]) -> Mapping[str, Mapping[str, Any]]:
-    """Return how OpenAPI describes such a body; `msgspec.Raw` is any value there."""
+    """Return the OpenAPI description of a body; `msgspec.Raw` is any value."""
     _, schemas = msgspec.json.schema_components([wanted], ref_template=_REFERENCE)
     schema = {name: said for name, said in schemas[wanted.__name__].items() if name != "title"}
     return {JSON: schema}
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is sent: anything that is not a member is refused by name."""
+    """A JSON body; unknown members are refused by name."""
 
 
 class Nothing(Given, frozen=True, kw_only=True):
-    """No member is known."""
+    """A body without members."""
 
 
 class WithReason(Given, frozen=True, kw_only=True):
-    """Why."""
+    """A body with an optional reason."""
 
     reason: Reason = ""
 
 
 class Releasing(WithReason, frozen=True, kw_only=True):
-    """What is released."""
+    """What to release."""
 
     fields: Annotated[
-        list[Annotated[str, Meta(max_length=1000)]], Meta(max_length=100, description="Only these; none: all.")
+        list[Annotated[str, Meta(max_length=1000)]], Meta(max_length=100, description="Only these fields; empty: all.")
     ] = []
 
 
 class Taking(Given, frozen=True, kw_only=True):
     """
-    Which value a field gets: the desired one (`ours`), the live one (`theirs`), or `value`. `accept`, of a contested
-    field: what Windchill stores counts as the desired value from now on; `retry`: the desired one is written again.
+    Which value a field gets: `desired` (`ours`), `live` (`theirs`), or `value`. For a contested field also `accept`:
+    Windchill's value counts as equal to the desired one from now on; and `retry`: the desired value is written again.
     """
 
     take: Literal["value", *actions.WAYS]  # type: ignore[valid-type]  # each name of a way
@@ -117,28 +114,29 @@ class ResolvingMany(WithReason, frozen=True, kw_only=True):
     field: str | None = None
     rule: str | None = None
     limit: Annotated[
-        int, Meta(ge=1, le=actions.RESOLVED_MAX, description="How many, at most; fewer where values are large.")
+        int,
+        Meta(ge=1, le=actions.RESOLVED_MAX, description="The most conflicts to resolve; fewer if values are large."),
     ] = actions.RESOLVED_DEFAULT
 
 
 class Discarding(Given, frozen=True, kw_only=True):
-    """Why no one will miss it."""
+    """Why the dead letter is not needed."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=REASON_MAX)]
 
 
 class Resending(WithReason, frozen=True, kw_only=True):
-    """A mended event: a JSON object as schemas/event.schema.json describes it."""
+    """A corrected event: a JSON object as schemas/event.schema.json describes it."""
 
     event: msgspec.Raw
 
 
 class Comparing(Given, frozen=True, kw_only=True):
-    """What is compared."""
+    """Which documents to compare."""
 
     documents: Annotated[
         Annotated[list[Annotated[str, Meta(max_length=KEY_LENGTH_MAX)]], Meta(max_length=1000)] | None,
-        Meta(description="Only these; null: every document."),
+        Meta(description="Only these documents; null: all."),
     ] = None
 
 
@@ -161,7 +159,7 @@ async def fields(request: Request, bytes_max: int = BYTES_MAX) -> Mapping[str, s
     """
     Return the fields of a form, each given once.
 
-    Raises HttpError when the request holds no form, one that can't be read, or one of more bytes than this.
+    Raises HttpError if the request has no form, an unreadable one, or one of more bytes than this.
     """
     form = request.scope.get(_KEY)
     if not isinstance(form, _Form):
@@ -173,19 +171,19 @@ async def fields(request: Request, bytes_max: int = BYTES_MAX) -> Mapping[str, s
 
 
 def holds_form(request: Request) -> bool:
-    """Whether a request says that its body is a form."""
+    """Whether the body is a form, according to its content type."""
     return content_type(request) == FORM
 
 
 def content_type(request: Request) -> str:
-    """Return the media type of a request's body, without its parameters; empty: it names none."""
+    """Return the media type of the body without parameters; empty if there is none."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def _read(request: Request, bytes_max: int) -> _Form:
     if not holds_form(request):
         raise HttpError(415, f"send a form as {FORM}")
-    text = await _body(request, _too_large(bytes_max), bytes_max)
+    text = await read(request, _too_large(bytes_max), bytes_max)
     return _Form(_parsed(text), len(text))
 
 
@@ -194,42 +192,42 @@ def _parsed(body: bytes) -> Mapping[str, str]:
         text = body.decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_MAX)
     except ValueError as error:
-        raise HttpError(400, "the form can't be read: it must be UTF-8 in percent-encoding") from error
+        raise HttpError(400, "the form must be percent-encoded UTF-8") from error
     given: dict[str, Any] = {}
     for name, text in pairs:
         if name in given:
-            raise HttpError(400, f"{name[:80]}: is given twice")
+            raise HttpError(400, f"{name[:80]}: given twice")
         given[name] = text
     return given
 
 
 def _too_large(bytes_max: int) -> HttpError:
-    return HttpError(413, f"a form has at most {limits.size(bytes_max)} here")
+    return HttpError(413, f"the form is larger than {limits.size(bytes_max)}")
 
 
 # -------------------------------------------------------------------------------------------------------------- cursors
 
 
-Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a store can compare with
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # the range that a store can compare
 
-_LENGTH_MAX = 8192  # a key of 512 characters, each escaped, is far below that
+_LENGTH_MAX = 8192  # enough for a key of 512 escaped characters
 
 
 def after(*place: object) -> str:
-    """Return the cursor of what stands at this place in its list."""
+    """Return the cursor for a place in a list."""
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
 
 
 def place(cursor: str, wanted: Any) -> Any:
-    """Return the place that a cursor stands for, as a tuple of this type; raises HttpError for any other text."""
+    """Return the place of a cursor as a tuple of this type; raises HttpError for any other text."""
     try:
         if len(cursor) > _LENGTH_MAX:
             raise ValueError
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         found = msgspec.json.decode(text, type=wanted)
-        # What no `after` of ours has made is refused, even where it could be read.
+        # Texts that `after` has not made are refused, even if they can be read.
         if after(*found) != cursor:
             raise ValueError
     except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError) as error:
-        raise HttpError(400, "after: this is no cursor of this list; take `next` of the page before") from error
+        raise HttpError(400, "after: not a cursor of this list; use `next` of the previous page") from error
     return found

@@ -1,11 +1,9 @@
 """
-Differing: which parts of two values are not the same, within texts and lists too.
+Which parts of two values differ, also within texts and lists, for one value and for the fields of a document.
 
-Values are taken apart into words, elements and members, which are compared in order. What both begin and end with is
-set aside first; a middle that can't be compared in good time counts as different as a whole: because it is long, or
-because the same few words come again and again, which takes the comparison cubic time.
-
-Sides: the fields of a document as desired, live and last agreed, and what differs between them.
+Values are split into words, elements and members, which are compared in order. The common beginning and end are set
+aside first. A middle that would take too long to compare is marked as a whole: because it is long, or because the same
+few words repeat, which makes the comparison cubic.
 """
 
 import difflib
@@ -18,19 +16,19 @@ import attrs
 import msgspec
 
 from reconciler import views
-from reconciler.web.page import looks
+from reconciler.web.page import formatting
 
 _TOKENS_MAX: Final = 600
-_PAIRS_MAX: Final = 20_000  # of a token here and the same one there
-_SAME_MAX: Final = 240  # characters of what is the same, before its middle is left out
+_PAIRS_MAX: Final = 20_000  # pairs of equal tokens
+_SAME_MAX: Final = 240  # characters of an equal part before its middle is left out
 _OTHER_MAX: Final = 2_000
-_BETWEEN: Final = ", "  # elements and members; no word of a text is like it
+_BETWEEN: Final = ", "  # between elements and members; never a word of a text
 _WORD: Final = re.compile(r"\w+|\s+|.", re.DOTALL)
 
 
 @attrs.frozen
 class Part:
-    """A piece of a value as it is shown; `left_out` is how many characters stand between it and the next one."""
+    """A piece of a value; `left_out` is the number of characters omitted after it."""
 
     text: str
     differs: bool
@@ -38,7 +36,7 @@ class Part:
 
 
 def parts(value: object, other: object) -> tuple[Part, ...]:
-    """Return a value in pieces, those marked that `other` does not have there. UNSET is unlike any value."""
+    """Return a value in pieces, marking those that `other` does not have there."""
     if value is msgspec.UNSET:
         return ()
     mine = list(_tokens(value))
@@ -50,33 +48,33 @@ def parts(value: object, other: object) -> tuple[Part, ...]:
 def _tokens(value: object) -> Iterator[str]:
     match value:
         case str():
-            yield from _WORD.findall(looks.of_json(value[: looks.OPENED_MAX]))
+            yield from _WORD.findall(formatting.of_json(value[: formatting.OPENED_MAX]))
         case list():
             yield "["
             for number, element in enumerate(value):
                 yield from ([_BETWEEN] if number else [])
-                yield looks.of_json(element)
+                yield formatting.of_json(element)
             yield "]"
         case dict():
             yield "{"
             for number, (name, inner) in enumerate(sorted(value.items())):
                 yield from ([_BETWEEN] if number else [])
-                yield f"{looks.of_json(name)}: "
+                yield f"{formatting.of_json(name)}: "
                 yield from _tokens(inner)
             yield "}"
         case _:
-            yield looks.of_json(value)
+            yield formatting.of_json(value)
 
 
 def _differing(mine: Sequence[str], others: Sequence[str]) -> list[bool]:
-    """Return, for each token of mine, whether the others lack it there."""
+    """Return, for each token, whether the other value lacks it there."""
     shortest = min(len(mine), len(others))
     before = next((i for i in range(shortest) if mine[i] != others[i]), shortest)
     behind = next((i for i in range(shortest - before) if mine[-1 - i] != others[-1 - i]), shortest - before)
     middle, against = mine[before : len(mine) - behind], others[before : len(others) - behind]
     marks = [True] * len(middle)
     if len(middle) <= _TOKENS_MAX and len(against) <= _TOKENS_MAX and _pairs(middle, against) <= _PAIRS_MAX:
-        # What stands between elements is like none of the others', or it would be matched instead of an element.
+        # Separators match nothing, or they would be matched instead of elements.
         alike = difflib.SequenceMatcher(
             None, middle, [None if token == _BETWEEN else token for token in against], autojunk=False
         )
@@ -91,7 +89,7 @@ def _pairs(mine: Sequence[str], others: Sequence[str]) -> int:
 
 
 def _joined(tokens: Sequence[str], marks: Sequence[bool]) -> Iterator[tuple[str, bool]]:
-    """Join neighbours of the same kind; what only stands between belongs to what differs on both of its sides."""
+    """Join neighbours of the same kind; a separator between two differing parts differs too."""
     kept: list[str] = []
     kind = False
     for number, (token, differs) in enumerate(zip(tokens, marks, strict=True)):
@@ -107,10 +105,10 @@ def _joined(tokens: Sequence[str], marks: Sequence[bool]) -> Iterator[tuple[str,
 
 
 def _short(pieces: Iterable[tuple[str, bool]]) -> Iterator[Part]:
-    """Leave out the middle of what is long."""
+    """Leave out the middle of long pieces."""
     for text, differs in pieces:
         most = _OTHER_MAX if differs else _SAME_MAX
-        if len(text) <= most + 40:  # a little more is shorter than to say that it is left out
+        if len(text) <= most + 40:  # the note about the omission would be longer
             yield Part(text, differs)
             continue
         edge = most // 2
@@ -121,36 +119,36 @@ def _short(pieces: Iterable[tuple[str, bool]]) -> Iterator[Part]:
 # ---------------------------------------------------------------------------------------------------------------- sides
 
 
-_ORDER = ("held", "differs", "theirs stands", "agrees", "unmanaged")
+_ORDER = ("held", "differs", "Windchill's value kept", "in sync", "unmanaged")
 
 
 @attrs.frozen
 class Sides:
     """
-    A field with what is marked on each side.
+    A field with the marked parts of its three values.
 
-    Desired and live are marked where they differ from each other; what was last agreed, where Windchill has something
-    else since. `standing` is held, differs, agrees or unmanaged.
+    Desired and live are marked where they differ; the last agreed value, where Windchill has changed it since. `state`
+    is one of _ORDER.
     """
 
     field: views.documents.Field
-    standing: str
+    state: str
     desired: tuple[Part, ...]
     live: tuple[Part, ...]
     base: tuple[Part, ...]
 
 
 def fields(document: views.documents.Document) -> list[Sides]:
-    """Return the fields of a document, those that want something first."""
-    return sorted((_sides(field) for field in document.fields), key=lambda one: _ORDER.index(one.standing))
+    """Return the fields of a document, those that need attention first."""
+    return sorted((_sides(field) for field in document.fields), key=lambda one: _ORDER.index(one.state))
 
 
 def _sides(field: views.documents.Field) -> Sides:
-    if _by_elements(field):  # what was said of each element is not the shape of what Windchill has
-        return Sides(field, _standing(field), *(_unmarked(side) for side in (field.desired, field.live, field.base)))
+    if _by_elements(field):  # claims on elements don't have the shape of Windchill's value
+        return Sides(field, _state(field), *(_unmarked(side) for side in (field.desired, field.live, field.base)))
     return Sides(
         field,
-        _standing(field),
+        _state(field),
         parts(field.desired, field.live),
         parts(field.live, field.desired),
         parts(field.base, field.live),
@@ -165,14 +163,14 @@ def _by_elements(field: views.documents.Field) -> bool:
     return isinstance(field.desired, dict) and all(claim.kind in ("add", "remove") for claim in field.claims)
 
 
-def _standing(field: views.documents.Field) -> str:
+def _state(field: views.documents.Field) -> str:
     if field.conflict:
         return "held"
     if not field.managed:
         return "unmanaged"
     if field.live == field.desired:
-        return "agrees"
+        return "in sync"
     decided = "" if field.decision is None else field.decision.decision
     if _by_elements(field):
-        return "agrees" if decided == "keep" else "differs"
-    return "theirs stands" if decided in ("keep", "yield") else "differs"
+        return "in sync" if decided == "keep" else "differs"
+    return "Windchill's value kept" if decided in ("keep", "yield") else "differs"

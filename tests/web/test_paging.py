@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 
-from reconciler.web import lists
-from reconciler.web.lists import BYTES, SIFTED_BYTES, SIFTED_ROWS, STEP
+from reconciler.web import paging
+from reconciler.web.paging import BYTES, SIFTED_BYTES, SIFTED_ROWS, STEP
 from tests.flows.world import World
 from tests.web.conftest import Daemon
 
@@ -56,9 +56,7 @@ async def test_an_answer_stays_small_however_large_the_values_are(client: AsyncC
     assert [row["id"] for page in found for row in page] == [record.id for record in await large.store.audit()]
 
 
-async def test_many_conflicts_are_decided_in_several_acts_where_their_values_are_large(
-    client: AsyncClient, large: World
-) -> None:
+async def test_conflicts_with_large_values_are_resolved_in_several_actions(client: AsyncClient, large: World) -> None:
     decided: list[str] = []
     more = True
     while more:
@@ -93,12 +91,12 @@ async def test_the_page_of_conflicts_leads_on_to_those_that_are_not_in_it(client
     assert found == [row.document for row in await large.store.conflicts()]
 
 
-async def test_a_story_of_large_values_is_told_of_the_newest_attempts(
+async def test_a_story_of_large_values_covers_the_newest_attempts(
     client: AsyncClient, large: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = (await client.get(f"{API}/documents/large-0/story")).json()
     assert whole["older"] is False
-    monkeypatch.setattr(lists, "TRAIL_BYTES", ROW_BYTES)
+    monkeypatch.setattr(paging, "TRAIL_BYTES", ROW_BYTES)
     cut = (await client.get(f"{API}/documents/large-0/story")).json()
     assert cut["older"] is True
     assert cut["now"][0] == whole["now"][0]
@@ -120,8 +118,7 @@ class Rows:
 
     async def page(self, limit: int, wanted: str = "") -> tuple[list[str], str | None]:
         how = {"place": lambda row: (row[0],), "shown": lambda row: row[1]}
-        page = await lists.taken(self.read, (-1,), limit, **how, wanted=lambda row: row[1].startswith(wanted))
-        return page.items, page.next
+        return await paging.read_page(self.read, (-1,), limit, **how, wanted=lambda row: row[1].startswith(wanted))
 
 
 @pytest.mark.parametrize("length", [0, 1, STEP - 1, STEP, STEP + 1, 3 * STEP])
@@ -141,7 +138,7 @@ async def test_one_row_is_in_every_page_however_large_it_is() -> None:
     assert ([len(text) for text in found], after is None) == ([2 * BYTES], False)
 
 
-async def test_what_is_passed_over_is_bounded_too() -> None:
+async def test_skipped_rows_are_bounded_too() -> None:
     assert (await Rows([*["x"] * (SIFTED_ROWS - 1), "yes"]).page(500, "yes"))[0] == ["yes"]
     found, after = await Rows([*["x"] * SIFTED_ROWS, "yes"]).page(500, "yes")
     assert (found, after is None) == ([], False)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from reconciler.web import crowd, server
+from reconciler.web import limits, server
 from reconciler.web.principal import Role
 from tests.web.conftest import Daemon
 from tests.web.keys import LINES, TOKENS, shown
@@ -84,7 +84,7 @@ async def test_a_probe_is_answered_while_connections_pour_in(daemon: Daemon) -> 
                 writer.close()
 
 
-async def test_what_is_worked_for_is_left_alone_by_a_crowd(daemon: Daemon) -> None:
+async def test_connections_with_a_request_in_progress_stay_open(daemon: Daemon) -> None:
     daemon.hold = asyncio.Event()
     async with daemon.served() as client:
         scrape = asyncio.create_task(client.get("/metrics", timeout=TIMEOUT_S))
@@ -94,8 +94,8 @@ async def test_what_is_worked_for_is_left_alone_by_a_crowd(daemon: Daemon) -> No
             assert (await scrape).status_code == 200
 
 
-async def test_who_has_been_waited_for_longest_goes_first(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "CONNECTIONS_MAX", 3)
+async def test_the_longest_idle_connection_is_closed_first(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS_MAX", 3)
     async with daemon.served() as client:
         host, port = client.base_url.host, client.base_url.port
         first, second, third = [await asyncio.open_connection(host, port) for _ in range(3)]
@@ -115,7 +115,7 @@ async def test_who_has_been_waited_for_longest_goes_first(daemon: Daemon, monkey
 async def test_so_many_requests_are_worked_on_at_once_and_probes_beside_them(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crowd, "REQUESTS_MAX", 3)
+    monkeypatch.setattr(limits, "REQUESTS_MAX", 3)
     daemon.hold = asyncio.Event()
     async with daemon.served() as client:
         held = [asyncio.create_task(client.get("/metrics", timeout=TIMEOUT_S)) for _ in range(3)]
@@ -129,8 +129,8 @@ async def test_so_many_requests_are_worked_on_at_once_and_probes_beside_them(
         assert (await client.get("/api/v1/status")).status_code == 200
 
 
-async def test_an_answer_that_nobody_takes_holds_no_place(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "REQUESTS_MAX", 2)
+async def test_an_unread_answer_takes_no_request_slot(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REQUESTS_MAX", 2)
     monkeypatch.setattr(server, "UNREAD_S_MAX", 1000.0)
     daemon.settings = [("log", "topic", "x" * 1_000_000, "default")] * 8
     async with daemon.served() as client, crowd_of(client, 4, b"GET /api/v1/config" + HEAD + b"\r\n"):
@@ -140,11 +140,11 @@ async def test_an_answer_that_nobody_takes_holds_no_place(daemon: Daemon, monkey
 
 
 async def test_few_files_leave_room_for_the_daemons_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd.resource, "getrlimit", lambda _: (256, 1024))
-    assert crowd.connections_max() == 128
+    monkeypatch.setattr(limits.resource, "getrlimit", lambda _: (256, 1024))
+    assert limits.connections_max() == 128
 
 
-async def test_who_takes_nothing_of_an_answer_is_let_go(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_reads_nothing_is_disconnected(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "UNREAD_S_MAX", 0.2)
     daemon.settings = [("log", "topic", "x" * 1_000_000, "default")] * 8  # more than any buffer takes
     async with daemon.served() as client:
@@ -169,6 +169,6 @@ async def size_until_end(from_: socket.socket) -> int:
     return size
 
 
-def test_a_flood_does_not_drive_out_who_has_just_come() -> None:
-    assert crowd.CONNECTIONS_MAX - crowd.REQUESTS_MAX > 3 * crowd.BACKLOG
-    assert server.crowd is crowd
+def test_a_flood_does_not_push_out_new_connections() -> None:
+    assert limits.CONNECTIONS_MAX - limits.REQUESTS_MAX > 3 * limits.BACKLOG
+    assert server.limits is limits

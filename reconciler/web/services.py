@@ -1,4 +1,4 @@
-"""Sources: all that the server asks of the daemon, handed over by the composition root."""
+"""Services: everything that the admin server needs from the daemon."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -16,19 +16,19 @@ from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
 from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, Store, standing
-from reconciler.web.access import Door
+from reconciler.web.access import AccessControl
 from reconciler.web.probes import Readiness
 
 
 class Wake(Protocol):
-    """Asks for a look at what has changed in Windchill, soon. Cheap, and many calls make one look."""
+    """Requests a poll of Windchill's changes. Cheap; many calls lead to one poll."""
 
     def __call__(self) -> None: ...
 
 
 @attrs.frozen
 class Engine:
-    """The parts of the daemon at work, to be looked at."""
+    """Parts of the running daemon whose state is shown."""
 
     breaker: Breaker
     limiter: Limiter
@@ -37,10 +37,10 @@ class Engine:
 
 
 @attrs.frozen(kw_only=True)
-class Sources:
-    """Where the answers come from."""
+class Services:
+    """What endpoints use."""
 
-    late: Callable[[], Mapping[str, float]]  # loops that are stuck, with the seconds since they were heard of
+    late: Callable[[], Mapping[str, float]]  # stuck loops, with the seconds since their last sign of life
     readiness: Callable[[], Readiness]
     metrics: Callable[[str], Awaitable[tuple[bytes, str]]]  # from an Accept header to a text and its content type
     wake: Wake
@@ -51,7 +51,7 @@ class Sources:
     engine: Engine
     series: Callable[[float], Sequence[Point]]  # of the last hours
     stopping: asyncio.Event  # set when the daemon begins to stop, at the latest when the server does
-    door: Door
+    access: AccessControl
     settings: Callable[[], Iterable[tuple[str, str, Json, str]]]  # section, key, value (secrets masked), origin
     actions: OperatorActions
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
@@ -63,9 +63,9 @@ class Sources:
 
     @property
     def policy(self) -> Policy:
-        """The policy in force; another one the next time, perhaps."""
+        """The policy in force; it may change between two calls."""
         return self.decoding().policy
 
     async def ends(self) -> Mapping[Partition, int] | None:
-        """Return where each partition of the change log ends; `None` when it does not say so in time."""
+        """Return the end of each partition of the change log; `None` if the log does not answer in time."""
         return await standing.ends(self.log, self.engine.reached())

@@ -1,15 +1,14 @@
 """
-Crowd: who is served when more come than can be.
+Limits on connections and requests, and a rate limiter.
 
-Rules of this file:
-1. Who lets us wait makes room. When there is one connection too many, the one is closed that has been waited for the
-   longest: for the head of a request or the rest of its body, or until an answer is taken. A connection for which we
-   work is left alone. So no number of idle or slow clients keeps anyone out.
-2. We work for so many requests at once, and more are answered 503. A request counts only while we work for it.
-3. Probes always get their answer, which comes from memory: whoever asks them may restart us.
+1. Idle clients make room. If there is one connection too many, the server closes the one that has kept it waiting
+   longest: for the head or the body of a request, or to read an answer. Connections with a request in progress stay
+   open. So no number of idle or slow clients can lock others out.
+2. A limited number of requests is processed at once; others get a 503. A request counts only while it is processed.
+3. Probes are always answered, from memory, because the caller may restart the daemon if they fail.
 
-Why a probe is not driven out by those that come after it: in one turn of the event loop at most `BACKLOG` connections
-are accepted, and what a client has sent is read two turns later. Fewer than `CONNECTIONS_MAX - REQUESTS_MAX` come in.
+A burst of new connections can't push out a probe: one turn of the event loop accepts at most `BACKLOG` connections, a
+request is read two turns after its connection, and that is fewer than `CONNECTIONS_MAX - REQUESTS_MAX`.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ from collections.abc import Iterator
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reconciler.web import answers
+from reconciler.web import responses
 
 _log = structlog.get_logger(__name__)
 
@@ -33,38 +32,38 @@ _TELL_S = 60.0
 
 
 def connections_max() -> int:
-    """Return how many connections are kept: at most half of the files that this process may open."""
+    """Return the limit on connections: at most half of the files that this process may open."""
     return min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 class Waiting:
-    """Connections that we wait for, those first that we have been waiting for longest."""
+    """Connections whose client the server is waiting for, longest first."""
 
     def __init__(self) -> None:
         self._transports: dict[asyncio.Transport, None] = {}
         self._telling = Bucket(1, _TELL_S)
 
     def begin(self, transport: asyncio.Transport) -> None:
-        """Wait for a connection; where we do so already, since then."""
+        """Note that a client keeps the server waiting, unless that is noted already."""
         self._transports.setdefault(transport)
 
     def end(self, transport: asyncio.Transport) -> None:
-        """Wait for a connection no more."""
+        """Note that a client no longer keeps the server waiting."""
         self._transports.pop(transport, None)
 
     def make_room(self, now_s: float) -> None:
-        """Close the connection that has been waited for longest."""
+        """Close the connection whose client has kept the server waiting longest."""
         longest = next(iter(self._transports), None)
         if longest is None:
             return
         self.end(longest)
         longest.abort()
         if not self._telling.wait_s(now_s):
-            _log.warning("too many connections to the admin server: those that do nothing are closed")
+            _log.warning("too many connections to the admin server: idle ones are closed")
 
 
 class Bounded:
-    """An application of which so many requests are worked on at once."""
+    """Limits how many requests an application processes at once."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -75,7 +74,7 @@ class Bounded:
             await self._app(scope, receive, send)
             return
         if self._working >= REQUESTS_MAX:
-            refusal = answers.problem(503, "too many requests at once; try again", {"retry-after": "1"})
+            refusal = responses.problem(503, "too many requests at once; try again", {"retry-after": "1"})
             await refusal(scope, receive, send)
             return
 
@@ -99,12 +98,8 @@ class Bounded:
             self._working -= more
 
 
-# -------------------------------------------------------------------------------------------------------------- bucket
-# Bucket: how often something may happen.
-
-
 class Bucket:
-    """A token bucket: `burst` at once, then one each `period_s`."""
+    """A token bucket: `burst` at once, then one every `period_s`."""
 
     def __init__(self, burst: int, period_s: float) -> None:
         self._burst = burst
@@ -113,7 +108,7 @@ class Bucket:
         self._at_s = -math.inf
 
     def wait_s(self, now_s: float) -> float:
-        """Take a token and return 0, or return in how many seconds there is one."""
+        """Take a token and return 0, or return the seconds until the next one."""
         self._level = min(self._burst, self._level + (now_s - self._at_s) / self._period_s)
         self._at_s = now_s
         if self._level < 1:

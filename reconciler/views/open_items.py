@@ -1,4 +1,4 @@
-"""Waiting: what waits for a person: conflicts, dead letters, and where people collide with us."""
+"""Open items: conflicts, dead letters and hot spots."""
 
 import base64
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ HEADERS_MAX = 100
 
 
 class Conflict(Shape, frozen=True, kw_only=True):
-    """A field that waits for a person. `live` is what Windchill had when this was opened."""
+    """A field that waits for a decision. `live` is Windchill's value when the conflict opened."""
 
     id: str
     document: str
@@ -32,7 +32,7 @@ class Conflict(Shape, frozen=True, kw_only=True):
     closed_at: Instant | None
     reason: str
     codes: Annotated[list[str], Meta(description="The reason as stable codes.")]
-    hold: Annotated[str, Meta(description="decide, refused or contested: which ways out there are.")]
+    hold: Annotated[str, Meta(description="decide, refused or contested; determines how it can be resolved.")]
     event: str
     source: str
 
@@ -85,10 +85,10 @@ class DeadLetterPage(Shape, frozen=True, kw_only=True):
 
 
 class Content(Shape, frozen=True, kw_only=True):
-    """Bytes as they were, or their beginning."""
+    """Bytes, possibly cut."""
 
     base64: str
-    bytes: Annotated[int, Meta(description="How many there are in all.")]
+    bytes: Annotated[int, Meta(description="Total number of bytes.")]
     truncated: bool
 
 
@@ -106,16 +106,16 @@ class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
     value: Content | None
     headers: list[Header]
     headers_left_out: int
-    settled: Annotated[By | None, Meta(description="Who discarded, replayed or mended it.")]
+    settled: Annotated[By | None, Meta(description="Who discarded, replayed or corrected it.")]
 
 
 def dead_letter_row(letter: event.DeadLetter) -> DeadLetterRow:
-    """Return a dead letter as it is listed."""
+    """Return a dead letter as a list row."""
     return shape.of(DeadLetterRow, letter, **_placed(letter))
 
 
 def dead_letter(letter: event.DeadLetter, bytes_max: int, settled: action.OperatorAction | None) -> DeadLetter:
-    """Return a dead letter with its bytes, of each value not more than `bytes_max`."""
+    """Return a dead letter with at most `bytes_max` bytes of each value."""
     shown = letter.headers[:HEADERS_MAX]
     return shape.of(
         DeadLetter,
@@ -130,10 +130,10 @@ def dead_letter(letter: event.DeadLetter, bytes_max: int, settled: action.Operat
 
 
 def _placed(letter: event.DeadLetter) -> dict[str, object]:
-    """Return where and when a letter was recorded and refused."""
+    """Return where and when a dead letter was recorded and refused."""
     try:
         recorded = shape.at(letter.timestamp * 1000) if letter.timestamp > 0 else None
-    except OverflowError:  # the timestamp may be what is wrong with it
+    except OverflowError:  # the record may be unusable because of its timestamp
         recorded = None
     return {
         "topic": letter.place.topic,
@@ -155,7 +155,7 @@ def _content(content: bytes | None, bytes_max: int) -> Content | None:
 
 
 class Period(Shape, frozen=True, kw_only=True):
-    """Version conflicts of 24 clock hours; attempts on a document count from its first version conflict on."""
+    """Version conflicts of 24 clock hours; attempts count from a document's first version conflict on."""
 
     conflicts: int
     attempts: int
@@ -163,22 +163,22 @@ class Period(Shape, frozen=True, kw_only=True):
 
 
 class HotSpot(Shape, frozen=True, kw_only=True):
-    """A document or a field, and how often another writer was quicker there."""
+    """A document or a field, with its version conflicts."""
 
     document: str | UnsetType = UNSET
     field: str | UnsetType = UNSET
     conflicts: int
     attempts: int
     rate: float
-    day: Annotated[Period, Meta(description="The present clock hour and the 23 before it.")]
+    day: Annotated[Period, Meta(description="The current clock hour and the 23 before it.")]
     day_before: Annotated[Period, Meta(description="The 24 hours before those.")]
-    hours: Annotated[list[int], Meta(description="Version conflicts of each clock hour of both days, oldest first.")]
+    hours: Annotated[list[int], Meta(description="Version conflicts per clock hour of both days, oldest first.")]
     trend: Annotated[str, Meta(description="quiet, too few to tell, new, rising, falling or steady.")]
     advice: str
 
 
 class HotSpots(Shape, frozen=True, kw_only=True):
-    """Hot spots, the highest rate of the last day first; a rate of few attempts counts for less."""
+    """Hot spots, highest rate of the last day first; rates of few attempts count less."""
 
     items: list[HotSpot]
 

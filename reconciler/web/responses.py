@@ -1,4 +1,4 @@
-"""Answers: the shapes that every route's replies have in common."""
+"""Responses: JSON, and errors as problem details (RFC 9457)."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,7 +16,7 @@ _TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}  # RFC 9110's
 
 
 class RefusedEvent(Shape, frozen=True, kw_only=True):
-    """An event that can't be used; `number` counts those of the request from 0."""
+    """An event that can't be used; `number` is its index in the request."""
 
     number: int
     reason: str
@@ -34,7 +34,7 @@ class Problem(Shape, frozen=True, kw_only=True):
 
 
 class HttpError(Exception):
-    """A request that is not carried out; the answer is a problem. `more` are further members of it."""
+    """An error that is answered as a problem; `more` are further members of the problem."""
 
     def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> None:
         super().__init__(detail)
@@ -45,7 +45,7 @@ class HttpError(Exception):
 
 
 def title(status: int) -> str:
-    """Return a status in the words that go with it."""
+    """Return the standard phrase for a status."""
     return _TITLES.get(status, HTTPStatus(status).phrase)
 
 
@@ -60,7 +60,7 @@ def shaped(content: msgspec.Struct, status: int = 200) -> Response:
 
 
 def problem(status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: Any) -> Response:
-    """Return an error as RFC 9457 has it, with the status's own words for its title."""
+    """Return an error as a problem; its title is the standard phrase for the status."""
     content: dict[str, Any] = {"type": "about:blank", "title": title(status), "status": status}
     if detail:
         content["detail"] = detail

@@ -1,9 +1,9 @@
-"""Spelling: addresses of pages, and the command lines that do what a button does."""
+"""Addresses of pages, and command lines that do the same as a button."""
 
 import re
 import shlex
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 PROGRAM: Final = "reconciler"
@@ -11,17 +11,17 @@ _KEYS: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def command(*words: str, of: str | None = None) -> str:
-    """Return a command line; `of` is what it is about, which may look like an option and is none."""
+    """Return a command line; `of` is its argument, which may look like an option."""
     about = [] if of is None else ["--", of] if of.startswith("-") else [of]
     if about[:1] == ["--"]:
         return _typed((PROGRAM, *words, *about))
-    # What it is about stands right behind the words of the command, and options follow.
+    # The argument follows the words of the command; options come last.
     options = next((number for number, word in enumerate(words) if word.startswith("-")), len(words))
     return _typed((PROGRAM, *words[:options], *about, *words[options:]))
 
 
 def _typed(words: Iterable[str]) -> str:
-    """Return words as a shell takes them; what a terminal would take for a key is spelled out, even within quotes."""
+    """Return words quoted for a shell; control characters are escaped, since a terminal would act on them."""
     return " ".join(_spelled(word) if _KEYS.search(word) else shlex.quote(word) for word in words)
 
 
@@ -30,15 +30,8 @@ def _spelled(word: str) -> str:
     return "$'" + _KEYS.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted) + "'"
 
 
-def call(origin: str, path: str, body: str, *, with_token: bool) -> str:
-    """Return the command line of an API call, for what no command of ours does."""
-    token = ' --header "Authorization: Bearer $TOKEN"' if with_token else ""
-    given = shlex.join(("--json", body, origin + path))
-    return f"curl{token} {given}"
-
-
 def document(key: str) -> str:
-    """Return the address of a document's page; a key of dots alone can't have one, as browsers tidy it away."""
+    """Return the address of a document's page; keys of dots alone have none, since browsers shorten them."""
     return f"/documents?q={quote(key)}" if key in (".", "..") else f"/documents/{quote(key, safe='')}"
 
 
@@ -53,6 +46,12 @@ def letter(id: str) -> str:
 
 
 def address(path: str, **query: object) -> str:
-    """Return an address with those parameters that say something."""
+    """Return an address with the parameters that are not empty."""
     said = {name: str(value) for name, value in query.items() if value not in (None, "")}
     return f"{path}?{urlencode(said)}" if said else path
+
+
+def pages(path: str, next_cursor: str | None, **query: object) -> dict[str, Any]:
+    """Return the addresses of the first and of the next page of a list, for its template."""
+    following = next_cursor and address(path, **query, after=next_cursor)
+    return {"first": address(path, **query), "next": following}

@@ -1,4 +1,4 @@
-"""Trail: the search in the audit trail, and its export as CSV."""
+"""The audit trail: search, operator actions, and export as CSV."""
 
 import csv
 import io
@@ -15,12 +15,11 @@ from starlette.types import Receive, Scope, Send
 from reconciler import views
 from reconciler.errors import StoreError
 from reconciler.model import instant
-from reconciler.model.action import OperatorAction
-from reconciler.web import bodies, lists, reading
-from reconciler.web.answers import HttpError
-from reconciler.web.endpoint import Asked, Page, Query
-from reconciler.web.page import looks, rendering, spelling
-from reconciler.web.sources import Sources
+from reconciler.web import paging, read_api
+from reconciler.web.endpoint import Call, Page, Query
+from reconciler.web.page import formatting, links, rendering
+from reconciler.web.responses import HttpError
+from reconciler.web.services import Services
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +34,7 @@ _Text = Annotated[str, msgspec.Meta(max_length=600)]
 
 
 class TrailQuery(Page, frozen=True, kw_only=True):
-    """Which attempts; a form sends empty texts for what is not said."""
+    """Which attempts; a form sends empty texts for unused fields."""
 
     document: _Text = ""
     since: _Text = ""
@@ -50,96 +49,92 @@ class ExportQuery(Query, frozen=True, kw_only=True):
     until: _Text = ""
 
 
-async def show(sources: Sources, asked: Asked) -> Response:
+async def show(services: Services, call: Call) -> Response:
     """List attempts, newest first."""
-    query: TrailQuery = asked.query
+    query: TrailQuery = call.query
     wanted = _wanted(query, query.after, query.limit)
-    found = await reading.audit(sources, attrs.evolve(asked, query=wanted))
+    found = await read_api.audit(services, attrs.evolve(call, query=wanted))
     same = {"document": query.document, "since": query.since, "until": query.until}
     options = [word for name in ("document", "since", "until") if same[name] for word in (f"--{name}", same[name])]
-    return rendering.current(
-        sources,
-        asked,
+    return rendering.page(
+        services,
+        call,
         "audit.html",
-        query=query,
         rows=found.items,
-        next=found.next and spelling.address("/audit", **same, after=found.next),
-        first=spelling.address("/audit", **same),
-        export=spelling.address("/audit.csv", **same),
-        command=spelling.command("audit", "list", *options),
+        **links.pages("/audit", found.next, **same),
+        export=links.address("/audit.csv", **same),
+        command=links.command("audit", "list", *options),
     )
 
 
 class ActionsQuery(Page, frozen=True, kw_only=True):
-    """Which actions."""
+    """Which operator actions."""
 
     document: _Text = ""
     who: _Text = ""
 
 
-async def actions(sources: Sources, asked: Asked) -> Response:
-    """List what people have done, newest first."""
-    query: ActionsQuery = asked.query
-    before = bodies.place(query.after, tuple[bodies.Number]) if query.after else None
-    page = await lists.actions(
-        sources.store, before, query.limit, document=query.document or None, who=query.who or None
-    )
+async def actions(services: Services, call: Call) -> Response:
+    """List operator actions, newest first."""
+    query: ActionsQuery = call.query
+    document, who = query.document or None, query.who or None
+    page = await paging.actions(services.store, query.after, query.limit, document=document, who=who)
     same = {"document": query.document, "who": query.who}
-    return rendering.current(
-        sources,
-        asked,
+    return rendering.page(
+        services,
+        call,
         "actions.html",
-        query=query,
-        rows=[(action, instant.from_us(action.at_us), _said(action)) for action in page.items],
-        next=page.next and spelling.address("/audit/acts", **same, after=page.next),
-        first=spelling.address("/audit/acts", **same),
+        rows=[(action, _details(action)) for action in page.items],
+        **links.pages("/audit/acts", page.next, **same),
     )
 
 
-def _said(action: OperatorAction) -> list[tuple[str, str]]:
-    """Return what was given with an action, in texts."""
+def _details(action: views.actions.OperatorAction) -> list[tuple[str, str]]:
+    """Return the details of an action as texts."""
     given = [(name, value) for name, value in action.details.items() if value not in ("", [], None)]
-    return [(name, value if isinstance(value, str) else looks.of_json(value)) for name, value in given]
+    return [(name, value if isinstance(value, str) else formatting.of_json(value)) for name, value in given]
 
 
-async def export(sources: Sources, asked: Asked) -> Response:
-    """Answer with all attempts that are searched for as CSV, newest first, page by page."""
-    query: ExportQuery = asked.query
+async def export(services: Services, call: Call) -> Response:
+    """Export all matching attempts as CSV, newest first, page by page."""
+    query: ExportQuery = call.query
     wanted = _wanted(query, "", _PAGE)
-    begun = await reading.audit(sources, attrs.evolve(asked, query=wanted))  # what is wrong is said before anything
-    return _Export(sources, asked, wanted, begun)
+    begun = await read_api.audit(
+        services, attrs.evolve(call, query=wanted)
+    )  # errors are answered before the file begins
+    return _Export(services, call, wanted, begun)
 
 
 class _AbandonedError(Exception):
-    """An export is not worth going on with."""
+    """An export that no one waits for."""
 
 
 class _Export(Response):
     """
-    The rows, as many as there are.
+    All rows of an export.
 
-    An export that can't go on ends without the end of the answer, so that no client takes what it has for the whole.
+    An interrupted export ends without the end of the response, so that no client mistakes it for the whole.
     """
 
     def __init__(
-        self, sources: Sources, asked: Asked, wanted: reading.AuditQuery, begun: views.history.AuditPage
+        self, services: Services, call: Call, wanted: read_api.AuditQuery, begun: views.history.AuditPage
     ) -> None:
         headers = {"content-disposition": 'attachment; filename="audit.csv"'}
         super().__init__(None, headers=headers, media_type="text/csv")
         del self.headers["content-length"]
-        self._sources = sources
-        self._asked = asked
+        self._services = services
+        self._call = call
         self._wanted = wanted
         self._begun = begun
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  as ASGI has it
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  the signature of ASGI
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         if scope["method"] != "HEAD":
             try:
                 async for text in self._lines():
                     await send({"type": "http.response.body", "body": text, "more_body": True})
             except (StoreError, _AbandonedError) as error:
-                _log.warning("an export ends before its end", error=str(error))
+                _log.warning("an export was cut off", error=str(error))
                 return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -147,17 +142,17 @@ class _Export(Response):
         yield _csv([_COLUMNS])
         wanted, found = self._wanted, self._begun
         while True:
-            yield await rendering.beside(_rows, found)
+            yield await rendering.in_thread(_rows, found)
             if found.next is None:
                 return
-            if self._sources.stopping.is_set() or await self._asked.request.is_disconnected():
-                raise _AbandonedError("nobody waits for it any more, or the reconciler stops")
+            if self._services.stopping.is_set() or await self._call.request.is_disconnected():
+                raise _AbandonedError("the client has disconnected, or the reconciler is stopping")
             wanted = msgspec.structs.replace(wanted, after=found.next)
-            found = await reading.audit(self._sources, attrs.evolve(self._asked, query=wanted))
+            found = await read_api.audit(self._services, attrs.evolve(self._call, query=wanted))
 
 
-def _wanted(query: Any, after: str, limit: int) -> reading.AuditQuery:
-    return reading.AuditQuery(
+def _wanted(query: Any, after: str, limit: int) -> read_api.AuditQuery:
+    return read_api.AuditQuery(
         document=query.document or None,
         since=_moment("since", query.since),
         until=_moment("until", query.until),
@@ -167,7 +162,7 @@ def _wanted(query: Any, after: str, limit: int) -> reading.AuditQuery:
 
 
 def _moment(name: str, given: str) -> str | None:
-    """Return a time as the API takes it; what a date field gives has neither seconds nor zone, and means UTC."""
+    """Return a time in the form of the API; a time without zone is UTC."""
     if not given:
         return None
     for text in (given, f"{given}Z", f"{given}:00Z", f"{given}T00:00:00Z"):
@@ -199,9 +194,9 @@ def _row(row: views.history.AuditRow) -> tuple[object, ...]:
 
 def safe(cell: object) -> object:
     """
-    Return a cell that no spreadsheet takes for a formula: such a text gets an apostrophe in front.
+    Return a cell that no spreadsheet takes for a formula: such a text gets a leading apostrophe.
 
-    Where numbers have a comma, spreadsheets part cells at semicolons: what stands behind one may begin a cell too.
+    In some locales spreadsheets split cells at semicolons, so text after a semicolon is treated the same way.
     """
     if not isinstance(cell, str):
         return cell

@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 from structlog.testing import capture_logs
 
-from reconciler.web import roundtrip
+from reconciler.web import provider_signin
 from reconciler.web.sessions import Browsing, Seal
 from tests.web.conftest import Daemon
 from tests.web.issuer import CLIENT, CLIENT_SECRET, SIGN_IN, Issuer, rsa_key, trusted
@@ -69,7 +69,7 @@ async def test_one_signs_in_with_the_provider_and_comes_back_to_where_one_wanted
     assert (await client.get(STATUS)).status_code == 401
 
 
-async def test_what_goes_to_the_provider_and_what_stays(client: httpx.AsyncClient, idp: Issuer) -> None:
+async def test_the_provider_gets_no_secret_but_what_it_needs(client: httpx.AsyncClient, idp: Issuer) -> None:
     reply = await client.get("/signin/provider")
     asked = {name: values[0] for name, values in parse_qs(urlsplit(reply.headers["location"]).query).items()}
     assert asked["redirect_uri"] == f"{OUTSIDE}/signin/callback"
@@ -84,7 +84,7 @@ async def test_what_goes_to_the_provider_and_what_stays(client: httpx.AsyncClien
 
 
 @pytest.mark.parametrize("manner", ["basic", "body", "public"])
-async def test_we_show_who_we_are_as_the_provider_wants_it(daemon: Daemon, idp: Issuer, manner: str) -> None:
+async def test_the_client_authenticates_as_the_provider_requires(daemon: Daemon, idp: Issuer, manner: str) -> None:
     idp.public_client = manner == "public"
     if manner == "body":
         idp.discovery["token_endpoint_auth_methods_supported"] = ["client_secret_post"]
@@ -118,20 +118,20 @@ async def test_another_browser_than_the_one_that_left_is_not_signed_in(
     """Else somebody could sign others in as themselves, and look at what they do."""
     back = await left(client)
     async with httpx.AsyncClient(base_url=client.base_url) as another:
-        await is_not_signed_in(another, await another.get(back), 401, "began elsewhere")
+        await is_not_signed_in(another, await another.get(back), 401, "began in another browser")
         await another.get("/signin/provider")
-        await is_not_signed_in(another, await another.get(back), 401, "the end of another sign-in")
+        await is_not_signed_in(another, await another.get(back), 401, "belongs to another sign-in")
     assert idp.asked.get("/token") is None
 
 
-async def test_an_answer_that_does_not_fit_signs_nobody_in(client: httpx.AsyncClient, idp: Issuer) -> None:
+async def test_a_mismatched_answer_does_not_sign_in(client: httpx.AsyncClient, idp: Issuer) -> None:
     def changed(back: str, **over: str | None) -> str:
         said = {name: values[0] for name, values in parse_qs(urlsplit(back).query).items()}
         return "/signin/callback?" + urlencode({n: v for n, v in (said | over).items() if v is not None})
 
     cases = [
-        *(({"state": state}, "the end of another sign-in") for state in ("x", None)),
-        ({"iss": "https://other.example"}, "nother identity provider has answered"),
+        *(({"state": state}, "belongs to another sign-in") for state in ("x", None)),
+        ({"iss": "https://other.example"}, "came from another identity provider"),
         *(({"code": code}, "(no code)") for code in (None, "x" * 5000)),
         ({"code": "x"}, "gave no ID token (status 400)"),
         ({"error": "access_denied"}, "(access_denied)"),
@@ -170,7 +170,7 @@ async def test_a_code_is_of_use_once(client: httpx.AsyncClient, idp: Issuer) -> 
     ],
     ids=str,
 )
-async def test_an_id_token_that_is_not_right_signs_nobody_in(
+async def test_an_invalid_id_token_does_not_sign_in(
     client: httpx.AsyncClient, idp: Issuer, over: dict[str, Any], says: str
 ) -> None:
     idp.id_token = over
@@ -182,9 +182,9 @@ async def test_an_id_token_that_is_not_right_signs_nobody_in(
     assert CLIENT_SECRET not in str(logs)
 
 
-async def test_whoever_has_no_role_here_is_told_so(client: httpx.AsyncClient, idp: Issuer) -> None:
+async def test_a_person_without_a_role_is_refused_by_name(client: httpx.AsyncClient, idp: Issuer) -> None:
     idp.person = {"preferred_username": "jdoe", "roles": ["other"]}
-    await is_not_signed_in(client, await client.get(await left(client)), 403, "ou have no role here as jdoe")
+    await is_not_signed_in(client, await client.get(await left(client)), 403, "doe has no role here")
 
 
 @pytest.mark.parametrize(
@@ -195,12 +195,12 @@ async def test_a_provider_that_is_away_says_so_on_the_page(
 ) -> None:
     back = await left(client)
     idp.answers["/token"] = answer
-    await is_not_signed_in(client, await client.get(back), 503, "the identity provider can't be asked now")
+    await is_not_signed_in(client, await client.get(back), 503, "the identity provider is unreachable")
 
 
 @pytest.mark.parametrize("endpoint", ["authorization_endpoint", "token_endpoint"])
 @pytest.mark.parametrize("address", [None, "http://elsewhere.example/", "javascript:alert(1)", "https://u:p@x/", 7])
-async def test_nobody_is_sent_to_an_address_that_may_not_be_used(
+async def test_forbidden_addresses_are_not_redirect_targets(
     client: httpx.AsyncClient, idp: Issuer, endpoint: str, address: Any
 ) -> None:
     idp.discovery[endpoint] = address
@@ -210,7 +210,7 @@ async def test_nobody_is_sent_to_an_address_that_may_not_be_used(
 async def test_a_sign_in_takes_ten_minutes_at_most(client: httpx.AsyncClient, daemon: Daemon, idp: Issuer) -> None:
     back = await left(client)
     kept = dict(client.cookies)
-    await daemon.clock.advance(roundtrip.LASTS_S)
+    await daemon.clock.advance(provider_signin.LASTS_S)
     client.cookies.update(kept)
     await is_not_signed_in(client, await client.get(back), 401, "took too long")
 
@@ -222,7 +222,7 @@ async def test_a_cookie_that_is_not_ours_begins_nothing(client: httpx.AsyncClien
     seal = Seal(KEY.encode(), "signin")
     for text in ("", "x", good[:-1] + "_", f"{good}; reconciler_signin={good}", seal.seal(b"[1]"), seal.seal(b"\xff")):
         reply = await client.get(back, headers={"cookie": f"reconciler_signin={text}"})
-        await is_not_signed_in(client, reply, 401, "began elsewhere")
+        await is_not_signed_in(client, reply, 401, "began in another browser")
 
 
 async def test_a_session_of_the_provider_ends_with_the_provider(
@@ -236,7 +236,7 @@ async def test_a_session_of_the_provider_ends_with_the_provider(
 
 
 @pytest.mark.parametrize("path", ["/signin/provider", "/signin/callback?code=x&state=y"])
-async def test_without_a_provider_nobody_signs_in_that_way(daemon: Daemon, path: str) -> None:
+async def test_without_a_provider_its_sign_in_is_not_found(daemon: Daemon, path: str) -> None:
     for daemon.tokens in (None, LINES):
         async with daemon.served() as client:
             assert (await client.get(path)).status_code == 404

@@ -1,12 +1,9 @@
 """
-Looks: values and texts from outside, as they may be shown.
+How values, texts and times are shown.
 
-Rules of this file:
-1. Nothing from outside becomes markup. What can't be seen, or turns the text around it (bidi controls, zero-width
-   characters, control characters), is spelled out as its number.
-2. What is long is cut, and it is said how long it is. Whoever wants all of it gets it from the API, or opens it.
-
-Moments: times and spans in the words that people use.
+1. Nothing from outside becomes markup. Invisible characters and those that reverse text (control, bidi and zero-width
+   characters) are shown as their number.
+2. Long values are cut and show their full length; the whole value can be opened or read from the API.
 """
 
 import itertools
@@ -21,8 +18,8 @@ from markupsafe import Markup, escape
 from reconciler.model import instant
 
 LIST_MAX: Final = 120  # characters of a value in a list
-OPENED_MAX: Final = 200_000  # of one that is compared with another
-SIGNS_MAX: Final = 500  # of what can't be seen, with its name; more of it is no text that anybody reads
+OPENED_MAX: Final = 200_000  # characters of a value that is compared with another
+SIGNS_MAX: Final = 500  # invisible characters shown with their name; no readable text has more
 
 # Control characters but tab and line feed, soft hyphen, bidi marks, embeddings and isolates, zero-width spaces, line
 # and paragraph separators, the byte order mark, tag characters, and surrogates, which no page can carry at all. Joiners
@@ -35,7 +32,7 @@ _UNSEEN: Final = re.compile(
 
 @attrs.frozen
 class Shown:
-    """A text that is perhaps cut; `length` is how long the whole is."""
+    """A text, possibly cut; `length` is that of the whole."""
 
     text: str
     length: int
@@ -46,7 +43,7 @@ class Shown:
 
 
 def visible(text: object) -> Markup:
-    """Return a text as markup, with everything in it to be seen."""
+    """Return a text as markup, with invisible characters made visible."""
     pieces: list[Markup] = []
     end = 0
     said = str(text)
@@ -62,7 +59,7 @@ def _sign(character: str) -> Markup:
 
 
 def plain(text: object, length_max: int = LIST_MAX) -> str:
-    """Return a text for where there is no markup, such as a title: cut, and what can't be seen spelled out."""
+    """Return a text for places without markup, such as a title: cut, with invisible characters made visible."""
     cut = clip(str(text), length_max)
     return _spelled(cut.text) + ("…" if cut.is_cut else "")
 
@@ -72,7 +69,7 @@ def _spelled(text: str) -> str:
 
 
 def mendable(text: str) -> str:
-    r"""Return JSON with what can't be seen spelled as \uNNNN, which means the same in it; ends of lines stay."""
+    r"""Return JSON with invisible characters escaped as \uNNNN, which means the same; line ends stay."""
     return _UNSEEN.sub(lambda found: found[0] if found[0] == "\r" else _in_json(found[0]), text)
 
 
@@ -87,19 +84,19 @@ def clip(text: str, length_max: int = LIST_MAX) -> Shown:
 
 
 def of_json(value: object) -> str:
-    """Return a value as JSON, as one would type it."""
+    """Return a value as JSON."""
     return msgspec.json.encode(value).decode()
 
 
 def value(value: object, length_max: int = LIST_MAX) -> Shown:
-    """Return a value as JSON, or its beginning; the whole of a long text is not even encoded."""
+    """Return a value as JSON, or the beginning; a long text is not encoded as a whole."""
     if isinstance(value, str) and len(value) > length_max:
         return Shown(of_json(value[:length_max])[:length_max], len(value) + 2)
     return clip(of_json(value), length_max)
 
 
 def is_known(value: object) -> bool:
-    """Tell whether a member of a shape was given."""
+    """Whether a member of a view has a value."""
     return value is not msgspec.UNSET
 
 
@@ -111,7 +108,7 @@ _SECOND_US: Final = 1_000_000
 
 
 def ago(at: str, now_us: int) -> str:
-    """Return how long ago a moment was, or how long it is until then."""
+    """Return how long ago a time was, or how long it is until then."""
     seconds = (now_us - instant.to_us(at)) / _SECOND_US
     if abs(seconds) < 1:
         return "now"
@@ -119,7 +116,7 @@ def ago(at: str, now_us: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a span in its largest unit, and in the next one while the first is small."""
+    """Return a duration in its largest unit, and also the next one if the first is small."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
@@ -138,5 +135,5 @@ def span(seconds: float) -> str:
 
 
 def clock(at: str) -> str:
-    """Return a moment to the second."""
+    """Return a time to the second."""
     return at[:19].replace("T", " ") + " UTC"
