@@ -42,7 +42,6 @@ class KafkaOptions:
     cert_file: str | None = None
     """Our own certificate, if brokers ask for one; with `key_file`."""
     key_file: str | None = None
-    key_password: str | None = attrs.field(default=None, repr=False)
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
     sasl_password: str | None = attrs.field(default=None, repr=False)
@@ -64,8 +63,6 @@ class KafkaOptions:
     """The same for one partition. With Kafka's usual 1 MiB a replay waits between batches. Larger records pass too."""
     append_bytes_max: int = EVENT_BYTES_MAX
     """The largest record to append; a broker's `max.message.bytes` is 1 MiB too unless changed."""
-    idempotent: bool = True
-    """Whether brokers recognise repeated sends. Off only for brokers that don't know `InitProducerId`."""
     compression: str = attrs.field(default="none", validator=attrs.validators.in_(COMPRESSIONS))
     """Of appended records; snappy, lz4 and zstd need the extra `compression`."""
 
@@ -80,7 +77,7 @@ def connection(options: KafkaOptions) -> dict[str, object]:
                 certfile=options.cert_file,
                 keyfile=options.key_file,
                 # Without a password OpenSSL would ask for it on the terminal, where a daemon waits forever.
-                password=options.key_password or "",
+                password="",
             )
         except OSError as error:  # ssl.SSLError is one
             files = [file for file in (options.ca_file, options.cert_file, options.key_file) if file]

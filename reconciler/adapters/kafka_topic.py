@@ -213,7 +213,7 @@ class KafkaAppender:
             producer = AIOKafkaProducer(
                 **kafka_client.connection(options),
                 acks="all",
-                enable_idempotence=options.idempotent,
+                enable_idempotence=True,  # brokers recognise repeated sends
                 compression_type=None if options.compression == "none" else options.compression,
                 # Sizes are checked before anything is sent; aiokafka would notice halfway.
                 max_request_size=2**31 - 1,

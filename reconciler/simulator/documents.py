@@ -8,7 +8,6 @@ one step. Versions are frozen: a reader may keep one while others write.
 import bisect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 import orjson
@@ -88,13 +87,6 @@ class Documents:
     def keys(self) -> list[str]:
         """All keys in order. Callers must not change the list."""
         return self._keys
-
-    def page(self, after: str, limit: int) -> list[Version]:
-        """Versions of up to `limit` documents whose keys follow `after`, in order."""
-        start = bisect.bisect_right(self._keys, after) if after else 0
-        following = map(self._keys.__getitem__, range(start, len(self._keys)))
-        shown = (key for key in following if key not in self.former)
-        return [self._versions[key] for key in islice(shown, limit)]
 
     def keep(self, key: str, version: Version) -> None:
         """Keep an old revision under a key of its own, without a history entry."""

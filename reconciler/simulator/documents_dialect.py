@@ -1,10 +1,9 @@
 """
 The dialect `documents`: plain JSON resources with entity tags, merge patch and `If-Match`.
 
-    GET | HEAD /documents/{id}       200 with ETag and Last-Modified; 304
+    GET /documents/{id}              200 with ETag and Last-Modified; 304
     PATCH /documents/{id}            merge patch (RFC 7396); 200 with the document, or 204
     PUT /documents/{id}              the whole document
-    GET /documents?limit=&after=     {"items": [document, …], "next": id to go on after, or null}
     {"error": …, "message": …}       every refusal; "field" names the refused field, if there is one
 
 A module that is an `asgi.Dialect`. Nothing here awaits, so a write is one step, made while its precondition holds.
@@ -19,7 +18,6 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qs
 
 import attrs
 import orjson
@@ -35,7 +33,6 @@ _ROOT = "/documents"
 _ITEMS = _ROOT + "/"
 _MERGE_PATCH = b"application/merge-patch+json"
 _TYPES = {"PATCH": (_MERGE_PATCH, b"application/json"), "PUT": (b"application/json",)}
-_PAGE_DEFAULT, _PAGE_MAX = 100, 1000
 
 
 def serves(path: str) -> bool:
@@ -56,27 +53,14 @@ def guarded(request: Request) -> bool:
 def answer(world: World, request: Request, user: str) -> Reply:
     """Carry out the request."""
     key = target(world, request)
-    if key in world.documents.former:
-        return _not_found(str(key))
-    if request.method in ("GET", "HEAD"):
-        return _list(world.documents, request) if key is None else _read(world.documents, request, key)
-    if request.method in _TYPES and key is not None:
+    if key is None or key in world.documents.former:
+        return _not_found(key or request.path)
+    if request.method == "GET":
+        return _read(world.documents, request, key)
+    if request.method in _TYPES:
         return _write(world.documents, request, key, user)
     reply = problem(405, "Method Not Allowed", f"{request.method} means nothing here", cause="bad_request")
-    allowed = b"GET, HEAD" if key is None else b"GET, HEAD, PATCH, PUT"
-    return Reply(405, [*reply.headers, (b"allow", allowed)], reply.body, reply.cause)
-
-
-def _list(documents: Documents, request: Request) -> Reply:
-    asked = {name: values[-1] for name, values in parse_qs(request.query.decode("latin-1")).items()}
-    limit = asked.get("limit", str(_PAGE_DEFAULT))
-    if not limit.isdecimal() or not 1 <= int(limit) <= _PAGE_MAX:
-        return problem(400, "Bad Request", f"limit must lie between 1 and {_PAGE_MAX}", cause="bad_request")
-    page = documents.page(asked.get("after", ""), int(limit) + 1)
-    shown, more = page[: int(limit)], len(page) > int(limit)
-    following = orjson.dumps(shown[-1].fields["id"] if more else None)
-    items = b",".join(version.body for version in shown)
-    return Reply(200, [JSON], b'{"items":[%s],"next":%s}' % (items, following))
+    return Reply(405, [*reply.headers, (b"allow", b"GET, PATCH, PUT")], reply.body, reply.cause)
 
 
 def _read(documents: Documents, request: Request, key: str) -> Reply:

@@ -142,8 +142,8 @@ class Simulator:
 
     url: str
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self._settings = Settings(port=0) if settings is None else settings
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:

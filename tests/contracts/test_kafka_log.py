@@ -412,7 +412,7 @@ async def test_a_record_that_can_be_read_can_be_appended() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    shown = KafkaOptions(brokers=NOBODY, topics=("changes",), sasl_password="hunter2", key_password="hunter3")
+    shown = KafkaOptions(brokers=NOBODY, topics=("changes",), sasl_password="hunter2")
     assert "hunter" not in repr(shown)
 
 

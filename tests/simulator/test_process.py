@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from reconciler.simulator import seeds
 from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Behaviour, Faults, Rivals, Settings
 from reconciler.simulator.wrs.options import Wrs
@@ -118,8 +119,5 @@ def test_a_simulator_that_cannot_start_says_so(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_documents() -> None:
-    pages = []
-    for _ in range(2):
-        with Simulator(Settings(port=0, documents=5, seed=4)) as running:
-            pages.append(httpx.get(f"{running.url}/documents").json())
-    assert pages[0] == pages[1]
+    first, second = (list(seeds.generated(5, seed=4)) for _ in range(2))
+    assert first == second

@@ -83,16 +83,11 @@ class View:
         return values.parsed(value) if isinstance(value, str) else None
 
     def related(self, name: str) -> dict[str, Any]:
-        match name:
-            case "Context":
-                context = self.document.get("context", "Demo Product")
-                return {"ID": "OR:wt.pdmlink.PDMLinkProduct:47000001", "Name": context}
-            case "Folder":
-                name = self.folder.rpartition("/")[2]
-                return {"ID": "OR:wt.folder.SubFolder:47000002", "Name": name, "Location": self.folder}
-            case "Creator":
-                return {"Name": "administrator", "FullName": self.called("administrator")}
-        return {"Name": self.modifier, "FullName": self.called(self.modifier)}
+        if name == "Context":
+            context = self.document.get("context", "Demo Product")
+            return {"ID": "OR:wt.pdmlink.PDMLinkProduct:47000001", "Name": context}
+        folder = self.folder.rpartition("/")[2]
+        return {"ID": "OR:wt.folder.SubFolder:47000002", "Name": folder, "Location": self.folder}
 
     @property
     def latest(self) -> bool:

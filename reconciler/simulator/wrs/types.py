@@ -26,7 +26,7 @@ from reconciler.simulator.wrs.options import Wrs
 
 NAMESPACE = "PTC.DocMgmt"
 BASE = "Document"
-NAVIGATIONS = ("Context", "Folder", "Creator", "Modifier")
+NAVIGATIONS = {"Context": "PTC.Container", "Folder": "PTC.Folder"}
 
 
 @frozen
@@ -169,9 +169,6 @@ _HEAD = f"""<?xml version="1.0" encoding="UTF-8"?>
 <EntityType Name="Container"><Key><PropertyRef Name="ID"/></Key>
 <Property Name="ID" Type="Edm.String" Nullable="false"/><Property Name="Name" Type="Edm.String"/>
 </EntityType>
-<EntityType Name="User"><Key><PropertyRef Name="Name"/></Key>
-<Property Name="Name" Type="Edm.String" Nullable="false"/><Property Name="FullName" Type="Edm.String"/>
-</EntityType>
 <EntityType Name="Folder"><Key><PropertyRef Name="ID"/></Key>
 <Property Name="ID" Type="Edm.String" Nullable="false"/><Property Name="Name" Type="Edm.String"/>
 <Property Name="Location" Type="Edm.String"/>
@@ -184,7 +181,6 @@ _HEAD = f"""<?xml version="1.0" encoding="UTF-8"?>
 <Property Name="Organization" Type="Edm.String"/>
 </ComplexType>
 """
-_LEADS_TO = dict(zip(NAVIGATIONS, ("PTC.Container", "PTC.Folder", "PTC.User", "PTC.User"), strict=True))
 _TAIL = f"""<EntityContainer Name="Container">
 <EntitySet Name="Documents" EntityType="{NAMESPACE}.{BASE}"/>
 </EntityContainer>
@@ -234,7 +230,7 @@ def _property(found: Property) -> str:
 
 
 def _navigation(name: str) -> str:
-    return f'<NavigationProperty Name="{name}" Type="{_LEADS_TO[name]}"/>\n'
+    return f'<NavigationProperty Name="{name}" Type="{NAVIGATIONS[name]}"/>\n'
 
 
 def _bound(name: str, switches: Wrs) -> str:
