@@ -477,7 +477,7 @@ async def test_twenty_calls_share_one_failed_renewal(server: Simulated) -> None:
     reads = await asyncio.gather(*(documents.read(DOCUMENT) for _ in range(20)))
     assert all(isinstance(read, Unauthorised) for read in reads)
     assert server.requests() == {"POST": {"401": 1}}
-    assert isinstance(await documents.read(DOCUMENT), Unauthorised)  # a later call tries anew
+    assert isinstance(await documents.read(DOCUMENT), Unauthorised)  # a later call tries again
     assert server.requests() == {"POST": {"401": 2}}
     await documents.close()
 

@@ -547,7 +547,7 @@ async def test_a_killed_owner_leaves_rows_positions_and_trails_in_agreement(path
         assert {row.revision for row in rows.values()} == {position}
         assert {codec_value(row.desired) for row in rows.values()} == {position}
         for row in rows.values():
-            # A life that died between the two has folded a round that nobody settles: attempts stay behind then.
+            # A process that died between the two has folded a round that is never settled, so attempts stay behind.
             assert row.attempts <= row.agreement.stable <= position
             assert row.agreement.stable >= acknowledged
             assert (row.status is Status.SYNCED) == (row.agreement.stable == position)

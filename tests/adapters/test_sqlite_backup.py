@@ -1,5 +1,5 @@
 # ruff: noqa: ASYNC240 - nothing else runs on these loops that a file could hold up
-"""A store as a file: copies of it, what stands in its place, and every kind of damage seen before it is worked with."""
+"""A store as a file: copying and replacing it, and finding every kind of damage before it is used."""
 
 import asyncio
 import os

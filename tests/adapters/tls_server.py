@@ -19,7 +19,7 @@ _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r
 
 
 class SecureServer:
-    """`asks_for`: the authority whose clients are let in; None: everybody is. `clients`: the names of those served."""
+    """`asks_for`: the authority whose clients are let in; None: all are. `clients`: the names of those served."""
 
     def __init__(
         self, shown: Signed, asks_for: Path | None = None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
@@ -36,7 +36,7 @@ class SecureServer:
         self._accepting = threading.Thread(target=self._accept)
 
     def show(self, shown: Signed) -> None:
-        """Show this certificate to whoever connects from now on."""
+        """Show this certificate to clients from now on."""
         self._context.load_cert_chain(shown.certificate, shown.key)
 
     def __enter__(self) -> Self:

@@ -46,7 +46,7 @@ def test_a_file_that_was_put_in_the_place_of_the_log_stops_the_run_until_a_perso
     for one in (program, copy):
         one.log.write_text(other + other.replace('"id":"', '"id":"x'))
         said = one.fails("run", "--once")
-        assert "another record stands at 0 than was read there" in said
+        assert "the record at 0 is not the one that was read" in said
         assert "run --accept-truncation" in said
     program.say("run", "--once", "--accept-truncation")
     assert program.document(DOC)["status"] == "INREVIEW"

@@ -235,7 +235,7 @@ async def test_the_record_that_was_read_last_is_recognised_and_another_in_its_pl
         again, other, forced = world.client(), world.client(), world.client()
         await again.open({place: position}, anchors={place: same})
         assert values(await read_to_end(again)) == [one.value for one in read[position:]]
-        with pytest.raises(LogTruncatedError, match=rf"another record stands at {record.offset} than was read"):
+        with pytest.raises(LogTruncatedError, match=rf"the record at {record.offset} is not the one that was read"):
             await other.open({place: position}, anchors={place: same._replace(digest="another")})
         await forced.open({place: position}, accept_truncation=True, anchors={place: same._replace(digest="another")})
         assert values(await read_to_end(forced)) == [one.value for one in read]

@@ -211,7 +211,7 @@ async def test_a_file_replaced_by_a_longer_one_is_recognised(path: Path, log: Fi
     path.write_bytes(b"".join(event(number) + b"\n" for number in range(10, 20)))
     anchors = {PLACE: anchoring.of(last)}
     for at in (2, 3):  # also where blank lines came after it
-        with pytest.raises(LogTruncatedError, match=f"{path}: another record stands at 1 than was read there"):
+        with pytest.raises(LogTruncatedError, match=f"{path}: the record at 1 is not the one that was read"):
             await FileLog(path, SystemClock()).open({PLACE: at}, anchors=anchors)
     again = FileLog(path, SystemClock())
     await again.open({PLACE: 2}, accept_truncation=True, anchors=anchors)

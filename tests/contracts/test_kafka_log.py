@@ -122,7 +122,7 @@ async def test_a_topic_created_again_with_more_records_is_recognised(
     await server.create_topic(changes, 1)
     place, other = Partition(changes, 0), KafkaLog(options(server, changes), SystemClock())
     await put(other, changes, *[b"new"] * 5)
-    with pytest.raises(LogTruncatedError, match=f"{changes}/0: another record stands at 1 than was read there"):
+    with pytest.raises(LogTruncatedError, match=f"{changes}/0: the record at 1 is not the one that was read"):
         await other.open({place: 2}, anchors={place: anchoring.of(last)})
     await other.open({place: 2}, accept_truncation=True, anchors={place: anchoring.of(last)})
     assert values(await read_to_end(other)) == [b"new"] * 5
@@ -325,7 +325,7 @@ async def test_a_client_that_has_stalled_is_replaced_and_nothing_is_lost_or_come
     assert stalled is not None
     stalled._fetcher._fetch_task.cancel()
     await put(log, changes, b"after")
-    assert not await reader.fetch(10, 0.3)  # its fetching task is dead, which aiokafka tells nobody
+    assert not await reader.fetch(10, 0.3)  # its fetching task is dead, which aiokafka does not report
     for _ in range(2):
         await clock.advance(31)
         assert not await reader.fetch(10, 0.05)
@@ -450,7 +450,7 @@ async def test_a_client_that_is_replaced_does_not_go_on_in_a_topic_created_again
     for _ in range(2):
         assert not await reader.fetch(10, 0.05)
         await clock.advance(31)
-    with pytest.raises(LogTruncatedError, match="another record stands at 0 than was read there"):
+    with pytest.raises(LogTruncatedError, match="the record at 0 is not the one that was read"):
         await reader.fetch(10, 0.05)
     await other.close()
     await reader.close()

@@ -296,7 +296,7 @@ async def test_agreements_on_claims_left_out_lose_their_stamps_even_if_stored_la
     base = (await row(store)).agreement.base.fields
     assert base["status"] == Agreed("CANCELLED", None)
     assert base["list"] == Agreed(["a"], None, {'"a"': LEAST, '"b"': stamp(0)})
-    assert base["other"] == Agreed(1, later), "nobody wants it managed"
+    assert base["other"] == Agreed(1, later), "no claim on it is left"
     assert (await store.list_documents(None, "", 1))[0].agreement.base.fields == base
 
 

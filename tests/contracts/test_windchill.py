@@ -236,12 +236,12 @@ async def write(world: World, fields: dict[str, Json]) -> WriteAnswer:
 
 
 async def sent(
-    world: World, snapshot: Snapshot, fields: dict[str, Json], *, token: Token | None = None, anew: bool = True
+    world: World, snapshot: Snapshot, fields: dict[str, Json], *, token: Token | None = None, again: bool = True
 ) -> WriteAnswer:
-    """Write on an earlier read, or with a token; `anew`: the same is decided again on what a lock shows."""
+    """Write on an earlier read, or with a token; `again`: the same is decided again under a lock."""
     named = {world.name(field): value for field, value in fields.items()}
     shown = snapshot if token is None else attrs.evolve(snapshot, token=token)
-    return await windchills.write_on(world.windchill, shown, named, MemoryJournal(named if anew else {}))
+    return await windchills.write_on(world.windchill, shown, named, MemoryJournal(named if again else {}))
 
 
 async def value(world: World, field: str) -> object:
@@ -288,7 +288,7 @@ async def test_a_refused_document_is_not_available_to_read_or_write(world: World
     world.refuse(status)
     for answer in (await world.windchill.read(DOCUMENT), await sent(world, snapshot, {"owner": "akim"})):
         assert isinstance(answer, NotAvailable)
-        # A list leaves out what one may not see, so that nobody can tell it from what is not there.
+        # A list leaves out what one may not see, so it looks like what does not exist.
         assert answer.status in ((status, 404) if isinstance(world, WrsWorld) else (status,))
     assert world.accepted() == []
 
@@ -344,7 +344,7 @@ def says_stale(answer: object) -> bool:
 async def test_a_write_to_a_document_changed_since_is_a_version_conflict(world: World) -> None:
     snapshot = await seen(world)
     world.edit({"title": "Edited"})
-    answer = await sent(world, snapshot, {"owner": "akim"}, anew=False)
+    answer = await sent(world, snapshot, {"owner": "akim"}, again=False)
     assert says_stale(answer)
     assert world.accepted() == [("jdoe", {"title"})]
 

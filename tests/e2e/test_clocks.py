@@ -50,7 +50,7 @@ async def test_a_topic_that_was_made_again_and_has_grown_longer_stops_the_start(
     await world.converge()
     await _made_again(world, broker)
     await world.append(*(event(KEY, {"status": "INREVIEW"}) for _ in range(3)))
-    with pytest.raises(LogTruncatedError, match="another record stands at 0 than was read there"):
+    with pytest.raises(LogTruncatedError, match="the record at 0 is not the one that was read"):
         await world.converge()
     assert world.simulated.document(KEY)["status"] == "RELEASED"
 

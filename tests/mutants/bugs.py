@@ -1,7 +1,7 @@
 """
 Bugs with a name: mistakes that tests, the simulation or both once missed, each as a change of the source.
 
-Each is an exact text and what stands there instead; `test_mutants.py` sees to it that each still fits the code.
+Each is an exact text and its replacement; `test_mutants.py` checks that each still fits the code.
 """
 
 import attrs
@@ -23,16 +23,16 @@ class Bug:
         """Return the module's text with the mistake."""
         found = source.count(self.before)
         if found != 1:
-            raise ValueError(f"{self.name}: its text stands {found} times in {self.path}, so it has to be written anew")
+            raise ValueError(f"{self.name}: its text is {found} times in {self.path}, so it has to be written again")
         return source.replace(self.before, self.after)
 
 
 _BUGS: dict[str, dict[str, tuple[str, str]]] = {
-    # module: what goes wrong: a text that is in its source just once, and what stands there instead
+    # module: what goes wrong: a text that is in its source just once, and its replacement
     "reconciler/core/planning/merge.py": {
         "a whole second counts as its beginning": ("if moves.modified_at.endswith(_WHOLE_SECOND):", "if False:"),
         "an edit at the event's own time loses": ("return moves.claimed_at > ", "return moves.claimed_at >= "),
-        "a yielded value is written again": ("Case.NEITHER: (_W, _K, _K,", "Case.NEITHER: (_W, _W, _W,"),
+        "a yielded value is written again": ("ReasonCode.NEITHER: (_W, _K, _K,", "ReasonCode.NEITHER: (_W, _W, _W,"),
     },
     "reconciler/core/planning/plan.py": {
         "a value that is expected stays expected once it is settled": (
@@ -77,7 +77,10 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
     "reconciler/core/planning/retrying.py": {
-        "a refusal is for ever": ("known.contested or known.stamp.event != decision.stamp.event:", "known.contested:"),
+        "a refusal is final": (
+            "known.contested or known.stamp.event != decision.stamp.event:",
+            "known.contested:",
+        ),
         "a refusal outlives an edit of its field": (
             "return known.tries >= TRIES or normalise.equal(known.live, decision.live, ())",
             "return True",
@@ -165,7 +168,7 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             'said.append({"remove": {conflict.field: removed}, "reason": reason})',
             "pass",
         ),
-        "a decision takes away elements that nobody manages": (
+        "a decision takes away elements that no claim manages": (
             "if text(element) in managed and text(element) not in kept]",
             "if text(element) not in kept]",
         ),

@@ -1,7 +1,7 @@
 """
 The pytest plugin that loads a mistaken source in place of one module: `-p tests.mutants.planting`.
 
-It is told by the environment, since it has to be at work before anything of the program is imported.
+The environment tells it what to plant, since it has to work before anything of the program is imported.
 """
 
 import importlib.abc

@@ -22,7 +22,7 @@ from tests.mutants import planting
 _FACTOR = 5  # how much more processor time the tests may take than with the module as it is
 _MORE_S = 20  # and this beside, since little is soon five times as much
 _OURS = Path(__file__).parents[2]
-_WALL_S_MAX = 1800  # for tests that wait for ever and do nothing; pytest's own limit comes first
+_WALL_S_MAX = 1800  # for tests that wait forever; pytest's own limit comes first
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 

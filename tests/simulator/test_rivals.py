@@ -74,7 +74,7 @@ def test_rivals_edit_at_run_time_until_they_are_stopped(server: httpx.Client, hi
     server.put("/_control/rivals", json=given).raise_for_status()
     deadline = time.monotonic() + TIMEOUT_S
     while len(history()) < 5:
-        assert time.monotonic() < deadline, "nobody edits"
+        assert time.monotonic() < deadline, "no edits are made"
     server.put("/_control/rivals", json={}).raise_for_status()
     made = history()
     assert {(entry.kind, entry.who, *entry.changes) for entry in made} == {("rival", "lchen", "attributes.Note")}

@@ -1,4 +1,4 @@
-"""Revisions: what a new one leaves of the old one, which stays open to whoever still has its ID."""
+"""Revisions: a new one leaves the old one open to clients that still have its ID."""
 
 import httpx
 

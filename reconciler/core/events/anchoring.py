@@ -25,13 +25,13 @@ def of(record: Record) -> Anchor:
 
 
 def replaced(anchor: Anchor, found: Record) -> bool:
-    """Whether another record stands in the place of the one that was read."""
+    """Whether another record is in the place of the one that was read."""
     return found.offset == anchor.offset and of(found) != anchor
 
 
 def fault(name: str, anchor: Anchor) -> str:
     """Say that a log was replaced; `name` is what people call it."""
-    return f"{name}: another record stands at {anchor.offset} than was read there: the log was replaced by another one"
+    return f"{name}: the record at {anchor.offset} is not the one that was read: another log has replaced this one"
 
 
 # ------------------------------------------------------------------------------------------------------------- archives
