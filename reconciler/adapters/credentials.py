@@ -1,13 +1,13 @@
 """
-Credentials: who we say we are, and how to say it anew once the server no longer believes it.
+Credentials: what we sign in with, and how it is renewed when the server no longer accepts it.
 
 Rules
-- What can be renewed is renewed by one call alone for all that wait (single-flight), also when renewing fails.
-- A turn is one finished attempt to renew. Whoever was refused names the turn of the credentials it used; if the turn
-  has moved on since, somebody has renewed already, and their result is the answer.
-- The one who renews may be cancelled by its own deadline. Then the turn has not moved and the next in line renews.
-- A secret in a file is read when it is first needed, and again when the server refuses what was made of it; so whoever
-  replaces it, as Kubernetes does, need not restart us, and a file that is missing for a moment costs nothing.
+- One call renews for all callers that wait (single-flight), even if renewing fails.
+- A turn is one finished attempt to renew. A caller that was refused names the turn of the credentials it used; if there
+  was another turn since, its result is the answer.
+- A caller that renews may be cancelled by its own deadline. The turn then stays as it is, and the next caller renews.
+- A file with a secret is read when it is first needed, and again when the server refuses the secret. It can be replaced
+  without a restart, as Kubernetes does, and may be missing for a moment.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class NoAuth:
 
 @attrs.frozen
 class SecretFile:
-    """A file that holds one secret, and that somebody else may replace."""
+    """A file that holds one secret and may be replaced at any time."""
 
     path: Path
 
@@ -55,14 +55,14 @@ class Basic:
 
 @attrs.frozen
 class Bearer:
-    """A token that is given to us (RFC 6750)."""
+    """A bearer token from the configuration (RFC 6750)."""
 
     token: Secret = attrs.field(repr=False)
 
 
 @attrs.frozen
 class ClientCredentials:
-    """OAuth 2.0 client credentials (RFC 6749 section 4.4), the client known by HTTP Basic (section 2.3.1)."""
+    """OAuth 2.0 client credentials (RFC 6749 section 4.4), sent as HTTP Basic (section 2.3.1)."""
 
     token_url: str
     client_id: str
@@ -77,15 +77,15 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 @attrs.frozen
 class Grant:
-    """The value of `Authorization`, if any, and the turn it is of."""
+    """The value of `Authorization`, if any, and the turn in which it was obtained."""
 
     authorization: bytes | None = attrs.field(repr=False)
     turn: int = 0
-    secret: str = attrs.field(default="", repr=False)  # never to be shown, even when a server echoes it
+    secret: str = attrs.field(default="", repr=False)  # never shown, even when a server echoes it
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """The secret as a server may say it back: in a header, a form, an address or a page, longest first."""
+        """The secret as a server may echo it: in a header, a form, an address or a page, longest first."""
         if not self.secret:
             return ()
         sent = (self.authorization or b"").decode(errors="replace").partition(" ")[2]
@@ -93,7 +93,7 @@ class Grant:
         return tuple(sorted(filter(None, spelt), key=len, reverse=True))
 
     def hidden(self, said: str) -> str:
-        """Return what a server says without the secret."""
+        """Return a server's text without the secret."""
         for spelling in self.spellings:
             said = said.replace(spelling, "***")
         return said
@@ -113,12 +113,12 @@ class Keeper(Protocol):
         ...
 
     async def renewed(self, refused: Grant) -> Grant | Trouble | None:
-        """Return what to send instead of what was refused, None when there is nothing else."""
+        """Return what to send instead of refused credentials, None when there is nothing else."""
         ...
 
 
 def keeper(auth: Auth, send: Send, clock: Clock) -> Keeper:
-    """Return what keeps these credentials."""
+    """Return the keeper of these credentials."""
     match auth:
         case NoAuth():
             return _Fixed(Grant(None))
@@ -137,7 +137,7 @@ def _keeper(secret: Secret, grant: Callable[[str], Grant | None], clock: Clock) 
 
 
 class _Fixed:
-    """Credentials that are all there is."""
+    """Credentials that can't be renewed."""
 
     def __init__(self, grant: Grant | Unauthorised) -> None:
         self._grant = grant
@@ -145,7 +145,7 @@ class _Fixed:
     async def current(self) -> Grant | Unauthorised:
         return self._grant
 
-    async def renewed(self, refused: Grant) -> None:  # noqa: ARG002  it is the protocol's, and there is nothing to renew
+    async def renewed(self, refused: Grant) -> None:  # noqa: ARG002  part of the protocol
         return None
 
 
@@ -156,7 +156,7 @@ class _Obtained:
 
 
 class _Renewable:
-    """Credentials that can be had anew."""
+    """Credentials that can be obtained again."""
 
     def __init__(self, obtain: Callable[[], Awaitable[_Obtained | Trouble]], clock: Clock) -> None:
         self._obtain = obtain
@@ -173,7 +173,7 @@ class _Renewable:
 
     async def renewed(self, refused: Grant) -> Grant | Trouble | None:
         grant = await self._renew(refused.turn)
-        # The same file with the same secret in it: sending that once more would only fill the server's security log.
+        # If the file still holds the same secret, sending it again would only fill the server's security log.
         same = isinstance(grant, Grant) and grant.authorization == refused.authorization
         return None if same else grant
 
@@ -200,7 +200,7 @@ async def _from_file(file: SecretFile, grant: Callable[[str], Grant | None]) -> 
 
 
 async def _read(file: SecretFile) -> str | Unauthorised:
-    """Return a secret without the line end that editors and `echo` leave behind."""
+    """Return a secret without the line end that editors and `echo` add."""
 
     def read() -> bytes:
         with file.path.open("rb") as opened:
@@ -219,7 +219,7 @@ async def _read(file: SecretFile) -> str | Unauthorised:
 
 
 async def _from_token_endpoint(auth: ClientCredentials, send: Send, clock: Clock) -> _Obtained | Trouble:
-    # The file is read for each token: they live long enough, and what it holds now is what the server knows by now.
+    # The file is read for each token: tokens live long enough, and the file holds the secret that is valid now.
     secret = await _read(auth.client_secret) if isinstance(auth.client_secret, SecretFile) else auth.client_secret
     if isinstance(secret, Unauthorised):
         return secret
@@ -249,7 +249,7 @@ def _granted(reply: Reply, asked_s: float, client: Grant) -> _Obtained | Trouble
     secret, lifetime_s = body.get("access_token"), body.get("expires_in")
     grant = _token(secret) if isinstance(secret, str) else None
     if grant is None:
-        # Of what it says only what can't hold a token: in a form that we don't read there may well be one.
+        # Show only what can't hold a token: a form that we don't understand may contain one.
         error = body.get("error")
         kind = replies.text(reply, b"content-type") or "no content type"
         shows = replies.message(reply) if replies.is_html(reply) else error if isinstance(error, str) else kind
@@ -257,7 +257,7 @@ def _granted(reply: Reply, asked_s: float, client: Grant) -> _Obtained | Trouble
         return Failed(replies.cut(f"the authorisation server answered {reply.status} without a token: {said}"))
     if not isinstance(lifetime_s, int | float) or not 0 < lifetime_s < _LIFETIME_S_MAX:
         return _Obtained(grant)  # good until it is refused
-    # Half of a short lifetime is margin enough; more would renew before every request.
+    # For short lifetimes the margin is half of them; a longer one would mean renewing before every request.
     return _Obtained(grant, asked_s + max(lifetime_s - _EXPIRY_MARGIN_S, lifetime_s / 2))
 
 
@@ -265,7 +265,7 @@ def _refused(reply: Reply, status: int, clock: Clock, client: Grant) -> Trouble:
     said = replies.cut(f"the authorisation server refused: {client.hidden(replies.message(reply))}")
     if status in (429, 503):
         return Throttled(status, said, replies.retry_after_s(reply, clock.now_us()))
-    if 300 <= status < 400:  # following it would hand our secret to whoever it names
+    if 300 <= status < 400:  # following it would give our secret to another address
         return Failed(f"the authorisation server redirects to {replies.redirect(reply)}", status)
     return Unauthorised(said) if 400 <= status < 500 else Failed(said, status)
 
@@ -279,6 +279,6 @@ def _bearer(secret: str) -> Grant:
 
 
 def _token(secret: str) -> Grant | None:
-    """Return the credentials of what should be a token, None when it is none."""
+    """Return the credentials for a token, None if it is not one."""
     word = secret.strip()
     return _bearer(word) if len(word.split()) == 1 and word.isprintable() else None

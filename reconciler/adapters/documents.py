@@ -1,20 +1,18 @@
 """
-The dialect `documents`: plain JSON resources with entity tags, merge patches and `If-Match` (WINDCHILL, first section).
+The dialect `documents`: plain JSON resources with entity tags, merge patches and `If-Match` (docs/windchill.md).
 
 Rules
-- A token goes back exactly as it came, with its quotes and `W/` (RFC 9110 section 8.8.3; servers match weak tags).
-- `If-Match: *` is never sent: it would match whatever is there (section 13.1.1).
-- For a write, only a status tells whether it was carried out. Whatever leaves that open is `Unknown`, never a guess.
+- A token is sent back exactly as it came, with its quotes and `W/` (RFC 9110 section 8.8.3; servers match weak tags).
+- `If-Match: *` is never sent: it would match any version (section 13.1.1).
+- Only a status says whether a write was carried out. Anything else is `Unknown`, never a guess.
 
-Merge patches (RFC 7396) from dotted paths. Pure.
-
-Rules
-- Applied to the document as we read it, the patch gives what `Snapshot.with_fields` gives, except that a field set to
-  null is cleared: absent and null are the same to a merge patch.
-- A member whose own name contains the dots is one member, as for `Snapshot.value`.
-- An object given as a value *replaces* the live one: members that it lacks are cleared one by one, since a merge patch
-  would keep them. That is exact because the write is guarded: the server applies it to what we read, or not at all.
-- What can't be said is not said: a null that is to stand inside an object would be taken for "clear it".
+Rules of merge patches (RFC 7396), which are made from dotted paths
+- Applied to the document as we read it, the patch gives the same as `Snapshot.with_fields`, except that a field set to
+  null is cleared: a merge patch does not distinguish absent and null.
+- A member whose own name contains dots is one member, as in `Snapshot.value`.
+- An object given as a value *replaces* the live one: its other members are cleared one by one, as a merge patch would
+  keep them. This is exact because the write is guarded: the server applies it to what we read, or not at all.
+- A null inside an object can't be expressed, since it would mean "clear it".
 """
 
 from collections.abc import Mapping
@@ -84,7 +82,7 @@ class DocumentsWindchill:
                 return self._shown(key, exchange)
             case Reply(status=304) if condition:
                 return Unchanged()
-            case Reply(status=400 | 414 | 422 | 423 | 451 as status):  # about this document: its key, its standing
+            case Reply(status=400 | 414 | 422 | 423 | 451 as status):  # about this document alone
                 return NotAvailable(status, self._client.message(exchange))
             case Reply():
                 message, wait_s = self._client.message(exchange), self._client.retry_after_s(exchange)
@@ -94,11 +92,11 @@ class DocumentsWindchill:
 
     @property
     def locks(self) -> bool:
-        """Never: the guard is the token."""
+        """Never: the token is the guard."""
         return False
 
     async def release(self, key: str, lock: str | None, mark: str) -> Released:  # noqa: ARG002 - this dialect takes no locks
-        """There is nothing to give up."""
+        """There is nothing to release."""
         return Released()
 
     async def write(
@@ -112,7 +110,7 @@ class DocumentsWindchill:
         """
         Write `fields` if the document is still at `token` (RFC 9110 section 13.1.1).
 
-        Raises ValueError for a token that guards nothing: that is a fault of ours, and not sent.
+        Raises ValueError for a token that guards nothing: that would be a bug of ours.
         """
         if not token.strip() or token.strip() == "*":
             raise ValueError(f"a write needs the token of a read, not {token!r}")
@@ -138,7 +136,7 @@ class DocumentsWindchill:
     def _url(self, key: str) -> str | NotAvailable:
         # RFC 3986 section 6.2.2.3: `.` and `..` vanish from every URL, however they are encoded.
         if key in ("", ".", ".."):
-            return NotAvailable(404, f"the key {key!r} can't be said in a URL")
+            return NotAvailable(404, f"the key {key!r} can't be written in a URL")
         try:
             return self._root + quote(key, safe="")
         except UnicodeEncodeError:
@@ -196,9 +194,9 @@ class DocumentsWindchill:
             return Unknown(replies.cut(f"wrote document {snapshot.key}, the answer is document {body['id']}"))
         cleared = {field for field, value in fields.items() if value is None}
         if not snapshot.body.keys() - cleared <= body.keys():
-            # An excerpt or a mere "ok". What else the write changed is not known, so the next one needs a read first.
+            # An excerpt or just "ok". It does not show what else changed, so the next write needs a read first.
             return Written(None, None)
-        # What the answer shows need not be what is stored: the next read is to show it, whatever the token says.
+        # The answer may differ from what is stored, so the fields count as unseen until the next read.
         return Written(attrs.evolve(_snapshot(snapshot.key, body, reply), assumed=tuple(sorted(fields))), token)
 
     def _not_promised(self, reply: Reply) -> Broken:
@@ -252,13 +250,13 @@ _Path = tuple[str, ...]
 
 @attrs.frozen
 class Inexpressible:
-    """These fields would get values that a merge patch can't say."""
+    """These fields would get values that a merge patch can't express."""
 
     fields: tuple[str, ...]
 
 
 class _NullInsideError(Exception):
-    """A null is to stand inside an object."""
+    """A null inside an object."""
 
 
 def build(snapshot: Snapshot, fields: Mapping[str, Json]) -> dict[str, Json] | Inexpressible:
@@ -266,7 +264,7 @@ def build(snapshot: Snapshot, fields: Mapping[str, Json]) -> dict[str, Json] | I
     paths = {field: _resolved(snapshot.body, field) for field in fields}
     target: dict[str, Json] | None = None
     if len({path[0] for path in paths.values()}) < len(paths) and _overlap(list(paths.values())):
-        # `attributes` and `attributes.Note` together: what they make of each other goes into the outer one.
+        # For `attributes` and `attributes.Note` together, the result of both is written as the outer one.
         target = snapshot.with_fields(dict(fields), None).body
         paths = {field: path for field, path in paths.items() if not _is_inside(path, list(paths.values()))}
     patch: dict[str, Json] = {}

@@ -1,16 +1,17 @@
 """
-HTTP: one client for every dialect, and the only module that knows which library speaks it.
+HTTP: one client for every dialect, and the only module that knows the HTTP library.
 
-Theory of operation. httpx's own connection pool costs CPU quadratically in concurrent requests, hence aiohttp below it
-(`httpx-aiohttp`); and its `AsyncClient` costs more than the request itself, for redirects, cookies and authentication
-that we don't want, so requests go straight to the transport. What the client adds:
+Theory of operation. httpx's own connection pool costs CPU quadratically in concurrent requests, so aiohttp is used
+below it (`httpx-aiohttp`). Its `AsyncClient` costs more than the request itself, for redirects, cookies and
+authentication that we don't want, so requests go straight to the transport. The client adds:
 
-- A deadline on every call, from the first byte asked for to the last one read; a dripping reply is cut off.
+- A deadline for every call, from the first byte sent to the last one read; a dripping reply is cut off.
 - A limit on every body.
-- Whether a request that failed can have been carried out: `Failed` means surely not, `Lost` means perhaps.
-- A refusal counts by its status as soon as that is there, whatever becomes of its text.
-- Nothing is sent twice behind our back: no redirect is followed, and no write is repeated on a connection that broke.
-  One exception, RFC 9110 section 15.5.2: a 401 was not carried out, so it is sent once more with new credentials.
+- Whether a failed request can have been carried out: `Failed` means surely not, `Lost` means perhaps.
+- A refusal counts by its status as soon as the status is there, even if its text breaks off.
+- Nothing is sent twice without our knowledge: no redirect is followed, and no write is repeated after a broken
+  connection. One exception, RFC 9110 section 15.5.2: a 401 was not carried out, so the request is sent once more with
+  new credentials.
 """
 
 import asyncio
@@ -39,10 +40,10 @@ _REFUSAL_BYTES_MAX = 64 * 1024
 _REFUSAL_S_MAX = 2.0  # for the text of a refusal; the deadline of the call would take its status with it
 _SECRETS_MAX = 3  # the one in use, and those of replies that are still to come
 _BROKEN = (httpx.HTTPError, aiohttp.ClientError, OSError)
-# What aiohttp quotes of an answer that it can't read: there may be anything in it, even what we have sent.
+# aiohttp quotes answers that it can't read; they may contain anything, even our own secrets.
 _QUOTED = re.compile(r""":?\s*\bb['"].*""")
 _CERTIFICATE = "a client certificate, or another one? See cert_file"
-# aiohttp's word for "it never got as far as sending"; httpx's own errors mix these with broken connections.
+# aiohttp's errors before anything was sent; httpx's own errors mix these with broken connections.
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 
@@ -67,24 +68,24 @@ class HttpOptions:
     timeout_s: float
     """Deadline of one call, new credentials included. A write that meets it has an unknown result."""
     connect_timeout_s: float = 10.0
-    """For a connection, at most half the deadline, so that an unreachable server is told from a slow one."""
+    """For connecting, at most half the deadline, so that an unreachable server can be told from a slow one."""
     keepalive_s: float = 4.0
     """How long idle connections are kept. Below the 5 s of Apache's `KeepAliveTimeout`: a connection that the server
     closes while a write goes out makes that write's result unknown."""
     body_bytes_max: int
-    """The largest reply taken in."""
+    """The largest reply that is read."""
     user_agent: str = "windchill-reconciler"
     ca_file: Path | None = None
     """Certificates to trust instead of the system's."""
     cert_file: Path | None = None
     """Our own certificate, where the server asks for one; with `key_file`."""
     key_file: Path | None = None
-    """Its private key, without a password. All three files are read again when they are replaced."""
+    """Its private key, without a password. All three files are read again when replaced."""
 
 
 class HttpClient:
     """
-    Sends requests to one server, from one event loop. It limits no concurrency: whoever calls does.
+    Sends requests to one server, from one event loop. It does not limit concurrency; its caller does.
 
     `telemetry` gets `http_requests_total` and `http_request_seconds` (docs/observing.md). Raises ConfigError when
     a certificate's file can't be used.
@@ -137,17 +138,17 @@ class HttpClient:
             return Failed(f"no credentials within {self._options.timeout_s:g} s: does oauth2_token_url answer?")
 
     def message(self, reply: Reply) -> str:
-        """Return what a reply says, short enough to be kept and without the secrets that we sent."""
+        """Return a reply's text, short enough to be stored and without the secrets that we sent."""
         return replies.cut(self.hidden(replies.message(reply)))
 
     def hidden(self, said: str) -> str:
-        """Return what a server has said without the secrets that we sent."""
+        """Return a server's text without the secrets that we sent."""
         for grant in sorted(self._grants, key=lambda grant: len(grant.secret), reverse=True):  # one may begin another
             said = grant.hidden(said)
         return said
 
     def retry_after_s(self, reply: Reply) -> float | None:
-        """Return for how long the server asks us to stay away."""
+        """Return for how long the server asks us to wait."""
         return replies.retry_after_s(reply, self._clock.now_us())
 
     async def close(self) -> None:
@@ -208,7 +209,7 @@ class HttpClient:
         return Reply(response.status_code, headers, body, cookies=cookies)
 
     async def _refused(self, response: httpx.Response, headers: dict[bytes, bytes]) -> Reply:
-        """Take in a refusal: its status counts, and of its text the beginning is enough."""
+        """Read a refusal: its status counts, and the beginning of its text is enough."""
         limit = min(self._options.body_bytes_max, _REFUSAL_BYTES_MAX)
         pieces: list[bytes] = []
         whole = True
@@ -225,7 +226,7 @@ class HttpClient:
             self._telemetry.observe("http_request_seconds", self._clock.monotonic_s() - began_s)
 
 
-# A document is read and then written: parsing its URL is the largest part of what httpx costs, and is needed once.
+# A document is read and then written. Parsing its URL is the largest part of httpx's cost, so it is done once.
 @lru_cache(maxsize=4096)
 def _parsed(url: str) -> httpx.URL:
     return httpx.URL(url)
@@ -234,7 +235,7 @@ def _parsed(url: str) -> httpx.URL:
 def _transport(options: HttpOptions, trust: tls.Trust) -> AiohttpTransport:
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            limit=0,  # whoever calls limits; a queue here would spend deadlines on waiting
+            limit=0,  # the caller limits; a queue here would use up deadlines
             keepalive_timeout=options.keepalive_s,
             ssl=trust.context,
         )
@@ -249,7 +250,7 @@ async def _without_reason(request: aiohttp.ClientRequest, handler: aiohttp.Clien
     """
     Drop the reason phrase, which a client should ignore (RFC 9112 section 4).
 
-    The transport encodes it as UTF-8 and fails over what is none, such as a Latin-1 "Ungültig".
+    The transport encodes it as UTF-8 and fails on anything else, such as a Latin-1 "Ungültig".
     """
     response = await handler(request)
     response.reason = None
@@ -262,8 +263,8 @@ async def _write_sent_once(
     """
     Keep aiohttp from repeating a PUT whose connection broke (RFC 9110 section 9.2.2 lets it).
 
-    The first may have been carried out; the second would then fail its own guard, and a write of ours would look like
-    somebody else's. A repeated GET is welcome.
+    The first may have been carried out. The second would then fail its own guard, and our write would look like someone
+    else's. Repeating a GET is fine.
     """
     if request.method == "GET":
         return await handler(request)
@@ -276,7 +277,7 @@ async def _write_sent_once(
 
 
 async def _fits(response: httpx.Response, limit: int, pieces: list[bytes]) -> bool:
-    """Take in a body, piece by piece; return whether it has at most `limit` bytes."""
+    """Read a body piece by piece; return whether it has at most `limit` bytes."""
     assert isinstance(response.stream, httpx.AsyncByteStream)
     left = limit
     async for piece in response.stream:
@@ -292,18 +293,18 @@ def _came_to_nothing(error: Exception, *, secure: bool) -> Failed | Lost | Unaut
     if (refusal := tls.refusal(error)) is not None:
         return Unauthorised(refusal)
     said = tls.disagreement(error) or _QUOTED.sub("", " ".join(f"{type(cause).__name__}: {cause}".split()))
-    # Some servers refuse us without a word: they hang up, in the handshake or, with TLS 1.3, after it.
+    # Some servers refuse a certificate by hanging up, in the handshake or, with TLS 1.3, after it.
     if secure and isinstance(cause, aiohttp.ClientConnectorError) and isinstance(cause.os_error, ConnectionResetError):
-        said = f"the server hung up while TLS was agreed on: does it want {_CERTIFICATE}"
+        said = f"the server hung up during the TLS handshake: does it want {_CERTIFICATE}"
     elif secure and isinstance(cause, aiohttp.ServerDisconnectedError):
-        said = f"the server hung up; if it goes on so, does it want {_CERTIFICATE}"
+        said = f"the server hung up; if it keeps doing so, does it want {_CERTIFICATE}"
     if isinstance(cause, _NOT_SENT) or isinstance(error, httpx.InvalidURL):
         return Failed(replies.cut(f"no connection: {said}"))
     return Lost(replies.cut(f"the connection broke before the answer was whole: {said}"))
 
 
 def _plain(body: bytes, headers: dict[bytes, bytes], limit: int) -> bytes | None:
-    """Return a body, unpacked if it came compressed although we asked for none of that; None when that can't be."""
+    """Return a body, unpacked if it came compressed without being asked for; None if it can't be unpacked."""
     if headers.get(b"content-encoding", b"identity").lower() == b"identity":
         return body
     stream = zlib.decompressobj(wbits=47)  # gzip or zlib, by its first bytes

@@ -1,12 +1,12 @@
 """
-JWTs: which are believed (RFC 7519, and RFC 8725 for what can go wrong).
+JWTs: which ones are accepted (RFC 7519; RFC 8725 for the pitfalls).
 
 Rules
-- The algorithm is one of those configured, never what the token says alone, and the key must be made for it. `none` and
-  the algorithms with a shared secret are not there to be configured.
+- The token's algorithm must be one of those configured, and the key must be made for it. `none` and algorithms with a
+  shared secret can't be configured.
 - The key is found by `kid` among the provider's, never by anything else that the token names (`jwk`, `jku`, `x5u`).
-- Who it is from and for, and when it holds, is checked on our own clock. What has to be there and is not is a refusal.
-- Nothing of a token is repeated in a reason.
+- Issuer, audience and times are checked, the times on our own clock. A missing claim is a refusal.
+- No reason repeats any part of a token.
 """
 
 import math
@@ -25,11 +25,11 @@ _KID_MAX = 256
 _RSA_BITS_MIN = 2048  # RFC 7518 section 3.3
 _OPTIONS: Final[Options] = {
     "require": ["iss", "aud", "exp", "iat", "sub"],
-    "verify_exp": False,  # and the two below: the library would ask the machine's clock; see `_untimely`
+    "verify_exp": False,  # like the two below: the library would ask the machine's clock; see `_untimely`
     "verify_nbf": False,
     "verify_iat": False,
 }
-# Algorithm → the key type and curve that it is made for.
+# Algorithm → key type and curve.
 _MADE_FOR: Final[Mapping[str, tuple[str, str | None]]] = {
     "RS256": ("RSA", None),
     "RS384": ("RSA", None),
@@ -49,7 +49,7 @@ Keys = Mapping[Name, jwt.PyJWK]
 
 @attrs.frozen
 class Expected:
-    """What a token must say. `types` are the values of `typ` that will do, in lower case, beside none at all."""
+    """What a token must say. `types` are the allowed values of `typ`, in lower case; a token may have none."""
 
     issuer: str
     audience: str
@@ -57,7 +57,7 @@ class Expected:
 
 
 def keys(document: Mapping[str, Any], algorithms: Collection[str]) -> Keys:
-    """Return the keys of a JWKS (RFC 7517) that can be used; the others are left out."""
+    """Return the usable keys of a JWKS (RFC 7517)."""
     listed = document.get("keys")
     found: dict[Name, jwt.PyJWK] = {}
     for row in listed[:KEYS_MAX] if isinstance(listed, list) else []:
@@ -77,18 +77,18 @@ def name(token: str, algorithms: Collection[str], types: Collection[str]) -> Nam
         return Rejected("it can't be read")
     algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
-        return Rejected("it is signed by an algorithm that admin.oidc_algorithms has not")
+        return Rejected("its algorithm is not among admin.oidc_algorithms")
     if not isinstance(kid, str) or not 0 < len(kid) <= _KID_MAX:
         return Rejected("it names no key")
     if "crit" in header or header.get("b64", True) is not True:
-        return Rejected("it asks for what is not known here")
+        return Rejected("it needs an extension that is not supported")
     if kind is not None and (not isinstance(kind, str) or kind.lower().removeprefix("application/") not in types):
         return Rejected("it is a token of another kind")
     return kid, algorithm
 
 
 def claims(token: str, key: jwt.PyJWK, expected: Expected, now_s: float) -> Mapping[str, Any] | Rejected:
-    """Return what a token says, if it is to be believed now."""
+    """Return the claims of a token, if it is valid now."""
     try:
         said: Mapping[str, Any] = jwt.decode(
             token,

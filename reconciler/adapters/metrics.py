@@ -1,8 +1,8 @@
 """
-Metrics: what the counters hold, as Prometheus reads it (docs/observing.md).
+Metrics: the counters, as Prometheus reads them (docs/observing.md).
 
-Counting is done by `Counters`, on the hot path and cheaply; the client library comes in only when somebody asks. The
-registry is our own, so that two daemons in one process don't share numbers.
+`Counters` counts, on the hot path and cheaply; the client library is used only when someone asks for the numbers. The
+registry is our own, so two daemons in one process don't share numbers.
 """
 
 import platform
@@ -37,7 +37,8 @@ CATALOG: Final = (
     Metric(
         "events_total",
         "counter",
-        "Records of the change log: folded, superseded, refused or foreign.",
+        "Records of the change log: folded, superseded (an existing claim was newer, so nothing changed), "
+        "refused or foreign.",
         ("result",),
     ),
     Metric(
@@ -46,56 +47,73 @@ CATALOG: Final = (
         "Records of the change log that are not folded yet; NaN while the log does not answer.",
         ("topic", "partition"),
     ),
-    Metric("attempts_total", "counter", "Attempts on documents by what came of them.", ("result",)),
+    Metric("attempts_total", "counter", "Attempts on documents, by result.", ("result",)),
     Metric(
         "decisions_total",
         "counter",
-        "Decisions on fields: keep, write, yield or hold, and the strategy that took them.",
+        "Decisions on fields: keep, write, yield or hold, and the strategy that decided.",
         ("decision", "strategy"),
     ),
-    Metric("version_conflicts_total", "counter", "Writes that somebody else's write came before.", ("status",)),
-    Metric("field_conflicts_total", "counter", "Fields that somebody moved under a write of ours.", ("field",)),
+    Metric(
+        "version_conflicts_total",
+        "counter",
+        "Writes that were refused because someone else had written first.",
+        ("status",),
+    ),
+    Metric(
+        "field_conflicts_total", "counter", "Fields that someone changed between our read and our write.", ("field",)
+    ),
     Metric("http_requests_total", "counter", "Requests to Windchill; status none: no answer.", ("method", "status")),
-    Metric("http_request_seconds", "histogram", "Seconds from sending a request to its whole answer."),
+    Metric("http_request_seconds", "histogram", "Seconds from sending a request to receiving the whole answer."),
     Metric("convergence_seconds", "histogram", "Seconds from the time of an event to its agreement with Windchill."),
-    Metric("documents", "gauge", "Documents by where they stand.", ("status",)),
-    Metric("oldest_pending_seconds", "gauge", "For how long the oldest pending document has been pending; 0: none is."),
-    Metric("queue_depth", "gauge", "Documents that wait in memory for their turn.", ("lane",)),
+    Metric("documents", "gauge", "Documents by status.", ("status",)),
+    Metric(
+        "oldest_pending_seconds", "gauge", "How long the oldest pending document has been pending; 0: there is none."
+    ),
+    Metric("queue_depth", "gauge", "Documents in the queue in memory.", ("lane",)),
     Metric("in_flight", "gauge", "Requests to Windchill under way."),
-    Metric("in_flight_limit", "gauge", "How many requests may be under way now; it adapts to what Windchill bears."),
-    Metric("dead_letters", "gauge", "Events that could not be used and wait for a person."),
-    Metric("breaker_open", "gauge", "1 while Windchill is taken to be down and is not asked, else 0."),
+    Metric("in_flight_limit", "gauge", "How many requests may be under way now; it adapts to Windchill's load."),
+    Metric("dead_letters", "gauge", "Open dead letters: events that could not be used."),
+    Metric("breaker_open", "gauge", "1 while the breaker is open, because Windchill is down; else 0."),
     Metric(
         "policy_reloads_total",
         "counter",
-        "Readings of the policy on SIGHUP: loaded, unchanged or refused.",
+        "Policies read on SIGHUP: loaded, unchanged or refused.",
         ("result",),
     ),
-    Metric("policy_loaded_timestamp_seconds", "gauge", "When the policy in force was taken up, in seconds since 1970."),
+    Metric("policy_loaded_timestamp_seconds", "gauge", "When the current policy was loaded, in seconds since 1970."),
     Metric(
-        "policy_refused", "gauge", "1 while the policy as it was last read can't be used, and an older one decides."
+        "policy_refused",
+        "gauge",
+        "1 while the policy that was last read is invalid, and an older one decides.",
     ),
     Metric(
         "notifications_total",
         "counter",
-        "Notifications: delivered, digested (a digest was), failed (a try, made again) or refused (given up).",
+        "Notifications: delivered, digested (delivered in a digest), failed (will be sent again) or refused "
+        "(given up).",
         ("result",),
     ),
-    Metric("notifications_waiting", "gauge", "Notifications being posted; what comes after them waits in the store."),
+    Metric("notifications_waiting", "gauge", "Notifications being posted; later ones are still in the store."),
     Metric(
         "notifications_oldest_seconds",
         "gauge",
-        "For how long the webhook has not taken the oldest of these; 0: none waits.",
+        "How long the oldest of these has been waiting; 0: there is none.",
     ),
-    Metric("build_info", "gauge", "Always 1; the labels say what runs here.", ("version", "python")),
+    Metric(
+        "build_info",
+        "gauge",
+        "Always 1; the labels name the version.",
+        ("version", "python"),
+    ),
 )
 
 
 class Exposition:
     """
-    Everything that the counters hold, and what the system says of this process, as text.
+    All counters, and the system's figures for this process, as text.
 
-    `refresh` is awaited first: it sets the gauges that are only looked at when somebody asks.
+    `refresh` is awaited first: it sets the gauges that are only read when someone asks.
     """
 
     def __init__(self, counters: Counters, refresh: Callable[[], Awaitable[None]]) -> None:
@@ -117,7 +135,7 @@ class _Reading(Collector):
         self._counters = counters
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric of the catalog, those too that have nothing to say yet."""
+        """Yield every metric of the catalog, even if nothing was counted yet."""
         for metric in CATALOG:
             match metric.kind:
                 case "counter":

@@ -1,15 +1,15 @@
 """
-OpenID Connect: what an identity provider says about people and programs.
+OpenID Connect: check the tokens of people and programs with an identity provider.
 
-Theory of operation. The provider is found by discovery (OpenID Connect Discovery 1.0) when it is first needed, and its
-answer is kept: endpoints and keys. They are read again when a token names a key that is not among them, and every hour,
-so that a key which was withdrawn is forgotten; by one request at a time, and not more often than once a minute, however
-many tokens of strangers name keys that nobody has. While the provider is away, what is known of it stays in force.
+Theory of operation. The provider's endpoints and keys are read by discovery (OpenID Connect Discovery 1.0) when they
+are first needed, and kept. They are read again when a token names an unknown key, and every hour, so that a withdrawn
+key is forgotten. Only one request does so at a time, at most once a minute, however many tokens name unknown keys.
+While the provider does not answer, its last known endpoints and keys are used.
 
 Rules
-- The document must name the configured issuer, to the letter; every address in it is https, or of the issuer's own
+- The discovery document must name exactly the configured issuer. Every address in it is https or of the issuer's own
   origin, which may be plain http on this machine only.
-- No redirect is followed, and every answer is bounded in size and time (`http.HttpClient`).
+- No redirect is followed, and every answer is limited in size and time (`http.HttpClient`).
 - No secret, code or token is in a message or a log.
 """
 
@@ -47,13 +47,13 @@ _NAME_MAX = 128
 
 @attrs.frozen(kw_only=True)
 class OidcOptions:
-    """Which provider, and what its tokens have to say."""
+    """The provider, and what its tokens must contain."""
 
     issuer: str
     audience: str = ""
-    """Whom the tokens of programs must be meant for; empty: programs show none."""
+    """The audience that tokens of programs must have; empty: programs can't use tokens."""
     client_id: str = ""
-    """What the provider knows us by when people sign in; empty: they don't, that way."""
+    """Our name at the provider when people sign in; empty: they can't sign in this way."""
     client_secret: str = attrs.field(default="", repr=False)
     scope: str
     algorithms: tuple[str, ...]
@@ -64,7 +64,7 @@ class OidcOptions:
 
 @attrs.frozen
 class _Provider:
-    """What discovery says; an endpoint is empty when it names none that may be used."""
+    """What discovery says; an endpoint is empty if there is none that may be used."""
 
     authorization: str
     token: str
@@ -93,9 +93,9 @@ class Oidc:
         await self._client.close()
 
     async def bearer(self, token: str) -> IdentityResult:
-        """Return whose token this is, shown by a program."""
+        """Return whose token this is, sent by a program."""
         if not self._options.audience:
-            return Rejected("programs show no such tokens here: admin.oidc_audience is not set")
+            return Rejected("programs can't use such tokens here: admin.oidc_audience is not set")
         said = await self._said(token, self._options.audience, _ACCESS)
         return said if isinstance(said, Rejected | Away) else self._who(said)
 
@@ -121,7 +121,7 @@ class Oidc:
         return f"{provider.authorization}{joint}{urlencode(query)}"
 
     async def exchange(self, code: str, flow: Flow) -> IdentityResult:
-        """Return who has signed in, for the code that the provider gave their browser."""
+        """Return who has signed in, by the code that the provider gave their browser."""
         provider = await self._current(None)
         if isinstance(provider, Away):
             return provider
@@ -149,7 +149,7 @@ class Oidc:
             return provider
         key: jwt.PyJWK | None = provider.keys.get(name)
         if key is None:
-            return Rejected("it names a key that the provider has not")
+            return Rejected("it names a key that the provider does not have")
         return jwts.claims(token, key, Expected(self.issuer, audience, types), self._clock.now_us() / 1e6)
 
     def _who(self, said: Mapping[str, Any]) -> Verified | Rejected:
@@ -218,7 +218,7 @@ class Oidc:
         if isinstance(said, Away):
             return said
         if said.get("issuer") != self.issuer:
-            return Away("its discovery document is of another issuer: set admin.oidc_issuer exactly as it says")
+            return Away("its discovery document names another issuer: set admin.oidc_issuer exactly as it says")
         address = self._endpoint(said, "jwks_uri")
         if not address:
             return Away("its discovery document names no jwks_uri that may be used: it must be https")
@@ -255,7 +255,7 @@ class Oidc:
 
 
 def _roles(said: Mapping[str, Any], claim: str) -> frozenset[str]:
-    """Return the texts of a claim: a list, or words. A name with dots may be one claim, or lead into objects."""
+    """Return the texts of a claim: a list, or words. A name with dots is one claim, or a path into objects."""
     found: Any = said.get(claim)
     if found is None:
         found = said

@@ -1,10 +1,10 @@
 """
 OpenTelemetry, an extra: spans from an attempt to its requests, handed to a collector over OTLP/HTTP.
 
-Theory of operation: which trace an event belongs to is remembered in memory, by the event's identity, for the newest
-`EVENTS_MAX` events that said one. An attempt looks up the events that it is to satisfy: exactly one trace among them is
-its parent, and all of them are linked to. Spans go through a bounded queue to a thread of the library's, which drops
-what a collector does not take; the loops never wait for it.
+Theory of operation. The traces of the newest `EVENTS_MAX` events are kept in memory, by the event's identity. An
+attempt looks up the events that it is to satisfy: if they belong to exactly one trace, that is its parent; all of them
+are linked. Spans go through a bounded queue to a thread of the library, which drops what the collector does not accept;
+no loop waits for it.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ EVENTS_MAX: Final = 20_000  # that are remembered: some megabytes
 _LINKS_MAX: Final = 32
 _CLOSE_S_MAX: Final = 3.0  # for what is left to be handed over at a stop
 
-# How spans and their attributes are called. OpenTelemetry still renames some; this is the one place.
+# Names of spans and attributes. OpenTelemetry still renames some; they stand only here.
 _SCOPE: Final = "reconciler"
 _SERVICE: Final = "windchill-reconciler"
 
@@ -60,11 +60,11 @@ _ERROR: Final = "error.type"
 
 
 def provider(environ: Mapping[str, str]) -> TracerProvider:
-    """Return a provider of spans that sends them where the environment says; what it does not say has a default."""
+    """Return a provider that sends spans where the environment says."""
     told = {"service.version": reconciler.__version__}
     if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
         told["service.name"] = _SERVICE
-    # At exit the library would wait for an absent collector as long as it likes; `close` hands over within a bound.
+    # At exit the library could wait for an absent collector without a limit; `close` has one.
     made = TracerProvider(resource=Resource.create(told), shutdown_on_exit=False)
     made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return made
@@ -81,7 +81,7 @@ class OtelTracing:
         self._known: OrderedDict[traces.Cause, traces.Parent] = OrderedDict()
 
     def note(self, records: Sequence[Record]) -> None:
-        """Remember which events say what trace they belong to."""
+        """Remember the traces that events belong to."""
         for record in records:
             found = traces.of(record)
             if found is not None:
@@ -93,7 +93,7 @@ class OtelTracing:
 
     @contextmanager
     def attempt(self, document: Document, lane: Lane) -> Iterator["_AttemptSpan"]:
-        """Follow an attempt."""
+        """Trace an attempt."""
         causes = traces.causes(document)
         known = {cause: self._known[cause] for cause in causes if cause in self._known}
         parents = set(known.values())
@@ -108,7 +108,7 @@ class OtelTracing:
 
     @contextmanager
     def request(self, method: str, url: str) -> Iterator["_RequestSpan"]:
-        """Follow a request."""
+        """Trace a request."""
         address = url.partition("?")[0]
         told = {_METHOD: method, _URL: address, _HOST: _host(address)}
         span = self._tracer.start_span(method, kind=trace.SpanKind.CLIENT, attributes=told)
@@ -119,21 +119,21 @@ class OtelTracing:
             followed.end()
 
     async def close(self) -> None:
-        """Hand over what is known so far; a collector that does not answer has three seconds."""
+        """Hand over the remaining spans; a collector that does not answer gets three seconds."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def shut_down() -> None:
             self._provider.shutdown()
-            with contextlib.suppress(RuntimeError):  # nobody waits for it any more: the loop is closed
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
                 loop.call_soon_threadsafe(done.set)
 
-        # Not the loop's own threads: those are waited for at the end of the process, however long they take.
+        # Not one of the loop's own threads: the process would wait for those at its end.
         threading.Thread(target=shut_down, name="traces", daemon=True).start()
         try:
             async with asyncio.timeout(_CLOSE_S_MAX):
                 await done.wait()
         except TimeoutError:
-            _log.warning("the last traces were not taken in time", limit_s=_CLOSE_S_MAX)
+            _log.warning("the last traces were not accepted in time", limit_s=_CLOSE_S_MAX)
 
     def _context(self, parent: traces.Parent) -> Context:
         return trace.set_span_in_context(trace.NonRecordingSpan(self._foreign(parent)))
@@ -155,7 +155,7 @@ class _AttemptSpan:
     told: bool
 
     def ended(self, settlement: Settlement) -> Settlement:
-        """Note what came of it, and name the trace in its outcomes."""
+        """Note its result, and name the trace in its outcomes."""
         record = settlement.audit[0] if settlement.audit else None
         self.span.set_attribute(_STATUS, settlement.status.value)
         if settlement.reason:
@@ -188,7 +188,7 @@ class _RequestSpan:
         self._status = status
 
     def end(self) -> None:
-        """End the span. A client's errors are answers of 400 and above, and no answer."""
+        """End the span. A status of 400 and above is an error, and so is no answer."""
         if self._status is not None:
             self._span.set_attribute(_HTTP_STATUS, self._status)
         if self._status is None or self._status >= 400:

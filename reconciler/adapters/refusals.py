@@ -90,23 +90,23 @@ def of_write(
 
 
 def is_version_conflict(said: str) -> bool:
-    """Whether a 409 with this message means that somebody wrote since our read."""
+    """Whether a 409 with this message means that someone has written since our read."""
     lowered = said.lower()
     return any(marker in lowered for marker in VERSION_CONFLICT_MARKERS)
 
 
 def is_lock(said: str) -> bool:
-    """Whether a 409 with this message means that somebody holds the document."""
+    """Whether a 409 with this message means that someone has locked the document."""
     return _LOCKED.search(said) is not None or lock_kind(said) != ""
 
 
 def lock_kind(said: str) -> str:
-    """Return what a lock is called that is no person's check-out, empty for any other."""
+    """Return the kind of a lock that is no person's check-out, empty for any other."""
     return next((kind for kind, pattern in _KINDS.items() if pattern.search(said)), "")
 
 
 def holder(reply: Reply) -> str | None:
-    """Return who holds the document, None when the reply does not say so plainly."""
+    """Return who has locked the document, None if the reply does not say so plainly."""
     body = replies.json_object(reply) or {}
     for name in _HOLDER_MEMBERS:
         value = body.get(name)
@@ -123,11 +123,11 @@ def blamed(
     """
     Return those of our fields that a refusal names, in our order.
 
-    The plainest way of naming counts alone: members such as `field` and `errors[].field`; else OData's `target`, where
-    that is one of ours; else whole dotted names in the message; else quoted names; else labels; else names behind a
-    word such as "attribute"; else plain words. (`Value 'owner' is not allowed for attributes.Role` blames Role.) Plain
-    words, and labels of one word, are left out for statuses that mostly are about the whole document: "only its owner
-    may change it" is not about `owner`.
+    Only the plainest way of naming counts: members such as `field` and `errors[].field`; else OData's `target`, if that
+    is one of ours; else whole dotted names in the message; else quoted names; else labels; else names after a word such
+    as "attribute"; else plain words. (`Value 'owner' is not allowed for attributes.Role` blames Role.) Plain words and
+    labels of one word don't count with statuses that are mostly about the whole document: "only its owner may change
+    it" is not about `owner`.
     """
     body = replies.json_object(reply) or {}
     if structured := set(_structured(body)):
@@ -147,7 +147,7 @@ def blamed(
 
 
 def _labelled(fields: Collection[str], labels: Labels, said: str, *, in_plain_words: bool) -> tuple[str, ...]:
-    """Return the fields that are called by a label, whatever its case: `Weight [kg]` is not about `Weight`."""
+    """Return the fields named by a label, in any case; `Weight [kg]` does not name `Weight`."""
     found: set[str] = set()
     called = [(label, field) for field in fields for label in labels.get(field, ())]
     for label, name in sorted(called, key=_longest):
@@ -169,7 +169,7 @@ def _among(fields: Collection[str], names: Collection[str]) -> tuple[str, ...]:
 
 
 def _targets(body: Mapping[str, object]) -> Iterator[str]:
-    """Return what an OData error is about (OData JSON Format 4.01 section 21.1): a property, but not always one."""
+    """Return the targets of an OData error (OData JSON Format 4.01 section 21.1): often, but not always, a property."""
     error = body.get("error")
     details = error.get("details") if isinstance(error, dict) else None
     for one in (error, *(details if isinstance(details, list) else ())):
@@ -198,7 +198,7 @@ def _names(value: object) -> Iterator[str]:
 
 
 def _as_path(name: str) -> str:
-    """Turn a JSON pointer (RFC 6901) into a dotted path; leave what is none."""
+    """Turn a JSON pointer (RFC 6901) into a dotted path; leave anything else."""
     if not name.startswith("/"):
         return name
     return ".".join(part.replace("~1", "/").replace("~0", "~") for part in name[1:].split("/"))

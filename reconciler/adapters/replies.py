@@ -1,8 +1,8 @@
 """
-What came back over HTTP, as values, and the questions that every dialect asks of it. No sockets, no dialect.
+HTTP replies as values, and what every dialect needs to know about them. No sockets, no dialect.
 
-Statuses say what happened; texts are for people. Where a text has to be read after all, because servers say with one
-status what others say with three, that is done in `refusals`.
+Statuses say what happened; texts are for people. Where a text decides, because servers use one status for several
+things, `refusals` reads it.
 """
 
 import re
@@ -31,7 +31,7 @@ _TEXTS = ("error", "code", "title", "message", "detail", "error_description")
 
 @attrs.frozen
 class Reply:
-    """One HTTP reply with its whole body; of a refusal's body perhaps only the beginning."""
+    """One HTTP reply with its whole body; a refusal's body may break off."""
 
     status: int
     headers: Mapping[bytes, bytes]  # names in lower case; of repeated headers the first
@@ -42,20 +42,20 @@ class Reply:
 
 @attrs.frozen
 class Lost:
-    """The request went out, perhaps, and no whole reply came back."""
+    """The request may have been sent, and no whole reply came back."""
 
     message: str
 
 
 @attrs.frozen
 class Unusable:
-    """A reply came that can't be taken in: too large, or compressed beyond recognition."""
+    """A reply that can't be read: too large, or compressed in an unknown way."""
 
     message: str
 
 
-# Failed, Unauthorised and Throttled come without a reply where the request surely was not carried out: no connection,
-# or no credentials to be had.
+# Failed, Unauthorised and Throttled without a reply: the request surely was not carried out, because there was no
+# connection or no credentials.
 Exchange = Reply | Lost | Unusable | Failed | Unauthorised | Throttled
 
 
@@ -70,14 +70,14 @@ def no_reply(exchange: Lost | Unusable | Failed | Unauthorised | Throttled) -> T
 
 
 def text(reply: Reply, name: bytes) -> str | None:
-    """Return a header as text, None when it is not there."""
+    """Return a header as text, None if there is none."""
     value = reply.headers.get(name)
     return None if value is None else value.decode("latin-1")
 
 
 def token(reply: Reply) -> Token | None:
     """
-    Return the ETag byte for byte as it came, None when there is none that could guard anything.
+    Return the ETag byte for byte, None if there is none that could guard a write.
 
     `*` would match everything (RFC 9110 section 13.1.1). Bytes that are no UTF-8 (`obs-text`, section 5.5) can't be
     sent back unchanged by our HTTP library, and a changed token guards nothing.
@@ -86,15 +86,15 @@ def token(reply: Reply) -> Token | None:
         tag = reply.headers.get(b"etag", b"").decode()
     except UnicodeDecodeError:
         return None
-    return Token(tag) if tag.strip() not in ("", "*") else None  # `strip`: HTTP knows less white space than we do
+    return Token(tag) if tag.strip() not in ("", "*") else None  # `strip`: Python knows more white space than HTTP
 
 
 def last_modified(reply: Reply) -> str | None:
     """
-    Return `Last-Modified` as it came, None where it can't tell versions apart.
+    Return `Last-Modified` as it came, None if it can't tell versions apart.
 
-    It counts whole seconds, so a second edit within the same one would go unnoticed for ever. RFC 9110 section 8.8.2.2
-    takes it for a strong validator only when the reply's `Date` is at least one second later.
+    It counts whole seconds, so a second edit within the same second would never be noticed. RFC 9110 section 8.8.2.2
+    calls it a strong validator only if the reply's `Date` is at least one second later.
     """
     modified, sent = text(reply, b"last-modified"), text(reply, b"date")
     if modified is None or token(reply) is not None:  # with a token, nothing is ever asked by date
@@ -104,7 +104,7 @@ def last_modified(reply: Reply) -> str | None:
 
 
 def retry_after_s(reply: Reply, now_us: int) -> float | None:
-    """Return for how long the server asks us to stay away: seconds or an HTTP date (RFC 9110 section 10.2.3)."""
+    """Return for how long the server asks us to wait: seconds or an HTTP date (RFC 9110 section 10.2.3)."""
     value = (text(reply, b"retry-after") or "").strip()
     if _DELAY_SECONDS.fullmatch(value):
         return float(value)
@@ -118,23 +118,23 @@ def is_json(reply: Reply) -> bool:
 
 
 def json_object(reply: Reply) -> dict[str, Json] | None:
-    """Return the body if it is a JSON object. Integers stay exact, however long: a PUT sends them back."""
+    """Return the body if it is a JSON object. Integers of any length stay exact: a PUT sends them back."""
     try:
         value = msgspec.json.decode(reply.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    # Its braces tell most documents from those that could be too deep for whoever has to store and compare them.
+    # Few braces mean that a body can't be nested too deep to be stored and compared.
     flat = reply.body.count(b"{") + reply.body.count(b"[") <= DEPTH_MAX
     return value if isinstance(value, dict) and (flat or not is_deep(value)) else None
 
 
 def message(reply: Reply) -> str:
-    """Return what the reply says to a person, in one line, uncut. Never empty."""
+    """Return the reply's text for people, in one line, uncut. Never empty."""
     return said(reply) or f"status {reply.status} without a message"
 
 
 def said(reply: Reply) -> str:
-    """Return what the server itself says, in one line, uncut; empty when it says nothing."""
+    """Return the server's own words, in one line, uncut; empty if it has none."""
     body = json_object(reply)
     if body is not None:
         words = ": ".join(dict.fromkeys(_texts(body)))
@@ -148,17 +148,17 @@ def said(reply: Reply) -> str:
 
 
 def cut(words: str) -> str:
-    """Return a message short enough to be kept."""
+    """Return a message short enough to be stored."""
     return words if len(words) <= MESSAGE_CHARACTERS_MAX else words[: MESSAGE_CHARACTERS_MAX - 1] + "…"
 
 
 def redirect(reply: Reply) -> str:
-    """Return where a redirect leads, as far as it may be shown: a query can carry secrets."""
+    """Return where a redirect leads, without the query, which can carry secrets."""
     return (text(reply, b"location") or "nowhere").partition("?")[0].partition("#")[0]
 
 
 def is_html(reply: Reply) -> bool:
-    """Whether the reply is a page, whatever it says that it is."""
+    """Whether the reply is an HTML page, whatever its content type."""
     kind = reply.headers.get(b"content-type", b"").lower()
     return b"html" in kind or reply.body[:200].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 

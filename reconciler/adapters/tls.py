@@ -1,13 +1,13 @@
 """
-TLS: whom we trust, and which certificate we show. No sockets; whoever makes connections gets a context from here.
+TLS: which authorities we trust, and which certificate we show. No sockets: this module makes contexts for clients.
 
 Rules
-- Files that are replaced while we run, as Kubernetes and cert-manager do, are taken up by the next connection. The
-  context of a client in use can't be exchanged, but OpenSSL lets it be changed: connections that exist stay as they
-  are, later ones are made with what was loaded last.
-- A pair that can't be used, such as a certificate whose key has not been replaced yet, changes nothing: the one that is
-  loaded stays, and the files are looked at again. That is told once, for it would come out at the next start only.
-- An authority that was taken out of `ca_file` stays trusted until a restart; a new one is trusted at once.
+- Files that are replaced while we run, as Kubernetes and cert-manager do, are used from the next connection on. The
+  context of a client can't be exchanged, but OpenSSL allows changing it: existing connections stay as they are, later
+  ones use the files that were loaded last.
+- Files that can't be used, such as a certificate whose key has not been replaced yet, change nothing: the loaded ones
+  stay, and the files are tried again. One warning is logged, because otherwise only the next start would show it.
+- An authority that was removed from `ca_file` stays trusted until a restart; a new one is trusted at once.
 """
 
 import ssl
@@ -21,8 +21,8 @@ from reconciler.errors import ConfigError
 
 _log = structlog.get_logger(__name__)
 
-# What TLS calls a client certificate that is missing or refused (RFC 8446 section 6.2). The server says so before it
-# reads a request, but with TLS 1.3 only after we have sent one.
+# TLS alerts for a missing or refused client certificate (RFC 8446 section 6.2). The server sends them before it reads a
+# request, but with TLS 1.3 only after we have sent one.
 _REFUSED = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it asks for one: see cert_file",
     "TLSV1_ALERT_UNKNOWN_CA": "signed by an authority that it does not know",
@@ -33,8 +33,8 @@ _REFUSED = {
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "of a kind that it does not support",
     "TLSV1_ALERT_ACCESS_DENIED": "known, but not let in",
 }
-# What OpenSSL says of the server's certificate (X509_V_ERR_…), and what then helps. Else it is `ca_file`.
-_RENEW, _OTHER_HOST = "it has to be renewed there, if our clock is right", "see the host in the address"
+# OpenSSL's verdict on the server's certificate (X509_V_ERR_…), and what helps; for any other it is `ca_file`.
+_RENEW, _OTHER_HOST = "renew it on the server, or check the clock here", "check the host in the address"
 _REMEDIES = {9: _RENEW, 10: _RENEW, 62: _OTHER_HOST, 64: _OTHER_HOST}
 
 
@@ -58,24 +58,24 @@ class Trust:
         self._files = files
         self._paths = [path for path in (files.authorities, files.certificate, files.key) if path is not None]
         self._seen = self._told = self._stamps()
-        # Reading the system's authorities takes longer than many a request, hence once; with files of its own a client
-        # gets a context of its own, since it will be changed.
+        # Reading the system's authorities takes longer than many requests, so it is done once. A client with files of
+        # its own gets its own context, since that will be changed.
         self.context = _loaded(files) if self._paths else _system()
 
     def refresh(self) -> None:
-        """Load the files again if they have been replaced. What can't be used is left for the next call."""
+        """Load the files again if they were replaced. Files that can't be used are tried again by the next call."""
         if not self._paths:
             return
         stamps = self._stamps()
         if stamps == self._seen:
             return
         try:
-            _loaded(self._files)  # elsewhere first: half a pair would leave the context with none
+            _loaded(self._files)  # into another context first: half a pair would leave ours with none
             _load(self.context, self._files)
         except ConfigError as error:
             if stamps != self._told:
                 self._told = stamps
-                _log.warning("certificate files can't be used, and the old ones stay in force", reason=str(error))
+                _log.warning("certificate files can't be used, so the old ones stay in use", reason=str(error))
             return
         self._seen = self._told = stamps
 
@@ -84,7 +84,7 @@ class Trust:
 
 
 def refusal(error: BaseException) -> str | None:
-    """Return how the server refused our certificate, None when that is not what went wrong."""
+    """Return how the server refused our certificate, None if the error is another."""
     cause = _cause(error)
     if cause is None or cause.reason not in _REFUSED:
         return None
@@ -92,7 +92,7 @@ def refusal(error: BaseException) -> str | None:
 
 
 def disagreement(error: BaseException) -> str | None:
-    """Return why there is no TLS with the server, None when that is not what went wrong."""
+    """Return why TLS with the server failed, None if the error is another."""
     match _cause(error):
         case ssl.SSLCertVerificationError(verify_code=code, verify_message=said):
             remedy = _REMEDIES.get(code, "see ca_file")
@@ -106,7 +106,7 @@ def disagreement(error: BaseException) -> str | None:
 
 
 def _cause(error: BaseException) -> ssl.SSLError | None:
-    """Return the innermost: aiohttp wraps Python's own error into one that is an SSLError too, but says nothing."""
+    """Return the innermost error: aiohttp wraps Python's own into an SSLError that says nothing."""
     found: ssl.SSLError | None = None
     cause: BaseException | None = error
     while cause is not None:
@@ -143,7 +143,7 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     for name, path in (("cert_file", certificate), ("key_file", key)):
         try:
             path.open("rb").close()
-        except OSError as error:  # OpenSSL would not say which
+        except OSError as error:  # OpenSSL would not say which file
             raise ConfigError(f"{name} {path} can't be read: {error.strerror or error}") from error
     asked: list[bool] = []
 

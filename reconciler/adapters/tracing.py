@@ -1,4 +1,4 @@
-"""Tracing: whether anybody follows the daemon's work is for OpenTelemetry's own environment variables to say."""
+"""Tracing: OpenTelemetry's own environment variables say whether traces are sent."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,7 +14,7 @@ _PROTOCOL: Final = "http/protobuf"
 
 
 def configured(environ: Mapping[str, str]) -> Tracing:
-    """Return what follows the daemon's work, as the environment has it; `NO_TRACING` where that asks for nothing."""
+    """Return the tracing that the environment asks for; `NO_TRACING` if it asks for none."""
     endpoint = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     exporter = environ.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower()
@@ -22,14 +22,14 @@ def configured(environ: Mapping[str, str]) -> Tracing:
         return NO_TRACING
     protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
     if protocol.strip() not in ("", _PROTOCOL):
-        _log.warning("no traces are sent: the only protocol known here is http/protobuf")
+        _log.warning("no traces are sent: only the protocol http/protobuf is supported")
         return NO_TRACING
     try:
-        from reconciler.adapters import otel  # noqa: PLC0415  an extra, and dear to load
+        from reconciler.adapters import otel  # noqa: PLC0415  an extra, and slow to load
 
         return otel.OtelTracing(otel.provider(environ))
     except ImportError:
-        _log.warning("no traces are sent: install windchill-reconciler[otel], or take the OTLP endpoint out")
-    except Exception as error:  # noqa: BLE001  a wrong variable of somebody else's library must not stop the daemon
+        _log.warning("no traces are sent: install windchill-reconciler[otel], or unset the OTLP endpoint")
+    except Exception as error:  # noqa: BLE001  a wrong variable of another library must not stop the daemon
         _log.warning("no traces are sent: OpenTelemetry can't be set up", error=type(error).__name__)
     return NO_TRACING

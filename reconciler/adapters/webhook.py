@@ -41,7 +41,7 @@ _REFUSED = "an address that is not of the public internet, see notify.networks"
 _PREFIX = "whsec_"
 _HEADER_BYTES_MAX = 8190
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# What `is_global` does not know of: Azure's metadata has a public address, Oracle's is in a block for protocols.
+# Not covered by `is_global`: Azure's metadata has a public address, Oracle's is in a block for protocols.
 _METADATA = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("192.0.0.0/24"))
 _CONTENT_REFUSED = frozenset({400, 413, 415, 422})
 
@@ -52,11 +52,11 @@ class WebhookOptions:
 
     url: str = attrs.field(repr=False)
     secrets: tuple[str, ...] = attrs.field(repr=False)
-    """Keys as `whsec_…`; each signs, so that a receiver may have any of them while they are exchanged."""
+    """Keys as `whsec_…`. Each signs, so that a receiver may know either while keys are exchanged."""
     networks: tuple[str, ...] = ()
-    """Networks outside of the public internet that may be connected to."""
+    """Networks outside of the public internet that connections may go to."""
     plain: bool = False
-    """Whether http:// will do."""
+    """Whether http:// is allowed."""
     ca_file: Path | None = None
     timeout_s: float = 10.0
     """Of one post, everything included."""
@@ -77,7 +77,7 @@ class Webhook:
         self._trust = tls.Trust(tls.Files(options.ca_file))
         connector = aiohttp.TCPConnector(
             ssl=self._trust.context,
-            force_close=True,  # every post is a new connection, and every connection is judged
+            force_close=True,  # every post makes a new connection, and every connection is checked
             use_dns_cache=False,
             socket_factory=self._socket,
         )
@@ -130,12 +130,12 @@ class Webhook:
         headers = {name.lower(): value for name, value in reversed(reply.raw_headers)}
         wait_s = replies.retry_after_s(replies.Reply(status, headers), self._clock.now_us())
         if status == 410:
-            return Undelivered("status 410: nobody listens there any more", Fault.GONE)
+            return Undelivered("status 410: the receiver is gone", Fault.GONE)
         fault = Fault.CONTENT if status in _CONTENT_REFUSED else Fault.ENDPOINT
         return Undelivered(f"status {status}", fault, wait_s)
 
     def _socket(self, address: tuple[Any, ...]) -> socket.socket:
-        """Make the socket of one connection, if it may be made."""
+        """Make the socket of one connection, if its address is permitted."""
         family, kind, protocol, _, where = address
         if not permitted(str(where[0]), self._allowed):
             raise OSError(errno.EACCES, _REFUSED)
@@ -198,7 +198,7 @@ def _said(error: Exception) -> str:
     """Return what went wrong, without the address."""
     if _REFUSED in str(error):
         return f"it leads to {_REFUSED}"
-    # Our own words only: the messages of aiohttp and OpenSSL hold host names, ports and addresses.
+    # In our own words: messages of aiohttp and OpenSSL contain host names, ports and addresses.
     if tls.disagreement(error) is not None:
         return "there is no TLS with it: its certificate can't be trusted, see notify.ca_file, or it wants one of ours"
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()

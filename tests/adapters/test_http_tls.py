@@ -117,14 +117,14 @@ async def test_a_certificate_for_another_host_is_no_matter_of_ca_file(made: Made
         async with client(made.ours.certificate) as http:
             refused = await http.exchange("GET", server.url.replace("127.0.0.1", "localhost"), ())
     assert isinstance(refused, Failed)
-    assert refused.message.endswith("'localhost'): see the host in the address")
+    assert refused.message.endswith("'localhost'): check the host in the address")
 
 
 def test_an_expired_certificate_is_no_matter_of_ca_file() -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_code, error.verify_message = 10, "certificate has expired"  # X509_V_ERR_CERT_HAS_EXPIRED
     assert (tls.disagreement(error) or "").endswith(
-        "(certificate has expired): it has to be renewed there, if our clock is right"
+        "(certificate has expired): renew it on the server, or check the clock here"
     )
 
 

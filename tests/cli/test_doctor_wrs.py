@@ -206,7 +206,7 @@ def test_with_a_bearer_token_it_is_tried_whether_the_nonce_is_needed(wrs: Progra
     for needed in (True, False):
         wrs.switch("wrs", nonce_for_bearer=needed)
         found = {row["check"]: row for row in wrs.json("doctor", "--probe", DOC)["findings"]}
-        assert found["write without a nonce"]["message"].startswith("refused" if needed else "taken")
+        assert found["write without a nonce"]["message"].startswith("refused" if needed else "accepted")
         assert len(httpx.get(f"{wrs.windchill}/_control/wrs/audit").json()["items"]) == 1, "of the first"
     assert copies(wrs) == []
 

@@ -114,7 +114,7 @@ def test_a_collector_that_never_answers_does_not_keep_a_stop_waiting(program: Pr
         release(program, daemon)
         until(lambda: collector.headers)
         stop(daemon)
-        assert daemon.heard("the last traces were not taken in time")
+        assert daemon.heard("the last traces were not accepted in time")
 
 
 @pytest.mark.parametrize(

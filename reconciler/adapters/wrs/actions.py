@@ -1,17 +1,17 @@
 """
-Actions: what is written outside of any lock, State by SetState and the common properties by UpdateCommonProperties.
+Actions: fields that are written without a lock, State by SetState and the common properties by UpdateCommonProperties.
 
-Neither can be done to a document that is checked out, so there is no lock for them. They are done in one go instead:
-ask which states can follow (State), read, decide again if anything has moved, write, read again and compare. Where the
+The server refuses both while a document is checked out, so no lock is possible. They are done quickly instead: ask
+which states can follow (State), read, decide again if anything has changed, write, read again and compare. If the
 server shows ETags, the write carries one, and nothing can come in between.
 
-Where it does not, the race that remains is this: whoever changes the same field between that read and the write, one
-request later, is overwritten unnoticed. Other fields are not touched, and a state can only go where the server lets it
-go from the one that it is in then. A document that is revised after its number was looked up may get its state in the
-old revision; so what the number leads to is read after the write, and decided on again.
+Otherwise one race remains: a change of the same field between that read and the write, which is the next request, is
+overwritten unnoticed. Other fields are not touched, and a state can only change to one that the server allows from the
+state it has then. If a document is revised after its number was looked up, the old revision may get the state; so the
+number is read again after the write, and the document is decided again on that.
 
-What the last read shows may differ from what was written. It is the server's doing if the answer to the write showed it
-already, or if nobody else can have been there since; anything else is another edit, and is decided on as one.
+The last read may show something else than was written. The server itself altered it if its answer to the write showed
+that already, or if no one else can have changed it since; anything else is someone's edit, and is decided as one.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ _TRIES = 3  # to see one state twice
 
 @attrs.frozen
 class _Moment:
-    """The document as it is right now: the iteration, its ETag, and what it shows."""
+    """The document right now: its iteration, its ETag, and what it shows."""
 
     id: str
     etag: Token | None
@@ -54,7 +54,7 @@ class _Moment:
 
 
 class Actions:
-    """Writes what takes an action."""
+    """Writes the fields that need an action."""
 
     def __init__(self, service: Service, reader: Reader, locks: CheckOuts) -> None:
         self._service = service
@@ -64,7 +64,7 @@ class Actions:
     async def write(
         self, snapshot: Snapshot, fields: Mapping[str, Json], way: Way, *, id: str, token: Token, journal: Journal
     ) -> WriteAnswer:
-        """Write fields of one portion; `token` is what was decided on, `id` its iteration."""
+        """Write fields of one portion; `token` was decided on, `id` is its iteration."""
         schema = await self._service.schema(snapshot.type)
         if not isinstance(schema, Schema):
             return schema
@@ -74,7 +74,7 @@ class Actions:
         if now.snapshot.token != token:
             fields = await journal.redraft(now.snapshot)
             if not fields:
-                return VersionConflict(0, "it has moved since it was read, and nothing of this write is left")
+                return VersionConflict(0, "it has changed since it was read, and nothing of this write is left to do")
         body = writable.body(fields, way, now.snapshot, schema, self._service.options.key_property)
         if isinstance(body, Refused):
             return body
@@ -86,7 +86,7 @@ class Actions:
         else:
             given = {"Updates": {**body}}
         name = schema.action(way.value)
-        assert name is not None, "that is how the way was chosen"
+        assert name is not None, "the way was chosen by this action"
         exchange = await self._service.post(self._service.action(now.id, name), given, now.etag)
         answer = results.of(self._service, exchange, fields)
         if not isinstance(answer, Reply):
@@ -97,9 +97,9 @@ class Actions:
         self, snapshot: Snapshot, id: str, way: Way, schema: Schema
     ) -> tuple[_Moment | Unfulfilled, Told]:
         """
-        Return the document as it is now, and before that which states could follow, so that a read is what comes last.
+        Return the document as it is now, and which states can follow; the read comes last.
 
-        Where that is not what the states were asked for, they are asked for again.
+        If it shows another iteration or state than the states were asked for, they are asked for again.
         """
         place = id, snapshot.body.get("State")
         for _ in range(_TRIES):
@@ -143,10 +143,10 @@ class Actions:
                 return True
 
     async def _verified(self, now: _Moment, fields: Mapping[str, Json], answer: Row | None) -> Written:
-        """Return what the document shows after the write, or why it has to be read again; `answer` is the write's."""
+        """Return the document after the write, or why it has to be read again; `answer` is the write's."""
         shown = await results.latest(self._reader, now.snapshot.key)  # by its number: it may have been revised
         if not isinstance(shown, Snapshot):
-            return Written(None, None, replies.cut(f"written, and not to be read back yet: {shown.message}"))
+            return Written(None, None, replies.cut(f"written, but it can't be read back yet: {shown.message}"))
         by = f" by {shown.modified_by}" if shown.modified_by else ""
         if results.id_of(shown) != now.id:
             return Written(None, None, f"there is another iteration{by} since our write")
@@ -167,7 +167,7 @@ class Actions:
 
 
 def _others(shown: Snapshot, fields: Mapping[str, Json | Missing]) -> list[str]:
-    """Return the fields that show something else than this."""
+    """Return the names of fields that show other values than these."""
     steps = shown.type_normalisers
     return [
         name for name, value in fields.items() if not normalise.equal(shown.value(name), value, steps.get(name, ()))
@@ -175,14 +175,14 @@ def _others(shown: Snapshot, fields: Mapping[str, Json | Missing]) -> list[str]:
 
 
 def _state(now: _Moment, wanted: Json, told: Told) -> dict[str, object] | Unfulfilled:
-    """Return the state that is set. Value and Display both come from the transitions that the server allows now."""
+    """Return the state to set. Value and Display both come from the transitions that the server allows now."""
     value = wanted.get("Value") if isinstance(wanted, dict) else wanted
     match told:
         case None:
-            # Not to be had: the metadata knows no more than the type, so Display is said as Value; the server decides.
+            # The server does not say, and the metadata knows only the type: send Value as Display, the server decides.
             return {"Value": value, "Display": value}
         case Unreadable(message):
-            # Held, not retried: the next answer will look the same. Other fields go out meanwhile.
+            # Held, not retried: the next answer would be the same. Other fields are written meanwhile.
             return Refused(0, message, ("State",))
         case list():
             for one in told:

@@ -36,13 +36,13 @@ Body = Mapping[str, Json]
 
 
 def more_patches(attributes: int) -> int:
-    """Return how many PATCHes may come on top of the first: two for each halving, and two to spare."""
+    """Return how many PATCHes may follow the first: two for each halving, and two to spare."""
     return min(2 * (attributes - 1).bit_length() + 2, _PATCHES_MAX)
 
 
 @attrs.define
 class Bisection:
-    """The PATCH of one working copy, as it turns out. `refused` is what was left out, with the server's messages."""
+    """The PATCH of one working copy. `refused` is what was left out, with the server's messages."""
 
     service: Service
     reader: Reader
@@ -55,7 +55,7 @@ class Bisection:
     _stale: bool = False
 
     async def patch(self, body: Body) -> Reply | Unfulfilled:
-        """Change what can be changed; return the reply to that, or why nothing of it came about."""
+        """Change what can be changed; return the reply to that, or why nothing was changed."""
         self._left = more_patches(len(body))
         first = await self._send(body)
         if isinstance(first, Reply) or _is_final(first) or (len(body) == 1 and not isinstance(first, Refused)):
@@ -69,7 +69,7 @@ class Bisection:
         return self._passed
 
     async def _look_into(self, body: Body, answer: Unfulfilled) -> Unfulfilled | None:
-        """Find what is to blame for a refusal; return what ended the search."""
+        """Find the attributes to blame for a refusal; return an answer that ended the search early."""
         named = [name for name in body if isinstance(answer, Refused) and name in answer.fields]
         if named or len(body) == 1:
             self._refuse(named or body, answer)
@@ -84,7 +84,7 @@ class Bisection:
         return await (self._look_into if passed else self._try)(halves[1], answer)
 
     async def _try(self, body: Body, answer: Unfulfilled) -> Unfulfilled | None:
-        """Send some attributes, and look into the refusal of these; `answer` is what was said of them and others."""
+        """Send some attributes, and look into a refusal of these; `answer` refused them together with others."""
         if not self._left:
             self._refuse(body, answer, _TOGETHER * (len(body) > 1))
             return None
@@ -96,7 +96,7 @@ class Bisection:
         return got if _is_final(got) else await self._look_into(body, got)
 
     def _labels(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """Return what people, and so messages, may call these attributes."""
+        """Return the names that messages may use for these attributes."""
         known = {} if self.type is None else self.type.properties
         said = {name: known[name].label if name in known else "" for name in names}
         return {name: tuple(filter(None, (label, _spaced(name), name))) for name, label in said.items()}
@@ -106,7 +106,7 @@ class Bisection:
         self.refused.append(Refused(answer.status, replies.cut(how + answer.message), tuple(names)))
 
     async def _send(self, body: Body) -> Reply | Unfulfilled:
-        if self._stale:  # what a PATCH has made of it has another ETag
+        if self._stale:  # the last PATCH has changed its ETag
             entity = await self.reader.entity(self.copy)
             if not isinstance(entity, Entity):
                 return entity
@@ -118,7 +118,7 @@ class Bisection:
 
 
 def _spaced(name: str) -> str:
-    """Return a property's name as people most likely see it: `CostCenter` as `Cost Center`."""
+    """Return a property's likely display name: `Cost Center` for `CostCenter`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[0-9])(?=[A-Z])|_", " ", name)
 
 

@@ -18,7 +18,7 @@ _CHECKED_IN = ("c/i", "checked in")  # Windchill's own value, and the display in
 
 
 def holder(entity: Row) -> str | None:
-    """Return who has it checked out, as the server names them: perhaps `you`. None when it does not say."""
+    """Return who has it checked out, as the server names them, perhaps `you`; None if it does not say."""
     for text in _of_check_out(entity):
         if (found := _HOLDER.fullmatch(text)) is not None:
             return found["who"]
@@ -26,32 +26,32 @@ def holder(entity: Row) -> str | None:
 
 
 def says_checked_in(entity: Row) -> bool:
-    """Whether an entity says that nobody has it checked out. One that hides this says nothing."""
+    """Whether an entity says that it is not checked out. One that hides its state says nothing."""
     return any(text.lower().startswith(_CHECKED_IN) for text in _of_check_out(entity))
 
 
 def is_us(who: str | None, account: str) -> bool:
-    """Whether that is our own account; `account` is its name as Windchill shows it, empty when we weren't told."""
+    """Whether that is our own account; `account` is its name in Windchill, empty if it is not configured."""
     return who is not None and (who.casefold() == _US or (account != "" and who.casefold() == account.casefold()))
 
 
 def is_another(who: str | None, account: str) -> bool:
-    """Whether that is surely not our account: it has a name, we know ours, and they differ."""
+    """Whether that is surely another account: both names are known and differ."""
     return who is not None and account != "" and not is_us(who, account)
 
 
 def is_working_copy(entity: Row) -> bool:
-    """Whether an entity says that it is somebody's working copy, not an iteration that others see."""
+    """Whether an entity says that it is a working copy, which others don't see."""
     return _standing(entity, "wrk", "working copy")
 
 
 def is_checked_out(entity: Row) -> bool:
-    """Whether an entity says that it is checked out by somebody: what the working copy was made of."""
+    """Whether an entity says that it is checked out: the iteration that a working copy was made from."""
     return _standing(entity, "c/o", "checked out")
 
 
 def _standing(entity: Row, value: str, display: str) -> bool:
-    """Whether what an entity says of its check-out begins like that: the value everywhere, the display in English."""
+    """Whether a check-out state begins like that: the value everywhere, the display in English."""
     for name in values.CHECK_OUT:
         said = entity.get(name)
         texts = said.values() if isinstance(said, dict) else (said,)
@@ -61,7 +61,7 @@ def _standing(entity: Row, value: str, display: str) -> bool:
 
 
 def marks(entity: Row, mark: str) -> frozenset[str]:
-    """Return the marks with the prefix of this one that an entity shows, in whatever property it shows notes."""
+    """Return the marks with the same prefix as `mark` that an entity shows in any property."""
     pattern = re.compile(re.escape(mark.rpartition("-")[0]) + r"-[0-9a-z]+")
     return frozenset(found for text in _texts(entity.values()) for found in pattern.findall(text))
 

@@ -1,22 +1,20 @@
 """
-Locking: check-out, which stands in for the guard that this server does not know, and how it is given up again.
+Check-out: the lock that guards a write where the server has no other guard, and how it is released.
 
-Theory of operation. CheckOut makes a working copy that only our account can change, and check-in makes the next
-iteration of it. Nothing on the way is visible to others but that the document is checked out, so up to the check-in
-every end is "surely not applied", provided that the check-out is undone; and whatever became of a PATCH is undone with
-it.
+Theory of operation. CheckOut makes a working copy that only our account can change, and check-in turns it into the next
+iteration. Others see nothing of this but that the document is checked out. So a write that ends before the check-in is
+surely not applied, provided that the check-out is undone, which also undoes any PATCH.
 
 Rules
-- The document is read right before CheckOut, and checked out only if it shows that no one has it. That read and our
-  mark in the note decide whether the working copy is ours (`copies`).
-- Undone is only what is ours: by the ID that our store names, or by our mark. The holder's name is no proof.
-- The number is looked up under the check-out. If it leads elsewhere (a new revision), the check-out is given up.
+- The document is read right before CheckOut, and checked out only if it shows that no one else has it. That read and
+  our mark in the note decide whether the working copy is ours (`working_copies`).
+- A check-out is undone only if it is ours: by the ID in our store, or by our mark. The holder's name proves nothing.
+- The number is looked up under the check-out. If it leads elsewhere (a new revision), the check-out is released.
 - CheckOut, CheckIn and UndoCheckOut are never repeated on suspicion. After a lost reply, read first.
-- The one check-out that asks about another: when a document is checked out, perhaps by us, and we don't know the
-  working copy's ID, checking it out again tells it. (Should ours have ended meanwhile, that is a new one, given up at
-  once.)
-- The first check-out that can be neither used nor undone stops all others (`stuck`). Until a first one has gone well,
-  they are made one at a time.
+- One check-out finds another: when a document is checked out, perhaps by us, and we don't know the working copy's ID,
+  checking it out again returns that ID. (If ours has ended meanwhile, this is a new one, and released at once.)
+- The first check-out that can be neither used nor undone stops all others (`LeftBehind`). Until a first one has
+  succeeded, they are made one at a time.
 """
 
 import asyncio
@@ -51,24 +49,24 @@ from reconciler.model.snapshot import Snapshot
 from reconciler.ports import Clock
 
 _GONE = (404, 410)
-_NOTE_CHARACTERS_MAX = 250  # what fits a comment everywhere
+_NOTE_CHARACTERS_MAX = 250  # fits a comment everywhere
 _STALE = (400, 404, 409, 410)
-_SAME = "the check-out was answered with the document itself: somebody else has it checked out"
+_SAME = "the check-out was answered with the document itself, so someone else has it checked out"
 _NOT_KNOWN = (
-    "the reconciler knows nothing of this check-out: a person or another program uses the account, or a write was cut"
+    "the reconciler does not know this check-out: a person or another program uses the account, or a write was cut"
     " short and Windchill shows no check-out notes. Check it in, or undo it, by hand"
 )
-_BY_HAND = "undo that check-out by hand if nobody is at work on it"
+_BY_HAND = "undo that check-out by hand if no one is working on it"
 _MUTE = (
     "Windchill does not show whether it is checked out (CheckoutState, CheckOutStatus and WorkInProgressState are empty"
     " or secured), so nothing is written: let the account read them"
 )
-_MOVED = "it has a new revision, or another iteration, than the one that was checked out"
+_MOVED = "it has a newer revision or iteration than the one that was checked out"
 
 
 @attrs.frozen
 class Taken:
-    """A check-out of ours: the working copy's ID, and that of the iteration it was made of."""
+    """A check-out of ours: the working copy's ID, and that of the iteration it was made from."""
 
     copy: str
     origin: str
@@ -77,21 +75,21 @@ class Taken:
 
 @attrs.frozen
 class NotOurs:
-    """A check-out of ours was answered with a working copy that is not to be touched."""
+    """A check-out of ours was answered with a working copy that we must not touch."""
 
     answer: Locked
 
 
 @attrs.frozen
 class Sight:
-    """Our working copy at first sight, and the document as a read shows it."""
+    """Our working copy before anything was written, and the document as a read shows it."""
 
     copy: Entity
     shown: Snapshot
 
 
 class CheckOuts:
-    """Takes check-outs and gives them up."""
+    """Makes check-outs and releases them."""
 
     def __init__(self, service: Service, reader: Reader, clock: Clock) -> None:
         self._service = service
@@ -106,21 +104,21 @@ class CheckOuts:
     # ---------------------------------------------------------------------------------------------------- while writing
 
     def careful(self) -> AbstractAsyncContextManager[object]:
-        """Return what a write is made within: one at a time, until a first check-out has come to a good end."""
+        """Write within this: one write at a time, until a first check-out has ended well."""
         return contextlib.nullcontext() if self._goes_well else self._alone
 
     def went_well(self) -> None:
-        """Take note that a check-out came to a good end."""
+        """Note that a check-out has ended well."""
         self._goes_well = True
 
     async def barred(self) -> NotAvailable | None:
-        """Return why nothing is written: a check-out was left behind. Once a minute, look first whether it is gone."""
+        """Return why nothing may be written: a check-out was left behind. Once a minute, look whether it is gone."""
         if (left := self._stuck.due(self._clock.monotonic_s())) is not None:
             await self._look_again(left)
         return NotAvailable(0, self._stuck.message) if self._stuck.message else None
 
     async def take(self, key: str, id: str, mark: str, note: str) -> Taken | Unfulfilled:
-        """Check a document out, if nobody has it. An `id` that went stale is looked up once more."""
+        """Check a document out, if no one has it. A stale `id` is looked up once more."""
         if (barred := await self.barred()) is not None:
             return barred
         answer = await self._take(key, id, mark, note)
@@ -128,7 +126,7 @@ class CheckOuts:
             case Refused(status) | NotAvailable(status) if status in _STALE:
                 shown = await results.latest(self._reader, key)
                 if not isinstance(shown, Snapshot):
-                    return shown  # nobody knows what the refusal was about; taken for one, fields would be held for it
+                    return shown  # why it was refused is not known, and must not hold fields
                 latest = results.id_of(shown)
                 if latest in (None, id):
                     return await self._unless_held(id, answer)
@@ -145,12 +143,12 @@ class CheckOuts:
         return Taken(answer, id, before.row) if isinstance(answer, str) else answer
 
     async def first_sight(self, key: str, taken: Taken, mark: str) -> Sight | NotOurs | Unfulfilled:
-        """Return a working copy before anything is written into it, if it is ours and of the latest iteration."""
+        """Return our working copy before anything is written, if it is ours and of the latest iteration."""
         copy = await self._reader.entity(taken.copy)
         if not isinstance(copy, Entity):
             return results.undone_by_others(copy)
         if checked_out.says_checked_in(copy.row):
-            return VersionConflict(0, "our working copy was none any more when it was read")
+            return VersionConflict(0, "our working copy was already gone when it was read")
         now = await self._reader.current(key)
         if not isinstance(now, dict):
             return now
@@ -159,13 +157,13 @@ class CheckOuts:
         if ours is False:
             return NotOurs(Locked(0, _NOT_KNOWN, checked_out.OURSELVES))
         if ours is None and checked_out.is_another(who, self._account):
-            said = f"{taken.copy} is {who}'s, and windchill.account says that we are {self._account}"
+            said = f"{taken.copy} is {who}'s, but windchill.account says that we are {self._account}"
             return self._left_alone(key, taken.copy, mark, f"{said}: correct it if it is wrong")
         if taken.origin not in now or now.keys() - {taken.origin, taken.copy}:
             self._reader.doubt(key)
             return VersionConflict(0, _MOVED)
         compared = await self._copies.compared(key, copy.row, taken.before, mark)
-        if isinstance(compared, Compared) and compared.differs:  # what is done in place moves no ID
+        if isinstance(compared, Compared) and compared.differs:  # a change in place keeps the ID
             again = await self._reader.entity(taken.origin)
             if not isinstance(again, Entity):
                 return again
@@ -178,7 +176,7 @@ class CheckOuts:
         return Sight(copy, compared.shown)
 
     def _left_alone(self, key: str, copy: str, mark: str, why: str) -> NotOurs:
-        """Leave a check-out that nobody had a moment ago, and that is not to be undone: no other is made after it."""
+        """Leave a check-out that we must not undo, and make no other after it."""
         self._leave(Left(key, copy, mark, ours=False, why=why))
         return NotOurs(Locked(0, replies.cut(f"{why}; check it in or undo it by hand"), checked_out.OURSELVES))
 
@@ -188,9 +186,9 @@ class CheckOuts:
 
     async def end(self, key: str, copy: str, answer: Unfulfilled, mark: str) -> Unfulfilled:
         """
-        Give up a check-out before its check-in was sent, and return what `answer`, the reason, has become by that.
+        Release a check-out before its check-in was sent; return the answer to the write that failed with `answer`.
 
-        With the check-out undone, surely nothing was applied. Else the lock is in doubt, whatever the reason was.
+        If the check-out is undone, surely nothing was applied. Otherwise the lock is in doubt, whatever the reason was.
         """
         released = await self._give_up(key, copy, mark)
         match released:
@@ -201,23 +199,23 @@ class CheckOuts:
                     case Throttled():
                         return attrs.evolve(answer, perhaps_applied=False)
                 return answer
-        return Unknown(replies.cut(f"{answer.message}; and our check-out is perhaps still there: {released.message}"))
+        return Unknown(replies.cut(f"{answer.message}; and our check-out may still be there: {released.message}"))
 
     def held(self, entity: Row, message: str = "it is checked out") -> Locked:
-        """Return what it means that a document is checked out although we have just not checked it out."""
+        """Return the answer for a document that is checked out, but not by this write."""
         who = checked_out.holder(entity)
         if checked_out.is_us(who, self._account):
             return Locked(0, _NOT_KNOWN, checked_out.OURSELVES)
         return Locked(0, f"checked out by {who}" if who else message, who)
 
     async def act(self, id: str, action: str, body: Row) -> Reply | Unfulfilled:
-        """Call one of the actions of a check-out. No guard is needed; where the server insists, it gets one."""
+        """Call an action of a check-out. It needs no guard; a server that insists on one gets it."""
         schema = await self._service.schema()
         if not isinstance(schema, Schema):
             return schema
         name = schema.action(action)
         if name is None:
-            return NotAvailable(0, f"the service's metadata knows no action {action}")
+            return NotAvailable(0, f"the service's metadata describes no action {action}")
         path = self._service.action(id, name)
         urgent = action == "UndoCheckOut"
         answer = results.of(self._service, await self._service.post(path, body, urgent=urgent))
@@ -234,7 +232,7 @@ class CheckOuts:
     # ------------------------------------------------------------------------------------------------------- afterwards
 
     async def release(self, key: str, lock: str | None, mark: str) -> ReleaseAnswer:
-        """Give up a check-out of ours that a write has perhaps left behind; None: it is not known whether one has."""
+        """Release a check-out of ours that a write may have left behind; `lock` None: of which no ID is known."""
         schema = await self._service.schema()
         if not isinstance(schema, Schema):
             return schema
@@ -243,7 +241,7 @@ class CheckOuts:
         return await self._give_up(key, lock, mark) if lock is not None else await self._search(key, mark)
 
     async def _give_up(self, key: str, copy: str, mark: str) -> ReleaseAnswer:
-        """Undo a check-out by its working copy's ID, if it still is one; while it stays, no other is made."""
+        """Undo a check-out by its working copy's ID, if there still is one; while it stays, no other is made."""
         standing = await self._standing(key, copy)
         if not isinstance(standing, Entity):
             return standing
@@ -255,7 +253,7 @@ class CheckOuts:
             self._stuck.gone(copy)
             self.went_well()
             return Released()
-        # A check-in of ours that was late, or an administrator, may have been first. Only a read can tell.
+        # A late check-in of ours or an administrator may have come first. Only a read can tell.
         standing = await self._standing(key, copy)
         if isinstance(standing, Released):
             return standing
@@ -265,7 +263,7 @@ class CheckOuts:
         return _as_release(undone, f"our check-out could not be undone ({undone.message})")
 
     async def _standing(self, key: str, copy: str) -> Entity | ReleaseAnswer:
-        """Return a working copy as it is; `Released` when there is none with that ID, or no longer one."""
+        """Return a working copy as it is; `Released` if none with that ID is there any more."""
         entity = await self._reader.entity(copy)
         match entity:
             case NotAvailable(status) if status in _GONE:
@@ -274,7 +272,7 @@ class CheckOuts:
                 over = False
             case Entity(row) if checked_out.says_checked_in(row):
                 over = True
-            case Entity():  # shown in a form we don't know: what the number leads to tells
+            case Entity():  # its state is shown in an unknown form: look at what the number leads to
                 now = await self._reader.current(key)
                 if not isinstance(now, dict):
                     return now
@@ -288,7 +286,7 @@ class CheckOuts:
         return entity
 
     async def _search(self, key: str, mark: str) -> ReleaseAnswer:
-        """Give up a check-out of ours of which nothing is known but its mark, if there is one."""
+        """Release a check-out of ours of which only the mark is known, if there is one."""
         shown = await results.latest(self._reader, key)
         latest = results.id_of(shown) if isinstance(shown, Snapshot) else None
         if not isinstance(shown, Snapshot) or latest is None:
@@ -307,15 +305,15 @@ class CheckOuts:
         if isinstance(copy, Locked):
             who = copy.holder or who
         if isinstance(copy, Locked | Refused) and checked_out.is_us(who, self._account):
-            return Locked(0, f"the server does not tell its working copy; {_BY_HAND}", checked_out.OURSELVES)
+            return Locked(0, f"the server does not name its working copy; {_BY_HAND}", checked_out.OURSELVES)
         if isinstance(copy, Locked):
             return copy
-        if isinstance(copy, Refused | Unknown) and who is None:  # said in a language that we don't read
+        if isinstance(copy, Refused | Unknown) and who is None:  # in a language that we don't read
             return Locked(0, copy.message)
-        return _as_release(copy, f"whether a check-out of ours was left behind can't be found out ({copy.message})")
+        return _as_release(copy, f"it can't be found out whether a check-out of ours was left behind ({copy.message})")
 
     async def _found(self, key: str, copy: str, below: Row, mark: str) -> ReleaseAnswer:
-        """Give up the working copy that a check-out of what is checked out was answered with, if it is ours."""
+        """Release the working copy that another check-out of the document has returned, if it is ours."""
         entity = await self._reader.entity(copy)
         if not isinstance(entity, Entity):
             return Released() if isinstance(entity, NotAvailable) and entity.status in _GONE else entity
@@ -333,14 +331,14 @@ class CheckOuts:
     # ----------------------------------------------------------------------------------------------------------- inside
 
     async def _look_again(self, left: Left) -> None:
-        """Look whether a check-out that was left behind is gone; undo it if that is ours to do."""
+        """Look whether a check-out that was left behind is gone; undo it if it is ours."""
         if left.ours:
             await self._give_up(left.key, left.copy, left.mark)
         else:
             await self._standing(left.key, left.copy)
 
     async def _free(self, key: str, id: str, mark: str) -> Entity | Unfulfilled:
-        """Return the iteration to be checked out, if it shows that nobody has it; a check-out of ours is given up."""
+        """Return the iteration to check out, if it shows that no one has it; a check-out of ours is released first."""
         before = await self._reader.entity(id)
         if isinstance(before, Entity) and checked_out.is_checked_out(before.row):
             released = await self._search(key, mark)
@@ -352,13 +350,13 @@ class CheckOuts:
         if checked_out.is_checked_out(before.row):
             return self.held(before.row)
         if before.row.get("Latest") is False or before.row.get(self._service.options.key_property, key) != key:
-            return NotAvailable(_GONE[0], f"{id} is not its latest iteration any more")
+            return NotAvailable(_GONE[0], f"{id} is no longer its latest iteration")
         if not checked_out.says_checked_in(before.row) and not self._copies.shows_notes(before.row):
             return NotAvailable(0, _MUTE)
         return before
 
     async def _check_out(self, id: str, mark: str, note: str) -> str | Unfulfilled:
-        """Check out and return the working copy's ID, whosever it is."""
+        """Check out and return the working copy's ID, whoever it belongs to."""
         answer = await self.act(id, "CheckOut", {"CheckOutNote": f"[{mark}] {note}"[:_NOTE_CHARACTERS_MAX]})
         match answer:
             case Reply():
@@ -371,14 +369,14 @@ class CheckOuts:
         return answer
 
     async def _unless_held(self, id: str, answer: Unfulfilled) -> Unfulfilled:
-        """Return a refusal, or that somebody has it checked out: the server may say so in a language we don't read."""
+        """Return a refusal, or that someone has it checked out: the server may say so in a language we don't read."""
         entity = await self._reader.entity(id)
         if isinstance(entity, Entity) and checked_out.is_checked_out(entity.row):
             return self.held(entity.row, answer.message)
         return answer
 
     async def _by_whom(self, id: str, answer: Locked) -> Locked:
-        """Return who holds a document, as far as that can be had."""
+        """Return who has a document checked out, if that can be read."""
         if answer.kind or answer.holder is not None:
             return answer
         entity = await self._reader.entity(id)
@@ -386,7 +384,7 @@ class CheckOuts:
 
 
 def _as_release(answer: Unfulfilled, message: str) -> ReleaseAnswer:
-    """Return what a request that failed means for a release."""
+    """Return what a failed request means for a release."""
     match answer:
         case Locked() | NotAvailable() | Unauthorised() | Throttled():
             return answer

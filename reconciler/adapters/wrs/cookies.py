@@ -1,15 +1,14 @@
 """
-Cookies: the session that a server keeps for us, so that all requests are one client's and open no session each.
+Cookies: the HTTP session that all requests share, so that the server does not open one for each.
 
 Rules
-- What a reply sets goes back with every later request to this origin, as long as it says (RFC 6265: Path, Secure,
-  Max-Age, Expires). A cookie without a path is meant for the whole service.
-- While no session is known one request goes ahead alone, and the others wait for what it brings. A server that answers
-  late keeps them waiting for a few seconds at most.
-- Of requests that meet the end of a session together each may be answered with a new one. The first is kept: what an
-  answer sets counts only if no other has set anything since its request was sent.
-- A refusal of our credentials and a page, such as a login page, set nothing: they are no part of the session.
-- A cookie is a secret: it is sent, and shown nowhere.
+- A cookie that a reply sets goes with every later request to this origin, as long as it is valid (RFC 6265: Path,
+  Secure, Max-Age, Expires). A cookie without a path is meant for the whole service.
+- While no session is known, one request is sent alone, and the others wait for its reply, a few seconds at most.
+- When a session ends, several requests may each be answered with a new one. The first is kept: an answer's cookies
+  count only if no other answer has set any since its request was sent.
+- A refusal of our credentials or a page, such as a login page, sets nothing.
+- A cookie is a secret: it is sent, and never shown.
 """
 
 import asyncio
@@ -28,23 +27,23 @@ from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Exchange, Reply
 from reconciler.ports import Clock
 
-_FIRST_S_MAX = 5.0  # for the request that goes ahead
-_KEPT_MAX = 20  # cookies; a server that sets more is not one that keeps a session for us
-_SECRETS_MAX = 16  # values that may be quoted by replies that are still to come
-_SECRET_CHARACTERS_MIN = 8  # a shorter one is no secret but the name of a node, and could be a part of any word
+_FIRST_S_MAX = 5.0  # for the request that is sent alone
+_KEPT_MAX = 20  # cookies; a session needs no more
+_SECRETS_MAX = 16  # values that later replies may quote
+_SECRET_CHARACTERS_MIN = 8  # shorter ones are names of nodes, and could be part of any word
 # RFC 6265 section 4.1.1: a name, a value, and then attributes.
 _COOKIE = re.compile(
     rb"(?P<name>[\w!#$%&'*+.^`|~-]{1,256})=(?P<value>[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]{0,4096})\s*(?:;|$)"
 )
-_SESSION = re.compile(rb"sess", re.IGNORECASE)  # JSESSIONID, and what other servers call it
+_SESSION = re.compile(rb"sess", re.IGNORECASE)  # JSESSIONID, and the names of other servers
 
 
 @asynccontextmanager
 async def passed(lock: asyncio.Lock, is_doubtful: Callable[[], bool], wait_s: float | None) -> AsyncIterator[None]:
     """
-    Send within this: alone as long as `is_doubtful` says so, which is asked again when it is one's turn.
+    Send a request within this: alone while `is_doubtful`, which is asked again when the request's turn comes.
 
-    After `wait_s` in the queue a request goes all the same: a slow server is not to be made slower. None: it waits.
+    After `wait_s` in the queue a request is sent all the same, so that a slow server does not stop all. None: it waits.
     """
     ahead = is_doubtful()
     if ahead:
@@ -72,31 +71,31 @@ class _Cookie:
 
 
 class Cookies:
-    """Keeps the cookies of one origin."""
+    """The cookies of one origin."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._kept: dict[tuple[bytes, str], _Cookie] = {}
         self._secrets: deque[str] = deque(maxlen=_SECRETS_MAX)
-        self._known = False  # whether a reply has told if there is a session
+        self._known = False  # whether a reply has shown if there is a session
         self._first = asyncio.Lock()
 
     @property
     def session(self) -> tuple[bytes, ...]:
-        """What tells one session from another: the values of the cookies that are called so."""
+        """The values of the session cookies, which tell one session from another."""
         return tuple(cookie.value for cookie in self._kept.values() if _SESSION.search(cookie.name))
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown."""
+        """Texts that must not be shown."""
         return tuple(self._secrets)
 
     def sending(self) -> AbstractAsyncContextManager[None]:
-        """Send within this: one request alone, while it is not known whether the server keeps a session."""
+        """Send within this: one request alone, until it is known whether the server keeps a session."""
         return passed(self._first, lambda: not self._known, _FIRST_S_MAX)
 
     def header(self, url: str) -> Headers:
-        """Return what goes with a request to this URL."""
+        """Return the cookie header for a request to this URL."""
         now_s, parts = self._clock.monotonic_s(), urlsplit(url)
         fit = [
             cookie
@@ -107,7 +106,7 @@ class Cookies:
         return ((b"cookie", b"; ".join(cookie.name + b"=" + cookie.value for cookie in fit)),) if fit else ()
 
     def take(self, url: str, sent: Headers, exchange: Exchange) -> None:
-        """Take note of what the answer to a request with these cookies sets."""
+        """Keep the cookies that the answer to a request with the cookies `sent` sets."""
         if not isinstance(exchange, Reply) or exchange.status == 401 or replies.is_html(exchange):
             return
         if self.header(url) != sent:
@@ -117,7 +116,7 @@ class Cookies:
             self._set(said, secure=url.startswith("https:"))
 
     def forget(self) -> None:
-        """Begin a new session with the next request."""
+        """Start a new session with the next request."""
         self._kept.clear()
         self._known = False
 
@@ -142,7 +141,7 @@ class Cookies:
             self._secrets.append(secret)
 
     def _until_s(self, attributes: dict[bytes, bytes]) -> float | None:
-        """Return when a cookie ends, None with the session. Max-Age counts more than Expires (section 5.3)."""
+        """Return when a cookie expires, None: with the session. Max-Age overrides Expires (section 5.3)."""
         now_s = self._clock.monotonic_s()
         if re.fullmatch(rb"-?\d{1,12}", attributes.get(b"max-age", b"")):
             return now_s + int(attributes[b"max-age"])

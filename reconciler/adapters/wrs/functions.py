@@ -23,7 +23,7 @@ _FORBIDDEN = (
 
 @attrs.frozen
 class Unreadable:
-    """The server has answered in a form that we don't understand, and will do so again."""
+    """The server has answered in an unknown form, and will do so again."""
 
     message: str
 
@@ -32,7 +32,7 @@ Told = list[dict[str, Json]] | Unreadable | Trouble | None
 
 
 async def transitions(service: Service, schema: Schema, id: str) -> Told:
-    """Return the states that can follow, each with `Value` and `Display`; None where the server doesn't tell."""
+    """Return the states that can follow, each with `Value` and `Display`; None if the server does not say."""
     operation = signatures.operation(schema, signatures.TRANSITIONS)
     if operation is None:
         return None
@@ -56,7 +56,7 @@ async def transitions(service: Service, schema: Schema, id: str) -> Told:
 
 
 async def forbidden(service: Service, id: str) -> NotAvailable | None:
-    """Return that the server would not let us check an iteration out; None where it would, or does not tell."""
+    """Return that the server would refuse to check an iteration out; None if it would not, or does not say."""
     schema = await service.schema()
     operation = signatures.operation(schema, signatures.ALLOWED) if isinstance(schema, Schema) else None
     if operation is None or not isinstance(schema, Schema):

@@ -1,15 +1,15 @@
 """
-Metadata: what `$metadata` (OData CSDL XML 4.0) says of a document's types, as a `Schema`. Pure.
+Metadata: what `$metadata` (OData CSDL XML 4.0) says about a document's types, as a `Schema`. Pure.
 
 Rules
-- The XML is a stranger's. It is read by expat itself, event by event: a document type declaration ends the reading, so
-  there is no entity that could be expanded and nothing outside that could be fetched; nesting is bounded here, size by
-  the client. (`xml.etree` would build a tree of everything first and leaves declarations to its caller as well.)
-- Names of elements count without their namespaces, which differ between OData 4.0 and 4.01.
-- What is not said is not assumed: a type whose base is described elsewhere is `whole=False`, and its silence about a
-  property means nothing.
-- PTC's annotations are honoured where they are, and so are the standard's own (`Core.Computed`, `Core.Immutable`).
-  Without any, everything but the key can be written.
+- The XML is not trusted. expat reads it event by event, and a document type declaration ends the reading, so no entity
+  is expanded and nothing is fetched. Nesting is limited here, size by the client. (`xml.etree` would build a tree of
+  everything first, and leaves declarations to its caller as well.)
+- Namespaces of elements are ignored: they differ between OData 4.0 and 4.01.
+- Nothing is assumed: a type whose base is described elsewhere is `whole=False`, so that a property it does not describe
+  may exist.
+- PTC's annotations count, and so do the standard's own (`Core.Computed`, `Core.Immutable`). Without any, everything but
+  the key can be written.
 """
 
 import enum
@@ -19,15 +19,15 @@ from xml.parsers import expat
 import attrs
 
 DEPTH_MAX = 32  # CSDL itself needs about ten
-_CORE = ("Org.OData.Core.V1", "Core")  # the standard's vocabulary, and the alias that everybody gives it
+_CORE = ("Org.OData.Core.V1", "Core")  # the standard's vocabulary, and its usual alias
 _READ_ONLY_TERMS = frozenset(
     ("PTC.ReadOnly", *(f"{core}.{term}" for core in _CORE for term in ("Computed", "Immutable")))
 )
 _NOT_FILTERABLE_TERM = "PTC.NonFilterable"
 _BY_ACTION_TERM = "PTC.UpdateableViaAction"
 _LABEL_TERMS = ("DisplayName", "Label")
-_PTC_ENUMERATION = "PTC.EnumType"  # also where the domain it is described in was not read
-_PAIR = frozenset(("Value", "Display"))  # what a complex type has to have to be one of PTC's enumerations
+_PTC_ENUMERATION = "PTC.EnumType"  # also if the domain that describes it was not read
+_PAIR = frozenset(("Value", "Display"))  # the members of a complex type that is one of PTC's enumerations
 _TYPES = ("EntityType", "ComplexType", "EnumType", "TypeDefinition")
 _OPERATIONS = ("Action", "Function", "Parameter", "ReturnType")
 _OTHERS = ("Schema", "Key", "PropertyRef", "Property", "NavigationProperty", *_OPERATIONS)
@@ -35,7 +35,7 @@ _KEPT = frozenset((*_TYPES, *_OTHERS, "EntitySet", "Annotations", "Annotation", 
 
 
 class Kind(enum.StrEnum):
-    """What sort of value a property holds, or each element of its collection."""
+    """The sort of value of a property, or of each element of its collection."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -44,7 +44,7 @@ class Kind(enum.StrEnum):
     INSTANT = "instant"
     DATE = "date"
     ENUMERATION = "enumeration"
-    OTHER = "other"  # taken and sent as it is
+    OTHER = "other"  # passed on as it is
 
 
 _EDM = {
@@ -58,7 +58,7 @@ _EDM = {
 
 
 class MetadataError(ValueError):
-    """This is no usable `$metadata`; the message says why."""
+    """This is not a usable `$metadata`; the message says why."""
 
 
 @attrs.frozen
@@ -73,8 +73,8 @@ class Property:
     nullable: bool = True
     collection: bool = False
     filterable: bool = True
-    label: str = ""  # what people call it; empty where the metadata does not say
-    paired: bool = False  # an enumeration on the wire as {"Value": …, "Display": …}; else as a name alone
+    label: str = ""  # what people call it; empty if the metadata does not say
+    paired: bool = False  # an enumeration sent as {"Value": …, "Display": …}; else as a name alone
 
 
 @attrs.frozen
@@ -95,7 +95,7 @@ class EntityType:
     key: tuple[str, ...] = ()
     properties: Mapping[str, Property] = attrs.field(factory=dict)
     navigations: Mapping[str, Navigation] = attrs.field(factory=dict)
-    whole: bool = True  # False: a base type is described somewhere else, so there may be more properties
+    whole: bool = True  # False: a base type is described elsewhere, so there may be more properties
 
 
 @attrs.frozen
@@ -105,20 +105,20 @@ class Operation:
     name: str  # with its namespace
     parameters: Mapping[str, Property] = attrs.field(factory=dict)  # beside the document
     returns: Property | None = None  # without a name; None: nothing
-    members: Mapping[str, Property] | None = None  # of what it returns, if that is a complex type described here
+    members: Mapping[str, Property] | None = None  # of its result, if that is a complex type described here
 
 
 @attrs.frozen
 class Schema:
     """The types of one service, seen from the entity set of the documents."""
 
-    document: EntityType  # what the entity set holds, or what all it holds is derived from
+    document: EntityType  # the type of the entity set
     types: Mapping[str, EntityType]
     actions: Mapping[str, Operation]  # bound to a document, by the last part of the name
     functions: Mapping[str, Operation]
 
     def type(self, name: str | None) -> EntityType | None:
-        """Return the type that an entity's `@odata.type` names; without one, the set's own. None: not known."""
+        """Return the type that an entity's `@odata.type` names, without one the set's own; None: not known."""
         if name is None:
             return self.document
         return self.types.get(name.rpartition("#")[2])
@@ -149,7 +149,7 @@ def parse(xml: bytes, entity_set: str, *further: bytes) -> Schema:
     """
     Return the schema of a service; `further` are metadata of other services that it refers to.
 
-    Raises MetadataError when it is no CSDL, or knows no such entity set.
+    Raises MetadataError if it is not CSDL, or describes no such entity set.
     """
     described = [schema for text in (xml, *further) for schema in _tree(text).within("Schema")]
     reading = _Reading(described)
@@ -161,7 +161,7 @@ def parse(xml: bytes, entity_set: str, *further: bytes) -> Schema:
 
 
 def references(xml: bytes) -> tuple[str, ...]:
-    """Return where types are described that the metadata builds on without describing them itself."""
+    """Return the addresses of metadata that describes types which this one uses but does not describe."""
     tree = _tree(xml)
     schemas = list(tree.within("Schema"))
     described = {name for schema in schemas for name in (schema.get("Namespace"), schema.get("Alias"))}
@@ -174,7 +174,7 @@ def references(xml: bytes) -> tuple[str, ...]:
 
 
 class _Reading:
-    """What the schemas of a service say, by whole name."""
+    """The schemas of a service, by whole name."""
 
     def __init__(self, schemas: Sequence[_Element]) -> None:
         self._namespaces = {schema.get("Alias"): schema.get("Namespace") for schema in schemas if schema.get("Alias")}
@@ -205,7 +205,7 @@ class _Reading:
         return Schema(types[name], types, self._bound("Action", name), self._bound("Function", name))
 
     def _bound(self, sort: str, document: str) -> dict[str, Operation]:
-        """Return what is bound to one document, or to one of anything that documents are derived from."""
+        """Return the operations bound to one document, or to one of a base type of documents."""
         lineage = {name for name, _ in self._lineage(document)}
         found: dict[str, Operation] = {}
         for name, element in self._operations:
@@ -225,7 +225,7 @@ class _Reading:
         return Operation(name, {p.get("Name"): self._property(name, p) for p in further}, returns, members)
 
     def _lineage(self, name: str) -> list[tuple[str, _Element | None]]:
-        """Return a type and its base types, nearest first; one that is not described, or comes round again, ends it."""
+        """Return a type and its base types, nearest first, up to one that is not described or comes again."""
         found: dict[str, _Element | None] = {}
         while name and name not in found:
             element = self._described.get(name)
@@ -248,7 +248,7 @@ class _Reading:
         return EntityType(name, key, properties, navigations, whole and not open_type)
 
     def _own(self, owner: str, element: _Element) -> tuple[dict[str, Property], dict[str, Navigation]]:
-        """Return what a type declares itself; read once, for a base may have hundreds of types derived from it."""
+        """Return what a type declares itself; read once, since a base may have hundreds of derived types."""
         if owner not in self._owned:
             self._owned[owner] = (
                 {p.get("Name"): self._property(owner, p) for p in element.within("Property")},
@@ -280,7 +280,7 @@ class _Reading:
         return Navigation(element.get("Name"), self._whole(name), collection, by_action)
 
     def _kind(self, type: str) -> tuple[Kind, bool]:
-        """Return what sort of value a type is, and whether it is a pair of `Value` and `Display`."""
+        """Return the sort of value of a type, and whether it is a pair of `Value` and `Display`."""
         element = self._described.get(type)
         if element is None:
             return _EDM.get(
@@ -300,7 +300,7 @@ class _Reading:
         return {a.get("Term") for e in (element, *apart) for a in e.within("Annotation") if _holds(a)}
 
     def _label(self, owner: str, element: _Element) -> str:
-        """Return the name that a property is shown by, whichever vocabulary it is said in."""
+        """Return a property's display name, in whichever vocabulary it is given."""
         apart = self._annotations.get(f"{owner}/{element.get('Name')}", [])
         for annotation in (a for e in (element, *apart) for a in e.within("Annotation")):
             if annotation.get("Term").rpartition(".")[2] in _LABEL_TERMS:
@@ -330,13 +330,13 @@ def _types_used(schema: _Element) -> Iterator[str]:
 
 
 def _holds(annotation: _Element) -> bool:
-    """Whether an annotation says yes; a mere mention does."""
+    """Whether an annotation is true, as one without a value is."""
     said = annotation.get("Bool") or "".join("".join(inner.text) for inner in annotation.within("Bool"))
     return said.strip().lower() not in ("false", "0")
 
 
 def _tree(xml: bytes) -> _Element:
-    """Return the elements that matter; those that don't leave their children to the one around them."""
+    """Return the elements that matter; children of other elements go to the one around them."""
     root = _Element("", {})
     path = [root]
 
@@ -359,13 +359,13 @@ def _tree(xml: bytes) -> _Element:
             path[-1].text.append(said)
 
     def doctype(*_: object) -> None:
-        raise MetadataError("the metadata declares a document type, which CSDL has none of")
+        raise MetadataError("the metadata declares a document type, which CSDL never does")
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = doctype
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
     try:
         parser.Parse(xml, True)
-    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows
+    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise MetadataError(f"the metadata can't be read: {error}") from error
     return root

@@ -1,21 +1,21 @@
 """
-The nonce that every write carries, so that Windchill takes it for ours and not for some page's in our user's browser.
+The nonce that every write carries, which proves to Windchill that the write does not come from a page in a browser.
 
-Theory of operation. A write that is refused for its nonce was not carried out, and leaves an entry in the server's
-security audit log. So a nonce is renewed before its end, and whatever makes its end likely lets one write go ahead
-alone: its refusal is then the only one. What is in flight already when a nonce ends can't be helped.
+Theory of operation. A write that is refused for its nonce was not carried out, but leaves an entry in the server's
+security audit log. So a nonce is renewed before it ends; and whenever its end is likely, one write is sent alone, so
+that only one is refused. Writes that are already under way when a nonce ends are refused all the same.
 
 Rules
-- A nonce is asked for again when nine tenths of its life are over, when the HTTP session that it was given in has been
-  replaced, or when it was refused. A server may give the same one until it ends: then it is asked once more at its end.
-- A nonce is tried by one write where others wait to be sent and none has gone through since the last pause.
-- A refused write is sent again with a new nonce. Where a new nonce is refused right after another one, nothing is sent
-  for a while, but for what frees somebody's document. (There is one such request for each check-out, and no new
-  check-out meanwhile.)
-- Two nonces in a row that were good and then refused within a minute are used up by use. From then on writes go one by
-  one, each with a nonce of its own, for an hour; then one nonce is tried for several writes, ever more rarely.
-- A turn is one finished attempt to get a nonce. A refusal of an older turn than the present one is no news.
-- A plain OData service knows no nonce: nothing is asked for.
+- A nonce is requested again when nine tenths of its life are over, when its HTTP session was replaced, or when it was
+  refused. If the server gives the same one again, it is requested once more at its end.
+- While no write has gone through since the last pause, one write tries the nonce and the others wait.
+- A refused write is sent again with a new nonce. If a new nonce is refused right after another one, nothing is sent for
+  a minute, except requests that undo a check-out of ours (one for each check-out, and no new ones are made meanwhile).
+- If two nonces in a row were accepted and then refused within a minute, the server's nonces are good for few writes.
+  Writes are then sent one at a time, each with its own nonce, for an hour; then one nonce is tried for several writes,
+  ever more rarely.
+- A turn is one finished attempt to get a nonce. A refusal of an older turn is ignored.
+- A plain OData service has no nonces: none is requested.
 """
 
 import asyncio
@@ -35,20 +35,20 @@ from reconciler.ports import Clock
 
 _log = structlog.get_logger(__name__)
 
-QUIET_S = 60.0  # after a new nonce was refused: long enough for an audit log, short enough for a restarted server
-YOUNG_S = 60.0  # a nonce that was good and is refused before that was used up, or the server was restarted
-ALONE_S, ALONE_S_MAX = 3600.0, 86_400.0  # of writes one by one, before a nonce is tried for several again
-_AHEAD_S_MAX = 5.0  # for the write that goes ahead: a server that is slow is not to be made slower
+QUIET_S = 60.0  # without writes after a new nonce was refused: spares the audit log, and a restart may be over
+YOUNG_S = 60.0  # a good nonce that is refused before this age was used up, or the server was restarted
+ALONE_S, ALONE_S_MAX = 3600.0, 86_400.0  # of writes one at a time, before a nonce is tried for several again
+_AHEAD_S_MAX = 5.0  # for the write that goes ahead, so that a slow server does not stop all others
 _OLD = 0.9  # of its life
-_SECRETS_MAX = 4  # nonces that may be quoted by replies that are still to come
-_TRIES = 3  # of one write: its nonce was used up by others, then a new one was, then it has one of its own
+_SECRETS_MAX = 4  # nonces that later replies may quote
+_TRIES = 3  # of one write: others may use up its nonce, and the next; then it gets its own
 
-Unsent = Failed | Unauthorised | Throttled  # why there is no nonce; the write was not sent
+Unsent = Failed | Unauthorised | Throttled  # why there is no nonce, so the write was not sent
 
 
 @attrs.frozen
 class Nonce:
-    """What says the nonce, the turn it is of, when its value was first given, and in which session."""
+    """A nonce as a header, its turn, when the server first gave its value, and in which session."""
 
     headers: Headers = attrs.field(repr=False)
     turn: int = 0
@@ -58,9 +58,9 @@ class Nonce:
 
 class Nonces:
     """
-    Keeps the nonce of one server, and lets writes pass. `ask` fetches a nonce; None: the service knows none.
+    Keeps the nonce of one server, and sends writes with it. `ask` fetches a nonce; None: the service has none.
 
-    `refuses` tells whether an answer refuses a write for its nonce; `life_s` is how long a nonce is good, 0 for ever.
+    `refuses` tells whether an answer refuses a write for its nonce; a nonce is good for `life_s`, 0 means for ever.
     """
 
     def __init__(
@@ -82,31 +82,31 @@ class Nonces:
         self._asking = asyncio.Lock()
         self._ahead = asyncio.Lock()
         self._nonce: Nonce | None = None
-        self._trouble: Unsent | None = None  # why there was no nonce when it was last asked for
+        self._trouble: Unsent | None = None  # why the last request for a nonce failed
         self._secrets: deque[str] = deque(maxlen=_SECRETS_MAX)
         self._turn = 0
         self._troubles = 0
-        self._good_turn = 0  # of the last nonce that a write went through with
-        self._present = 0  # writes that are on their way, or wait for it
+        self._good_turn = 0  # of the last nonce with which a write went through
+        self._present = 0  # writes under way or waiting
         self._proven = False  # whether one of these has gone through
         self._renew_at_s = float("inf")
-        self._refused = 0  # nonces in a row, without a write that went through
-        self._short = 0  # nonces in a row that were good and then used up
-        self._alone_s = 0.0  # for how long writes go one by one this time; 0: they don't
+        self._refused = 0  # nonces in a row without a write that went through
+        self._short = 0  # nonces in a row that were accepted and then used up
+        self._alone_s = 0.0  # for how long writes are sent one at a time now; 0: they are not
         self._alone_until_s = 0.0
         self._quiet_until_s = 0.0
         self._refusal = Failed("")
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown."""
+        """Texts that must not be shown."""
         return tuple(self._secrets)
 
     async def send(self, request: Callable[[Nonce], Awaitable[Exchange]], *, urgent: bool = False) -> Exchange:
         """
-        Send a write with a nonce, and once more where it is refused for that; return what came of it.
+        Send a write with a nonce, again if it is refused for the nonce; return its answer.
 
-        `urgent`: even if nothing is to be sent for a while.
+        `urgent`: send it even while nothing else is sent.
         """
         if self._ask is None:
             return await request(Nonce(()))
@@ -126,7 +126,7 @@ class Nonces:
                     refusal = self._note_refusal(nonce, self._explain(exchange).message)
                     if refusal is not None:
                         return refusal
-            return Failed(f"refused for its nonce {_TRIES} times, each of which others had used up", 400)
+            return Failed(f"refused {_TRIES} times for its nonce, which other writes had used up each time", 400)
         finally:
             self._present -= 1
             self._proven = self._proven and self._present > 0
@@ -142,7 +142,7 @@ class Nonces:
         return used_up or now_s >= self._renew_at_s or nonce.session != self._cookies.session
 
     async def _current(self, troubles: int, *, urgent: bool) -> Nonce | Unsent:
-        """Return the nonce to send, or why there is none; a trouble since then need not be met again."""
+        """Return the nonce to send, or why there is none; a failure since `troubles` is not repeated."""
         if not urgent and self._clock.monotonic_s() < self._quiet_until_s:
             return self._refusal
         if self._nonce is not None and not self._is_over(self._nonce):
@@ -158,13 +158,13 @@ class Nonces:
         former, now_s = self._nonce, self._clock.monotonic_s()
         session = self._cookies.session
         headers = await self._asked()
-        if session not in ((), self._cookies.session):  # it ended meanwhile: of which one the nonce is, nobody can tell
+        if session not in ((), self._cookies.session):  # it was replaced meanwhile, and the nonce may be of either
             headers = await self._asked()
         if isinstance(headers, Unsent):
             self._trouble = headers
             self._troubles += 1
             self._renew_at_s = now_s + QUIET_S
-            # One that is merely old is better than none.
+            # An old one is better than none.
             return former if former is not None and not self._is_over(former) else headers
         goes_on = former is not None and former.headers == headers and now_s < former.given_s + self._life_s
         given_s = former.given_s if former is not None and goes_on else now_s
@@ -176,13 +176,13 @@ class Nonces:
         return self._nonce
 
     async def _asked(self) -> Headers | Unsent:
-        assert self._ask is not None, "a service without nonces is asked for none"
+        assert self._ask is not None, "a service without nonces gets no such request"
         match await self._ask():
             case Reply(status=200) as reply if replies.is_json(reply) and (headers := _read(reply)) is not None:
                 return headers
             case Reply() as reply:
                 trouble = self._explain(reply)
-                # Not there, forbidden, a login page: none of it is about the document that was to be written.
+                # Not there, forbidden, a login page: nothing of it is about the document that is written.
                 return trouble if isinstance(trouble, Unsent) else Failed(replies.cut(f"no nonce: {trouble.message}"))
             case Lost(message) | Unusable(message):
                 return Failed(f"no nonce: {message}")
@@ -197,9 +197,9 @@ class Nonces:
         self._good_turn = max(self._good_turn, nonce.turn)
 
     def _note_refusal(self, nonce: Nonce, said: str) -> Failed | None:
-        """Take note that a write was refused for its nonce; return why it is not sent again, None where it is."""
+        """Note that a write was refused for its nonce; return why it is not sent again, None if it is."""
         if self._nonce is None or nonce.turn != self._turn:
-            return None  # of those in flight together the first has told
+            return None  # another write with this nonce was refused before
         now_s, good = self._clock.monotonic_s(), nonce.turn <= self._good_turn
         self._nonce, self._proven = None, False
         self._refused += 1
@@ -209,10 +209,12 @@ class Nonces:
             if self._short > 1:
                 self._alone_s = min(self._alone_s * 2 or ALONE_S, ALONE_S_MAX)
                 self._alone_until_s = now_s + self._alone_s
-                _log.warning("the server's nonces are soon used up, so writes go one by one", for_s=self._alone_s)
+                _log.warning(
+                    "the server's nonces are good for few writes, so writes are sent one at a time", for_s=self._alone_s
+                )
         elif self._refused > 1:
-            self._cookies.forget()  # perhaps it is the session that is no good
-            self._refusal = Failed(replies.cut(f"the server refuses a nonce that it has just given us: {said}"), 400)
+            self._cookies.forget()  # perhaps the session is the reason
+            self._refusal = Failed(replies.cut(f"the server refuses a nonce that it has just given: {said}"), 400)
             self._quiet_until_s = now_s + QUIET_S
             return self._refusal
         return None
@@ -223,5 +225,5 @@ def _read(reply: Reply) -> Headers | None:
     name, value = body.get("NonceKey"), body.get("NonceValue")
     if not isinstance(name, str) or not isinstance(value, str) or not value.isascii() or not value.isprintable():
         return None
-    # Of the name only the usual one is taken: a header of the server's choice could be any of ours.
+    # Only the usual name is accepted: a header of the server's choice could replace any of ours.
     return ((b"CSRF_NONCE", value.encode()),) if name == "CSRF_NONCE" and value.strip() else None

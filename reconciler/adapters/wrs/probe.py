@@ -36,19 +36,19 @@ _ON_TIME = "ptc.search.allowFilterOnTime=true"
 
 @attrs.frozen
 class Means:
-    """What a probe speaks through, and to whom."""
+    """What a probe needs: connections to the server, and where its findings go."""
 
-    windchill: WrsWindchill  # with `lock = "checkout"`, whatever is configured: no token of ours is to hide an ETag
-    nonces: Service | None  # the domain that gives nonces; None: the service knows none
-    bare: Service | None  # the service without a nonce, only where a bearer token says who we are
+    windchill: WrsWindchill  # always with `lock = "checkout"`, so that no token of ours hides an ETag
+    nonces: Service | None  # the domain that gives nonces; None: the service has none
+    bare: Service | None  # the service without nonces, only with a bearer token
     clock: Clock
     lock: str  # as it is configured
     tell: Callable[[Finding], None]
-    announce: Callable[[Sequence[str]], None]  # what is going to be done to the document
+    announce: Callable[[Sequence[str]], None]  # what will be done to the document
 
 
 class Probe:
-    """Asks one server, by means of one document. `versions` is filled on the way."""
+    """Asks one server, with one document. `versions` is filled on the way."""
 
     def __init__(self, means: Means, key: str) -> None:
         windchill = means.windchill
@@ -65,7 +65,7 @@ class Probe:
         self._wrote = False
 
     async def run(self) -> None:
-        """Ask everything, and leave the document as it was. Every end of it is told."""
+        """Ask everything, and leave the document as it was."""
         whole = False
         try:
             await self._ask()
@@ -136,7 +136,9 @@ class Probe:
         said += f"; not offered: {', '.join(missing)}" if missing else ""
         self._tell("metadata", Result.WARNING if missing else Result.OK, said, sent, "200")
         if differences := signatures.differences(schema):
-            self._tell("actions", Result.WARNING, f"described otherwise than we call them: {'; '.join(differences)}")
+            self._tell(
+                "actions", Result.WARNING, f"described differently from how we call them: {'; '.join(differences)}"
+            )
         else:
             self._tell("actions", Result.OK, "described as we call them")
         self.versions |= {"type": schema.document.name, "actions": sorted(schema.actions)}
@@ -185,7 +187,7 @@ class Probe:
         return now
 
     async def _rows(self, query: str) -> int | None:
-        """Return how many rows a query gives, None when it is refused."""
+        """Return how many rows a query gives, None if it is refused."""
         count = 0
         async for page in self._service.pages(query, _PAGES_MAX):
             if not isinstance(page, list):
@@ -209,11 +211,11 @@ class Probe:
         check, known = "filters by time", schema.document.properties.get("LastModified")
         modified = now.snapshot.modified_at
         if modified is None or known is None or not known.filterable:
-            said = "LastModified can't be asked for: no polling; changes are found by the full comparison only"
+            said = "LastModified can't be filtered: no polling; only the full comparison finds changes"
             self._tell(check, Result.WARNING, said, resync__poll_s=0)
             return
         at_us = instant.to_us(modified)
-        # On one of the two sides of midnight days alone would answer like times, on both they can't.
+        # Near midnight a filter by days can answer like one by times, but not on both sides of it.
         later = await self._sees(f"ge {_moment(at_us + 1_000_000)}", schema)
         earlier = await self._sees(f"le {_moment(at_us - 1_000_000)}", schema)
         itself = await self._sees(f"ge {_moment(at_us)}", schema)
@@ -252,9 +254,7 @@ class Probe:
         if count is None or one is None:
             self._tell("pages", Result.WARNING, "lists can't be read: no polling", sent, answer)
         elif link and self._service.within_origin(f"{self._service.options.root}/", link) is None:
-            said = (
-                "the next page has an address of another host or port, which we don't follow: mend the server's own URL"
-            )
+            said = "the next page is at another host or port, which we don't follow: correct the server's own URL"
             self._tell("pages", Result.WARNING, said, sent, answer, resync__poll_s=0)
         elif one > 1:
             self._tell("pages", Result.OK, "our page size is ignored, which only costs requests", sent, answer)
@@ -298,7 +298,7 @@ class Probe:
         return todo
 
     async def _leave_surely(self) -> None:
-        """Leave it tidy also when the end itself is interrupted: by then there may be nothing else left to end."""
+        """Put the document back, even if this is interrupted: nothing else will do it later."""
         try:
             await self._leave()
         except asyncio.CancelledError:
@@ -312,7 +312,7 @@ class Probe:
             said = "its other fields are" if left else "its fields are"
             self._tell("put back", Result.OK, f"{self._key} is checked in, and {said} what they were")
         if self._scratch.unanswered:
-            said = f"{listed(self._scratch.unanswered)} got no answer, and may be carried out even later"
+            said = f"{listed(self._scratch.unanswered)} got no answer and may still be carried out"
             self._tell("late requests", Result.WARNING, f"{said}: look at {self._key} once more in a minute")
         for what in left:
             self._tell("put back", Result.WARNING if what in lasting else Result.FAILED, what)
@@ -321,9 +321,7 @@ class Probe:
         facts, options, check = self._writes.facts, self._service.options, "guard"
         proven = facts.stale == "refused" and facts.plain
         if not whole:
-            said = (
-                "the probe did not come to its end, so it is not known what guards a write: mend that, and probe again"
-            )
+            said = "the probe did not finish, so it is not known what guards a write: solve that, and probe again"
             self._tell(check, Result.FAILED, said)
             return
         if options.etag_proven and not proven:
@@ -339,7 +337,7 @@ class Probe:
             said = "If-Match guards every write"
             self._tell(check, Result.OK, said, windchill__lock="etag", windchill__etag_proven=True)
         else:
-            said = "there is neither a check-out nor an If-Match that counts: nothing can be written safely here"
+            said = "there is neither a check-out nor an If-Match that is enforced: nothing can be written safely here"
             self._tell(check, Result.FAILED, said)
 
     def _tell(
@@ -351,10 +349,10 @@ class Probe:
 
 
 def _gone(before: Token | None, marked: Token | None, now: Token | None) -> Token | None:
-    """Return an ETag that the document had and has no more; the present one where they never differ."""
+    """Return an ETag that the document no longer has; the present one if it never changed."""
     if before == marked:
         return now
-    return before if before != now else marked  # one made of the content alone comes back with it
+    return before if before != now else marked  # an ETag made from the content alone comes back with it
 
 
 def _is_nonce(reply: Reply) -> bool:

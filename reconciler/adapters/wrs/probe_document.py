@@ -45,20 +45,20 @@ class Sight:
 
     @property
     def etag(self) -> Token | None:
-        """Its ETag, from the header or from within."""
+        """Its ETag, from the header or the body."""
         return results.etag(self.entity)
 
     def value(self, name: str) -> Json:
-        """A field as we show it."""
+        """A field's value."""
         return self.snapshot.body.get(name)
 
     @property
     def modified(self) -> tuple[str | None, str | None]:
-        """When and by whom, as it says."""
+        """When and by whom it was modified, as it says."""
         return self.snapshot.modified_at, self.snapshot.modified_by
 
     def moved_since(self, before: "Sight") -> str:
-        """Return what tells this from an earlier sight, beside its fields; empty when nothing does."""
+        """Return what else than fields differs from an earlier look; empty if nothing does."""
         told = {"the ID": self.id != before.id}
         told["LastModified"] = self.snapshot.modified_at != before.snapshot.modified_at
         told["ModifiedBy"] = self.snapshot.modified_by != before.snapshot.modified_by
@@ -72,25 +72,25 @@ class _Change:
 
 
 class ProbeDocument:
-    """One document, and what is to be undone on it."""
+    """One document, and what has to be undone on it."""
 
     def __init__(self, service: Service, reader: Reader, key: str, clock: Clock) -> None:
         self.key = key
-        self.mark = f"rec-probe-{clock.now_us():x}"  # by which our own check-outs are known
+        self.mark = f"rec-probe-{clock.now_us():x}"  # tells our own check-outs from others
         self.copy: str | None = None
-        self.unanswered: list[str] = []  # what was sent and may arrive even now
+        self.unanswered: list[str] = []  # requests that may still be carried out
         self._service = service
         self._reader = reader
         self._locks = CheckOuts(service, reader, clock)
         self._note = f"{NOTE} [{self.mark}]"
         self._clock = clock
-        self._in_doubt = False  # a check-out was asked for, and nobody knows what became of it
+        self._in_doubt = False  # a check-out was requested, with unknown result
         self._changes: dict[str, _Change] = {}
 
     # ------------------------------------------------------------------------------------------------------ one by one
 
     async def look(self) -> Sight:
-        """Read the document. Raises Halt when it can't be had."""
+        """Read the document. Raises Halt if it can't be read."""
         shown = await results.latest(self._reader, self.key)
         latest = results.id_of(shown) if isinstance(shown, Snapshot) else None
         entity = shown if latest is None else await self._reader.entity(latest)
@@ -100,7 +100,7 @@ class ProbeDocument:
         raise Halt(Finding("document", Result.FAILED, f"document {self.key} can't be read: {why}", f"GET {self.key}"))
 
     async def check_out(self, id: str) -> Reply | Unfulfilled:
-        """Check it out; `copy` is then the working copy, unless that was somebody else's."""
+        """Check it out; `copy` is then the working copy, unless it is someone else's."""
         held, self._in_doubt = self._in_doubt, True
         answer = await self._answered("CheckOut", self._locks.act(id, "CheckOut", {"CheckOutNote": self._note}))
         if isinstance(answer, Reply):
@@ -112,7 +112,7 @@ class ProbeDocument:
         return answer
 
     async def check_out_again(self, id: str) -> Reply | Unfulfilled:
-        """Check out what we have checked out already. Nothing new is to be undone by that."""
+        """Check out what we have checked out already, which leaves nothing new to undo."""
         return await self._locks.act(id, "CheckOut", {"CheckOutNote": NOTE})
 
     async def patch(self, id: str, body: Mapping[str, Json], etag: Token | None) -> Reply | Unfulfilled:
@@ -153,12 +153,12 @@ class ProbeDocument:
         return await self._answered(action, posted(self._service.action(now.id, name)))
 
     async def transitions(self, now: Sight) -> Told:
-        """Return the states that can follow, None where the server doesn't tell."""
+        """Return the states that can follow, None if the server does not say."""
         schema = await self._service.schema()
         return await functions.transitions(self._service, schema, now.id) if isinstance(schema, Schema) else schema
 
     async def _answered(self, what: str, sent: Awaitable[Reply | Unfulfilled]) -> Reply | Unfulfilled:
-        """Keep in mind what is under way until it is answered; without an answer it may be carried out much later."""
+        """Remember a request until it is answered; without an answer it may be carried out much later."""
         self.unanswered.append(what)
         answer = await sent
         if not isinstance(answer, Unknown):
@@ -166,19 +166,19 @@ class ProbeDocument:
         return answer
 
     def remember(self, now: Sight, name: str, value: Json) -> None:
-        """Keep what a field is, before `value` is written into it."""
+        """Remember a field's value, before `value` is written into it."""
         self._changes[name] = _Change(now.value(name), value)
 
     # -------------------------------------------------------------------------------------------------------- put back
 
     async def put_back(self) -> list[str]:
-        """Undo what is left; return what could not be undone, each with what a person can do."""
+        """Undo everything that is left; return what could not be undone, and what a person can do about it."""
         left: list[str] = []
         for attempt in range(_TRIES):
             if attempt:
                 await self._clock.sleep(_PAUSE_S)
             left = [why] if (why := await self._undone()) else []
-            # Attributes last: in another state, perhaps, nobody may check the document out.
+            # Attributes last: in another state check-out may be forbidden.
             for name, change in sorted(self._changes.items(), key=lambda one: _ORDER.get(one[0], len(_ORDER))):
                 why = await self._restored(name, change)
                 left += [why] if why else []
@@ -190,7 +190,7 @@ class ProbeDocument:
         if self._in_doubt and self.copy is None:
             released = await self._locks.release(self.key, None, self.mark)
             if not isinstance(released, Released):
-                said = f"{self.key} is perhaps still checked out by our account ({released.message})"
+                said = f"{self.key} may still be checked out by our account ({released.message})"
                 return f"{said}: look, and {_BY_HAND}"
             self._in_doubt = False
         if self.copy is None:
@@ -218,7 +218,7 @@ class ProbeDocument:
                     return f"{of_it} is not what it was ({answer.message}): {by_hand}"
                 now = await self.look()
         except Halt as halt:
-            return f"{of_it} is perhaps not what it was ({halt.finding.message}): look, and {by_hand}"
+            return f"{of_it} may not be what it was ({halt.finding.message}): look, and {by_hand}"
         if now.value(name) == change.written:
             return f"{of_it} is {now.value(name)!r} although we have put it back: {by_hand}"
         if now.value(name) != value:

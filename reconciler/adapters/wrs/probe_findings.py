@@ -15,24 +15,24 @@ from reconciler.model.value import Json
 
 
 class Result(enum.StrEnum):
-    """How well a question was answered."""
+    """How a question was answered."""
 
     OK = "ok"
-    WARNING = "warning"  # worth knowing; writing is safe all the same
-    FAILED = "failed"  # writing would not be safe, or is not possible
-    SKIPPED = "skipped"  # not asked, or not to be told
+    WARNING = "warning"  # worth knowing; writing is still safe
+    FAILED = "failed"  # writing would not be safe or possible
+    SKIPPED = "skipped"  # not asked
 
 
 @attrs.frozen
 class Finding:
-    """One question to the server and what came of it."""
+    """One question to the server and its answer."""
 
     check: str
     result: Result
     message: str  # what it means
     sent: str = ""
     answer: str = ""
-    setting: Mapping[str, Json] = attrs.field(factory=dict)  # what follows: "windchill.account" → "Integration"
+    setting: Mapping[str, Json] = attrs.field(factory=dict)  # that follows: "windchill.account" → "Integration"
 
 
 class Halt(Exception):
@@ -44,7 +44,7 @@ class Halt(Exception):
 
 
 def answered(answer: Reply | Unfulfilled | Trouble) -> str:
-    """Return an answer in a few words: `204`, `200 with ID OR:…:101`, `400 INVALID_REQUEST: …`."""
+    """Return an answer in a few words: `204 without content`, `400 INVALID_REQUEST: …`."""
     if isinstance(answer, Reply):
         body = replies.json_object(answer)
         if body is None:
@@ -69,11 +69,11 @@ def plain(value: object) -> str:
 
 
 def finding(told: Told) -> Finding:
-    """Return what it means for writing State that the server has told this."""
+    """Return what the server's answer means for writing State."""
     check, sent = "transitions", signatures.TRANSITIONS
     match told:
         case None:
-            said = "the server does not tell which states can follow; it decides when one is set"
+            said = "the server does not say which states can follow; it decides when one is set"
             return Finding(check, Result.WARNING, said)
         case list():
             named = listed([str(one["Value"]) for one in told]) or "none"

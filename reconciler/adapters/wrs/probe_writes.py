@@ -29,24 +29,24 @@ MARKER = "Reconciler: a probe, put back in a moment"
 _NAME_MARKER = " (probe)"
 _SECOND_S = 1.1
 _PREFERRED = ("Description", "Title", "Comments", "Comment")
-_NO_RETURN = ("OBSOLE", "CANCEL", "RELEASE", "SUPERSED", "DELET")  # where a state's name begins so, take another first
+_NO_RETURN = ("OBSOLE", "CANCEL", "RELEASE", "SUPERSED", "DELET")  # states with names that begin so are chosen last
 
 
 @attrs.define
 class Facts:
-    """What was seen so far, as far as the end depends on it."""
+    """What was found so far, as far as the conclusion needs it."""
 
     field: str = ""
-    state: dict[str, Json] | None = None  # to be moved to
-    told: bool = False  # which states can follow
-    locked: bool = False  # a whole cycle of check-out, PATCH and check-in went through, and showed what was written
-    plain: bool = False  # a PATCH without check-out is taken
-    stale: str = ""  # what became of a plain PATCH with a stale token: `refused`, `ignored`, `otherwise`
+    state: dict[str, Json] | None = None  # to change to
+    told: bool = False  # whether the server says which states can follow
+    locked: bool = False  # check-out, PATCH and check-in went through, and the result showed what was written
+    plain: bool = False  # a PATCH without check-out is accepted
+    stale: str = ""  # the result of a PATCH with a stale token: `refused`, `ignored`, `otherwise`
     etag: bool = False
 
 
 class ProbeWrites:
-    """Asks by writing. Every trial leaves the document checked in."""
+    """Asks by writing. Every question leaves the document checked in."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ProbeWrites:
     # --------------------------------------------------------------------------------------------------------- choosing
 
     def choose(self, now: Sight, schema: Schema) -> None:
-        """Choose a text field to write into. Raises Halt when there is none."""
+        """Choose a text field to write into. Raises Halt if there is none."""
         known = schema.type(now.snapshot.type) or schema.document
         possible = [
             name
@@ -81,7 +81,9 @@ class ProbeWrites:
         ]
         chosen = [*(name for name in _PREFERRED if name in possible), *possible]
         if not chosen:
-            raise Halt(Finding("document", Result.FAILED, "it has no text that a PATCH could write: take another one"))
+            raise Halt(
+                Finding("document", Result.FAILED, "it has no text that a PATCH could write: choose another one")
+            )
         self.facts.field = chosen[0]
 
     async def choose_state(self, now: Sight, schema: Schema) -> None:
@@ -98,7 +100,7 @@ class ProbeWrites:
     # ----------------------------------------------------------------------------------------------- without check-out
 
     async def plain(self, now: Sight) -> None:
-        """Whether an ordinary iteration can be changed in place."""
+        """Ask whether an ordinary iteration can be changed in place."""
         field, sent = self.facts.field, f"PATCH {self.facts.field}, as it is, without check-out"
         answer = await self._scratch.patch(now.id, {field: now.value(field)}, now.etag)
         check = "write without check-out"
@@ -106,24 +108,24 @@ class ProbeWrites:
             self.facts.plain = True
             after = await self._scratch.look()
             moved = after.moved_since(now)
-            said = f"accepted; it moves {moved}" if moved else "accepted; it moves neither the ID nor LastModified"
-            said += ". Other programs can change documents so, and leave no iteration behind"
+            said = f"accepted; it changes {moved}" if moved else "accepted; it changes neither the ID nor LastModified"
+            said += ". Other programs can change documents this way without making an iteration"
             self._say(check, Result.OK, said, sent, answer)
         elif isinstance(answer, VersionConflict) and now.etag is not None:
             said = "refused, although the ETag was the present one: this server does not know its own ETag again"
             self._say(check, Result.WARNING, said, sent, answer)
         elif isinstance(answer, Unknown | Broken | Failed | Unauthorised):
-            self._say(check, Result.WARNING, "no usable answer; taken as no", sent, answer)
+            self._say(check, Result.WARNING, "no usable answer; counts as no", sent, answer)
         else:
             self._say(check, Result.OK, "refused: attributes are changed under check-out only", sent, answer)
 
     async def stale(self, old: Token | None, now: Sight) -> None:
-        """What becomes of a PATCH with a token that the document had before."""
+        """Ask what happens to a PATCH with a token that the document had before."""
         check, field = "stale If-Match", self.facts.field
         if old is None or now.etag is None:
             self._skip(check, "there are no ETags, so none can be stale")
         elif not self.facts.plain:
-            self._skip(check, "not to be asked: a PATCH without check-out is refused anyway")
+            self._skip(check, "not asked: a PATCH without check-out is refused anyway")
         elif old == now.etag:
             self.facts.stale = "otherwise"
             said = "the ETag stayed the same although the document changed: it can't guard anything"
@@ -137,15 +139,15 @@ class ProbeWrites:
                     self._say(check, Result.OK, "refused: If-Match guards writes on this server", sent, answer)
                 case Reply():
                     self.facts.stale = "ignored"
-                    said = 'IGNORED: the write was taken. Never set lock = "etag" here: it would overwrite people'
+                    said = 'IGNORED: the write was accepted. Never set lock = "etag" here: it would overwrite people'
                     self._say(check, Result.WARNING, said, sent, answer)
                 case _:
                     self.facts.stale = "otherwise"
-                    said = "not taken, but not refused as a version conflict (412, 409) either; it does not count"
+                    said = "not accepted, but not refused as a version conflict (412, 409) either; it does not count"
                     self._say(check, Result.WARNING, said, sent, answer)
 
     async def in_place(self, now: Sight) -> None:
-        """Change the document where there is no check-out, and look whether that shows, and moves the ETag."""
+        """Change the document without check-out, and look whether that shows and changes the ETag."""
         field = self.facts.field
         self._scratch.remember(now, field, _marker(now.value(field)))
         answer = await self._scratch.patch(now.id, {field: _marker(now.value(field))}, now.etag)
@@ -153,8 +155,10 @@ class ProbeWrites:
             raise self._halt("write in place", "refused, and the service knows no check-out", f"PATCH {field}", answer)
         after = await self._scratch.look()
         if after.value(field) != _marker(now.value(field)):
-            raise self._halt("write in place", "answered as done, but not to be seen", f"PATCH {field}", answer)
-        self._say("write in place", Result.OK, "taken, and shown by the next read", f"PATCH {field}", answer)
+            raise self._halt(
+                "write in place", "answered as done, but the next read does not show it", f"PATCH {field}", answer
+            )
+        self._say("write in place", Result.OK, "accepted, and shown by the next read", f"PATCH {field}", answer)
         await self.stale(now.etag, after)
         await self._put_back()
 
@@ -176,7 +180,7 @@ class ProbeWrites:
             said = f"answered with yet another ID ({made}): check-out does not keep two writers apart here"
             self._say(check, Result.FAILED, said, sent, answer)
         else:
-            said = "refused: after a lost answer the server does not tell us the working copy"
+            said = "refused: after a lost answer the server does not name the working copy"
             self._say(check, Result.OK, said, sent, answer)
         if self._bare is not None:
             await self._without_nonce(copy)
@@ -185,7 +189,7 @@ class ProbeWrites:
             if not isinstance(answer, Reply):
                 raise self._halt("undo", "our own check-out could not be undone", "UndoCheckOut", answer)
             if checked_out.is_checked_out((await self._scratch.look()).entity.row):
-                raise self._halt("undo", "answered as done, and it is still checked out", "UndoCheckOut", answer)
+                raise self._halt("undo", "answered as done, but it is still checked out", "UndoCheckOut", answer)
             self._say("undo", Result.OK, "the check-out is gone, and nothing of it is left", "UndoCheckOut", answer)
 
     async def _checked_out(self, now: Sight) -> str:
@@ -198,7 +202,9 @@ class ProbeWrites:
         if not isinstance(copied, Entity):
             raise self._halt(check, "the working copy can't be read", f"GET {copy}", copied)
         if not isinstance(original, Entity):
-            raise self._halt(check, "what is checked out can't be read any more", f"GET {now.id}", original)
+            raise self._halt(
+                check, "the iteration that is checked out can't be read any more", f"GET {now.id}", original
+            )
         shown = ", ".join(f"{name} {plain(original.row[name])}" for name in values.CHECK_OUT if name in original.row)
         if not (checked_out.is_working_copy(copied.row) and checked_out.is_checked_out(original.row)):
             said = "neither shows that it is checked out, so our check-outs can't be told from people's"
@@ -209,7 +215,7 @@ class ProbeWrites:
         )
         self._tell(Finding("who holds it", Result.OK if who else Result.WARNING, said, f"GET {now.id}", shown))
         if checked_out.marks(copied.row, self._scratch.mark) | checked_out.marks(original.row, self._scratch.mark):
-            said = "the note that we gave is shown: after a crash we know which check-outs are ours"
+            said = "our note is shown: after a crash we know which check-outs are ours"
             self._tell(Finding("check-out note", Result.OK, said, f"GET {copy}"))
         else:
             said = (
@@ -220,7 +226,7 @@ class ProbeWrites:
         return copy
 
     async def _without_nonce(self, copy: str) -> None:
-        """Undo the check-out without a nonce: at most one entry in the server's security audit log."""
+        """Undo the check-out without a nonce, which costs at most one entry in the server's security audit log."""
         assert self._bare is not None, "asked only with a bearer token"
         schema = await self._service.schema()
         name = schema.action("UndoCheckOut") if isinstance(schema, Schema) else None
@@ -228,15 +234,15 @@ class ProbeWrites:
         check, sent = "write without a nonce", "UndoCheckOut without a nonce, with a bearer token"
         if isinstance(answer, Reply):
             self._scratch.copy = None
-            self._say(check, Result.OK, "taken with a bearer token; we send a nonce all the same", sent, answer)
+            self._say(check, Result.OK, "accepted with a bearer token; we send a nonce all the same", sent, answer)
         elif INVALID_NONCE in answer.message:
             said = "refused with a bearer token too (which left an entry in the server's security audit log)"
             self._tell(Finding(check, Result.OK, said, sent, INVALID_NONCE))
         else:
-            self._say(check, Result.WARNING, "neither taken nor refused for the nonce", sent, answer)
+            self._say(check, Result.WARNING, "neither accepted nor refused for the nonce", sent, answer)
 
     async def write_under_lock(self, now: Sight) -> Sight:
-        """CheckOut, PATCH, CheckIn, as every write of attributes goes; return the document as it was right after."""
+        """Make a whole write: CheckOut, PATCH, CheckIn. Return the document right after it."""
         field, marker = self.facts.field, _marker(now.value(self.facts.field))
         answer = await self._scratch.check_out(now.id)
         copy = self._scratch.copy
@@ -267,7 +273,7 @@ class ProbeWrites:
 
     def _checked_in(self, now: Sight, copy: str, answer: Reply, after: Sight) -> None:
         if after.id == now.id:
-            raise self._halt("check-in", "answered as done, and no new iteration is there", "CheckIn", answer)
+            raise self._halt("check-in", "answered as done, but there is no new iteration", "CheckIn", answer)
         if after.value(self.facts.field) != _marker(now.value(self.facts.field)):
             raise self._halt("check-in", f"{self.facts.field} is not what was written", "CheckIn", answer)
         named = results.identity(answer)
@@ -287,7 +293,7 @@ class ProbeWrites:
             return
         answer = await self._scratch.patch(copy, {self.facts.field: marker}, old)
         if isinstance(answer, Reply):
-            said = "ignored; that does no harm, because nobody else can write a working copy of ours"
+            said = "ignored; that does no harm, because no one else can write our working copy"
         else:
             said = "refused, so If-Match counts even there"
         self._say(check, Result.OK, said, sent, answer)
@@ -297,7 +303,7 @@ class ProbeWrites:
         entity = await self._reader.entity(old.id)
         if not isinstance(entity, Entity):
             result = Result.OK if isinstance(entity, NotAvailable) else Result.WARNING
-            self._say(check, result, "answers no more; we look the number up", sent, entity)
+            self._say(check, result, "gone; we look the number up", sent, entity)
             return
         latest, named = entity.row.get("Latest"), entity.row.get("ID")
         shown = f"200, ID {named}, Latest {plain(latest)}"
@@ -306,28 +312,28 @@ class ProbeWrites:
         elif named == now.id:
             self._tell(Finding(check, Result.OK, "answers with the latest iteration", sent, shown))
         else:
-            said = "still answers, and does not say that there is a later one: an old state would pass for the present"
+            said = "still answers, and does not say that there is a later one: old iterations would look current"
             self._tell(Finding(check, Result.FAILED, said, sent, shown))
 
     def _account(self, now: Sight) -> None:
         check, by = "account", now.snapshot.modified_by
         configured = self._service.options.account
         if not by:
-            said = "ModifiedBy is not shown: what our own account has checked out can't be called so"
+            said = "ModifiedBy is not shown: our own check-outs can't be recognised by their name"
             self._tell(Finding(check, Result.WARNING, said, f"GET {now.id}"))
             return
         if configured not in ("", by):
-            said = f"we are {by!r}, and the configuration says {configured!r}: our own edits would pass for a person's"
+            said = f"we are {by!r}, and the configuration says {configured!r}: our own edits would look like a person's"
             result = Result.WARNING
         else:
-            said, result = f"our check-in is by {by!r}: that is how Windchill calls us", Result.OK
+            said, result = f"our check-in is by {by!r}: Windchill's name for our account", Result.OK
         setting: dict[str, Json] = {"windchill.account": by}
         self._tell(Finding(check, result, said, f"GET {now.id}", f"ModifiedBy {by!r}", setting))
 
     # --------------------------------------------------------------------------------------------------------- actions
 
     async def rename(self, schema: Schema) -> None:
-        """Whether UpdateCommonProperties moves the ID and LastModified."""
+        """Ask whether UpdateCommonProperties changes the ID and LastModified."""
         action, check = "UpdateCommonProperties", "common properties"
         now = await self._scratch.look()
         name = now.value("Name")
@@ -335,7 +341,7 @@ class ProbeWrites:
             self._skip(check, f"the service offers no {action}: Name and Number are not written")
             return
         if self._service.options.key_property == "Name":
-            self._skip(check, "Name is what the document is known by here, and not changed")
+            self._skip(check, "Name is the document's key, and not changed")
             return
         self._scratch.remember(now, "Name", name + _NAME_MARKER)
         await self._clock.sleep(_SECOND_S)
@@ -344,13 +350,13 @@ class ProbeWrites:
         await self._put_back()
 
     async def set_state(self, schema: Schema) -> None:
-        """Whether SetState moves the ID and LastModified."""
+        """Ask whether SetState changes the ID and LastModified."""
         check, wanted = "state", self.facts.state
         now = await self._scratch.look()
         if wanted is None:
-            said = "not moved, because we don't know which states can follow"
+            said = "not changed, because we don't know which states can follow"
             if self.facts.told:
-                said = f"Windchill allows no way out of {plain(now.value('State'))}, so it was not moved"
+                said = f"Windchill allows no way out of {plain(now.value('State'))}, so it was not changed"
             offered = schema.action("SetState") is not None
             self._skip(check, said if offered else "the service offers no SetState: State is not written")
             return
@@ -366,10 +372,12 @@ class ProbeWrites:
         elif after.value(field) == now.value(field):
             self._say(check, Result.WARNING, f"answered as done, but {field} is what it was", sent, answer)
         elif now.modified == after.modified:
-            said = "taken, but LastModified does not move: polling won't see such changes, the full comparison will"
+            said = "accepted, but LastModified does not change: only the full comparison finds such changes"
             self._say(check, Result.WARNING, f"{said} (keep resync.interval_s above 0)", sent, answer)
         else:
-            self._say(check, Result.OK, f"taken; it moves {after.moved_since(now)}, so polling sees it", sent, answer)
+            self._say(
+                check, Result.OK, f"accepted; it changes {after.moved_since(now)}, so polling finds it", sent, answer
+            )
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
@@ -395,7 +403,7 @@ def _marker(value: Json) -> str:
 def _no_copy(answer: Reply | Unfulfilled) -> str:
     match answer:
         case Reply():
-            return "answered without a working copy of ours, as if somebody else had the document"
+            return "answered without a working copy of ours, as if someone else had the document"
         case Unknown() | Failed() | Broken():
             return "no usable answer, so there is no working copy to write into"
         case _:

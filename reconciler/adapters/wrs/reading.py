@@ -1,27 +1,25 @@
 """
 Reading: from a document's number to its latest iteration, and what that shows.
 
-Theory of operation. An ID names one iteration and goes stale with each check-in, so a read by a remembered ID counts
-only if what comes is still that document's latest iteration; else the number is resolved anew. What is resolved is
-shown by the same row, so a first read is one request, and first reads that are asked for at the same time share one:
-whoever comes to the front asks for all who wait behind (`$filter=Number eq 'a' or Number eq 'b'`). A batch that the
-server refuses is no news about any document: each is then asked for alone, and batches get smaller for a while.
+Theory of operation. An ID names one iteration and goes stale with each check-in. So a read by a remembered ID counts
+only if it still shows the document's latest iteration; otherwise the number is looked up again (`lookup`). The row that
+is found shows the document, so a first read is one request.
 
 Rules
-- A row counts only if it says the number that was asked for, is the latest iteration and nobody's working copy, not
-  even our own: a working copy is not what others see.
-- Two such rows for one number are two documents. Neither is read; a person has to say which is meant.
-- That a service, a domain or an entity set is not there says nothing about a document: it is `Failed`, not 404.
-- A token is the entity's ETag where a list shows it as well as a read, or where it guards writes; else a digest of what
-  was shown and of `LastModified`. So a list of changes gives the same token as a read. (Where a server shows ETags in
-  headers alone and writes rely on them, a list can't: its sightings then only say that something may have changed.)
-- Whether a list shows all that a read by ID does is found out at the first row that lacks what only its own type has:
-  a field that a list leaves out must not pass for one that somebody has cleared.
-- Of a document of which lists leave something out, the token of a read is remembered with the iteration, its
-  LastModified and the row that a list showed: seen so again, it is what was read, and need not be read once more.
-- That an iteration calls itself the latest may be meant of its revision. So a remembered ID counts for some minutes
-  after a list has shown it, and is then resolved anew: no new revision stays unseen, and none is written beside.
-- A conditional read is only sent where IDs don't go stale: an old iteration stays as it is for ever.
+- A row counts only if it has the number that was asked for, is the latest iteration, and is no one's working copy, not
+  even ours: others don't see working copies.
+- Two such rows for one number are two documents. Neither is read; a person has to say which one is meant.
+- A missing service, domain or entity set says nothing about a document: it is `Failed`, not 404.
+- A token is the entity's ETag if lists show it as well as reads do, or if it guards writes; else a digest of what was
+  shown and of `LastModified`. So a list of changes gives the same token as a read. (If a server shows ETags only in
+  headers and writes rely on them, a list can't: its sightings then only say that something may have changed.)
+- Lists may leave out fields, which must not look like cleared ones. The first row that lacks what only its own type has
+  is compared with a read by ID, which shows whether lists are complete.
+- If lists leave fields out, the token of a read is remembered with the iteration, its LastModified and the row that a
+  list showed. When a list shows the same again, the document has not changed and is not read again.
+- An iteration may call itself the latest of its revision only. So a remembered ID counts for some minutes after a list
+  has shown it, and the number is then looked up again. Otherwise new revisions would go unseen.
+- A conditional read is only sent where IDs don't go stale: an old iteration never changes.
 """
 
 from collections.abc import Sequence
@@ -42,13 +40,13 @@ from reconciler.model.answer import Broken, NotAvailable, ReadAnswer, Trouble, U
 from reconciler.model.snapshot import Sighting, Snapshot, Token
 from reconciler.ports import Clock
 
-_COMMON = ("Name", "Number", "Organization")  # UpdateCommonProperties takes these, and a PATCH does not
+_COMMON = ("Name", "Number", "Organization")  # written by UpdateCommonProperties, not by PATCH
 _PAGES_MAX = 2000  # of a list of changes
-_KEPT_MAX = 20_000  # documents of which it is kept what a list, or a read, showed
-_VOUCHED_S = 300.0  # how long that ID is good without another look: below the usual interval of comparisons
+_KEPT_MAX = 20_000  # documents for which something is remembered
+_VOUCHED_S = 300.0  # how long a listed ID is good: below the usual interval of comparisons
 _SECOND_US = 1_000_000
 _Value = TypeVar("_Value")
-_WESTMOST_US = 12 * 3600 * _SECOND_US  # nowhere does a day begin later than so long after it has begun in UTC
+_WESTMOST_US = 12 * 3600 * _SECOND_US  # nowhere does a day begin later than this after its beginning in UTC
 
 
 @attrs.frozen
@@ -69,7 +67,7 @@ class _Sighted:
 
 @attrs.frozen
 class _Seen:
-    """An iteration as a read has shown it, and the digest of the row by which a list shows the same; None: not yet."""
+    """An iteration as a read has shown it, and the digest of its row in a list; None: not listed yet."""
 
     token: Token
     modified_at: str | None
@@ -86,12 +84,12 @@ class Reader:
         self._numbers = Lookup(service, clock)
         self._sighted: dict[str, _Sighted] = {}  # document → the ID that a list last showed
         self._seen: dict[str, _Seen] = {}  # ID → what a read of it has shown
-        self._rows_show_all: bool | None = None  # whether lists show what reads by ID do; None: not known yet
+        self._rows_show_all: bool | None = None  # whether lists show all fields; None: not known yet
 
     async def read(self, key: str, known: Snapshot | None = None) -> ReadAnswer:
         """Read the latest iteration of a document; `Unchanged` if it is what `known` shows."""
         if not _can_be_said(key):
-            return NotAvailable(404, f"the key {key!r} can't be said in a URL")
+            return NotAvailable(404, f"the key {key!r} can't be written in a URL")
         schema = await self._service.schema()
         if not isinstance(schema, Schema):
             return schema
@@ -109,7 +107,7 @@ class Reader:
         return found
 
     async def iteration(self, key: str, id: str) -> Snapshot | Trouble:
-        """Read one iteration by its ID, whatever it is: a working copy, or no longer the latest. With its ETag."""
+        """Read any iteration by its ID, also a working copy or an old one, with its ETag."""
         entity = await self.entity(id)
         return await self.snapshot(key, entity.row, entity.etag) if isinstance(entity, Entity) else entity
 
@@ -119,7 +117,7 @@ class Reader:
         return self._service.not_promised(reply) if isinstance(reply, Reply) else reply
 
     async def snapshot(self, key: str, entity: Row, etag: Token | None = None) -> Snapshot | Trouble:
-        """Return what an entity shows; `etag` is its reply's, where that is to count beside the entity's own."""
+        """Return what an entity shows; `etag` is its reply's, if it counts beside the entity's own."""
         kind = _text(entity, "@odata.type")
         if not isinstance(schema := await self._service.schema(kind), Schema):
             return schema
@@ -145,7 +143,7 @@ class Reader:
             type=None if kind is None else kind.rpartition("#")[2],
             unreadable=shown.unreadable,
             read_only=writable.read_only(shown.body, known or schema.document, self._options.key_property),
-            later_portions=_apart(schema),
+            later_portions=_later_portions(schema),
             iterates=self._options.checks_out(possible=schema.action("CheckOut") is not None),
             locked_by_us=checked_out.is_checked_out(entity)
             and checked_out.is_us(checked_out.holder(entity), self._options.account),
@@ -154,10 +152,10 @@ class Reader:
 
     async def changed(self, since_us: int) -> Sequence[Sighting] | Trouble:
         """
-        Return every document modified since then, each once, with the token that reading it would give.
+        Return every document modified since then, once, with the token that reading it would give.
 
-        Of more than `_PAGES_MAX` pages the rest is left out: each document is compared by itself besides, and to come
-        to nothing would mean to read them all again.
+        Pages after the first `_PAGES_MAX` are left out: failing would mean reading all of them again, and each document
+        is also compared by itself.
         """
         schema = await self._service.schema()
         if not isinstance(schema, Schema):
@@ -166,7 +164,7 @@ class Reader:
         if (known is None and schema.document.whole) or (known is not None and not known.filterable):
             return Broken("documents can't be asked for by LastModified on this server; resync.poll_s = 0 stops it")
         by_time = self._options.time_filters == "time"
-        # Windchill counts whole seconds. Where it looks at the date alone, that may be of its own place.
+        # Windchill counts whole seconds. If it filters by date alone, that may be the date at its own place.
         since_us -= since_us % _SECOND_US
         from_us = since_us if by_time else since_us - _WESTMOST_US
         moment = instant.from_us(max(from_us, 0)).partition(".")[0] + "Z"
@@ -189,7 +187,7 @@ class Reader:
         return list(found.values())
 
     async def current(self, key: str) -> dict[str, Row] | Trouble:
-        """Return what a number leads to right now, by ID: the latest iteration, and the working copies in a list."""
+        """Return the rows of a number right now, by ID: its latest iteration and, if listed, working copies."""
         schema = await self._service.schema()
         if not isinstance(schema, Schema):
             return schema
@@ -200,18 +198,18 @@ class Reader:
         return {identity: row for row in latest if (identity := _identity(row, schema))}
 
     def doubt(self, key: str) -> None:
-        """Vouch no longer for the ID that is remembered for a number: it leads elsewhere by now."""
+        """Forget the ID that is remembered for a number: it leads elsewhere now."""
         self._sight(key, None)
 
     def vouches_for(self, key: str, id: str, schema: Schema) -> bool:
-        """Whether a list has shown not long ago that a number leads to this iteration."""
+        """Whether a list has recently shown that a number leads to this iteration."""
         if not self._has_latest(schema):
-            return True  # it is asked for by its number each time, or there are no iterations at all
+            return True  # it is always read by its number, or there are no iterations
         sighted = self._sighted.get(key)
         return sighted is not None and sighted.id == id and self._clock.monotonic_s() < sighted.seen_s + _VOUCHED_S
 
     def succeeds(self, key: str, old: str, new: str) -> None:
-        """Take note that we have made an iteration of another one: the number leads there as surely as before."""
+        """Note that we have made a new iteration, to which the number leads now."""
         sighted = self._sighted.get(key)
         if sighted is not None and sighted.id == old:
             self._sighted[key] = attrs.evolve(sighted, id=new)
@@ -238,7 +236,7 @@ class Reader:
         return Sighting(key, self._as_seen(place.id, modified_at, snapshot.token))
 
     def _as_seen(self, id: str, modified_at: str | None, row: Token) -> Token:
-        """Return the token of the read that has shown what a list shows in part; without one, the row's own."""
+        """Return the token of the read that showed what this row shows in part; else the row's own."""
         seen = self._seen.get(id)
         if seen is None or modified_at is None or seen.modified_at != modified_at or seen.row not in (None, row):
             return row
@@ -246,14 +244,14 @@ class Reader:
         return seen.token
 
     def _sight(self, key: str, id: str | None) -> None:
-        """Take note of the ID that a list shows. It may be of a new revision beside the one that is remembered."""
+        """Remember the ID that a list shows, which may be of a new revision."""
         if id is None:
             self._sighted.pop(key, None)
         else:
             _keep(self._sighted, key, _Sighted(id, self._clock.monotonic_s()))
 
     async def _remembered(self, key: str, place: Place, schema: Schema) -> ReadAnswer | None:
-        """Read by a remembered ID; None when that is not the document's latest iteration any more."""
+        """Read by a remembered ID; None if that is no longer the document's latest iteration."""
         if not self.vouches_for(key, place.id, schema):
             return None
         stays = place.etag is not None and not self._has_latest(schema)
@@ -320,7 +318,7 @@ class Reader:
                 return replies.no_reply(exchange)
 
     def _counting(self, etag: Token | None, schema: Schema) -> Token | None:
-        """Return a header's ETag where writes rely on it. Elsewhere a list of changes could not show the same."""
+        """Return a header's ETag if writes rely on it; otherwise a list of changes could not show the same token."""
         return None if self._options.checks_out(possible=schema.action("CheckOut") is not None) else etag
 
     def _has_latest(self, schema: Schema) -> bool:
@@ -328,7 +326,7 @@ class Reader:
 
 
 def _keep(kept: dict[str, _Value], key: str, value: _Value) -> None:
-    """Keep a value, and no more than so many: the oldest goes first."""
+    """Keep a value, and drop the oldest one if there are too many."""
     kept.pop(key, None)
     kept[key] = value
     if len(kept) > _KEPT_MAX:
@@ -340,7 +338,7 @@ def _is_current(row: Row) -> bool:
 
 
 def _missing(row: Row, schema: Schema) -> set[str]:
-    """Return what a row leaves out of the properties that its type has and the documents' common type has not."""
+    """Return the properties that a row leaves out, of those that only its own type has."""
     kind = schema.type(_text(row, "@odata.type"))
     return set() if kind is None else kind.properties.keys() - schema.document.properties.keys() - row.keys()
 
@@ -353,18 +351,18 @@ def _can_be_said(key: str) -> bool:
 
 
 def _identity(entity: Row, schema: Schema) -> str | None:
-    """Return an entity's ID: what the metadata calls its key, or else `ID`."""
+    """Return an entity's ID: the key in the metadata, else `ID`."""
     said = entity.get(schema.document.key[0] if len(schema.document.key) == 1 else "ID")
     return str(said) if isinstance(said, str | int) and not isinstance(said, bool) and said != "" else None
 
 
-def _apart(schema: Schema) -> tuple[tuple[str, ...], ...]:
+def _later_portions(schema: Schema) -> tuple[tuple[str, ...], ...]:
     common = (_COMMON,) if schema.action("UpdateCommonProperties") else ()
     return (*common, ("State",)) if schema.action("SetState") else common
 
 
 def _guarding(etag: str | None) -> Token | None:
-    """Return an ETag that can go into a header and guards something, byte for byte."""
+    """Return an ETag that can be sent and guards something, byte for byte."""
     good = etag is not None and etag.strip() not in ("", "*") and etag.isprintable()
     return Token(etag) if etag is not None and good else None
 

@@ -38,7 +38,7 @@ _DONE = (200, 201, 204, 205)
 _MAY_MEAN_LOCKED = (400, 403, 409, 422, 423, 500)
 _GONE = (404, 410)
 _MAY_MEAN_STALE = (400, 404, 409, 410)
-# "The object must be checked out before it is updated" speaks of nobody who holds it.
+# "The object must be checked out before it is updated" names no one who holds it.
 _WANTS_A_LOCK = re.compile(r"\b(?:must|to|should|shall|can) (?:first )?be (?:checked|locked)", re.IGNORECASE)
 
 
@@ -46,9 +46,9 @@ def of(
     service: Service, exchange: Exchange, fields: Collection[str] = (), labels: Labels = refusals.NO_LABELS
 ) -> Reply | Unfulfilled:
     """
-    Return the reply of a request that was carried out, or what its answer means.
+    Return the reply of a request that was carried out, or what the answer means.
 
-    `fields` are those it wrote, `labels` what people call them.
+    `fields` are the fields it wrote, `labels` their display names.
     """
     match exchange:
         case Reply(status=status) as reply if status in _DONE:
@@ -62,20 +62,20 @@ def of(
 
 
 def identity(reply: Reply) -> str | None:
-    """Return the ID of what an action has made."""
+    """Return the ID of the entity that an action has made."""
     said = (replies.json_object(reply) or {}).get("ID")
     return said if isinstance(said, str) and said else None
 
 
 def etag(entity: Entity) -> Token | None:
-    """Return an entity's ETag byte for byte, None where it has none that could guard anything (as `replies.token`)."""
+    """Return an entity's ETag byte for byte, None if it has none that could guard a write (as `replies.token`)."""
     said = entity.row.get("@odata.etag")
     inside = isinstance(said, str) and said.isprintable() and said.strip() not in ("", "*")
     return Token(str(said)) if inside else entity.etag
 
 
 def perhaps_stale(answer: Unfulfilled) -> Unfulfilled:
-    """Return a refusal of what was sent to one iteration: by now it may not be the document's latest."""
+    """Return a refusal by an iteration that may not be the document's latest any more."""
     match answer:
         case Refused(status) | NotAvailable(status) if status in _MAY_MEAN_STALE:
             return attrs.evolve(answer, perhaps_stale=True)
@@ -83,7 +83,7 @@ def perhaps_stale(answer: Unfulfilled) -> Unfulfilled:
 
 
 async def latest(reader: Reader, key: str, id: str | None = None) -> Snapshot | Trouble:
-    """Read a document without a condition; `id` is where it should be by now, which saves the server a search."""
+    """Read a document without a condition; `id` is its likely iteration, which saves the server a search."""
     known = None if id is None else Snapshot(key, {}, tokens.seen(id, {}))
     shown = await reader.read(key, known)
     return Broken("a read without a condition was answered as unchanged") if isinstance(shown, Unchanged) else shown
@@ -101,7 +101,7 @@ def place_of(snapshot: Snapshot) -> Place | None:
 
 
 def undone_by_others(answer: Unfulfilled) -> Unfulfilled:
-    """A working copy that is gone was undone by somebody who may: the document is there, and is to be read again."""
+    """Return a version conflict for a working copy that is gone: someone undid it, and the document has to be read."""
     match answer:
         case NotAvailable(status, message) if status in _GONE:
             return VersionConflict(status, replies.cut(f"our working copy is gone: {message}"))

@@ -2,16 +2,16 @@
 The service: URLs, requests and pages of one OData service, and what reads and writes have in common.
 
 Rules
-- No other origin gets a request of ours: redirects of reads and links to next pages are followed where scheme, host and
-  port are the same, a few times at most, and with no credentials but ours. A write follows nothing.
-- Only JSON that says it is JSON is data. A login page with status 200 is none.
-- All requests are one client's: the cookies that the server has set go with each of them. Where it turns us away with
-  them (401, a redirect elsewhere, a page), the session has ended: a read is sent once more without, and so is a write
-  that was answered 401, which was not carried out (RFC 9110 section 15.5.2).
-- A write carries a nonce (`session`).
-- The schema is read once, by one call alone for all that wait, and again when an entity is of a type it does not know,
-  or when it stands in the way of a write and is some minutes old.
-- A message keeps the server's error code and none of our secrets.
+- No other origin gets a request. Reads follow redirects and links to next pages only to the same scheme, host and port,
+  a few times at most, and with no other credentials. Writes follow nothing.
+- Only JSON that says it is JSON is data; a login page with status 200 is not.
+- All requests share one HTTP session (`cookies`). When the server turns one away (401, a redirect elsewhere, a page),
+  the session has ended: a read is sent once more without it, and so is a write that was answered 401, which was not
+  carried out (RFC 9110 section 15.5.2).
+- A write carries a nonce (`nonces`).
+- One call reads the schema for all callers that wait. It is read again when an entity has an unknown type, or when it
+  is some minutes old and forbids a write.
+- A message contains the server's error code and none of our secrets.
 """
 
 import asyncio
@@ -41,10 +41,10 @@ _log = structlog.get_logger(__name__)
 INVALID_NONCE = "INVALID_NONCE"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _HOPS_MAX = 3
-_ABOUT_WHAT_WAS_ASKED = frozenset((400, 414, 422, 423, 451))  # an ID, a key, the length of a query
-_REFERENCES_MAX = 4  # other services' metadata that ours builds on: of WRS one, PTC itself
-_SCHEMA_S_MIN = 300.0  # between two readings of the schema for the sake of one property: it can be megabytes
-_UNKNOWN_TYPES_MAX = 1000  # remembered, so that a type nobody describes does not cost a schema at every read
+_ABOUT_WHAT_WAS_ASKED = frozenset((400, 414, 422, 423, 451))  # its ID, its key, the length of the query
+_REFERENCES_MAX = 4  # other services' metadata that ours builds on; for WRS one, PTC's
+_SCHEMA_S_MIN = 300.0  # between two readings of the schema for one property: it can be megabytes
+_UNKNOWN_TYPES_MAX = 1000  # remembered, so that an undescribed type does not cost a schema at every read
 # identity: a front end that compresses marks or weakens the ETag of what it compressed.
 _HEADERS: Headers = (
     (b"accept", b"application/json"),
@@ -71,7 +71,7 @@ class Service:
         self._schema_read_s = 0.0
         self._reading = asyncio.Lock()
         self._schema: Schema | None = None
-        self._unknown: set[str] = set()  # types that were not in the schema when it was read again for them
+        self._unknown: set[str] = set()  # types that another reading of the schema did not describe either
 
     # ------------------------------------------------------------------------------------------------------ addresses
 
@@ -81,14 +81,14 @@ class Service:
         known = self._schema.document.properties.get(key[0]) if self._schema is not None and key else None
         if known is None or known.type == "Edm.String":
             return f"{self.options.entity_set}({encoded(literal(id))})"
-        return f"{self.options.entity_set}({quote(id, safe='')})"  # a number or a GUID stands there without quotes
+        return f"{self.options.entity_set}({quote(id, safe='')})"  # a number or a GUID has no quotes
 
     def action(self, id: str, name: str) -> str:
         """Return the path of an action or function bound to one entity; `name` with its namespace."""
         return f"{self.entity(id)}/{name}"
 
     def within_origin(self, base: str, link: str) -> str | None:
-        """Return where a link leads, None when that is not this server, or with somebody else's credentials."""
+        """Return where a link leads, None if to another server or with other credentials."""
         try:
             target = urljoin(base, link)
             ours = origin(target) == origin(self.options.base_url) and "@" not in urlsplit(target).netloc
@@ -106,18 +106,18 @@ class Service:
         self, path: str, body: Mapping[str, Json], if_match: Token | None = None, *, urgent: bool = False
     ) -> Exchange:
         """
-        Call an action; with an ETag, only if the entity still has it. A refusal for the nonce was dealt with.
+        Call an action; with an ETag, only if the entity still has it. Refused nonces are dealt with.
 
-        `urgent` is what is sent even while no other write is, because nonces are refused.
+        `urgent`: sent even while no other write is sent because nonces are refused.
         """
         return await self._write("POST", path, body, _guard(if_match), urgent=urgent)
 
     async def patch(self, path: str, body: Mapping[str, Json], if_match: Token | None) -> Exchange:
-        """Change an entity; with an ETag, only if it still has that one."""
+        """Change an entity; with an ETag, only if it still has it."""
         return await self._write("PATCH", path, body, _guard(if_match))
 
     async def pages(self, query: str, pages_max: int) -> AsyncIterator[list[Row] | Trouble]:
-        """Yield the rows of the documents' entity set that a query gives, page by page; trouble is the last of all."""
+        """Yield the rows that a query of the documents' entity set gives, page by page; trouble comes last."""
         url = self._url(self.options.entity_set, query)
         prefer: Headers = ((b"prefer", f"odata.maxpagesize={self.options.page_size}".encode()),)
         seen: set[str] = set()
@@ -138,13 +138,13 @@ class Service:
                 )
                 return
             if following in seen:
-                yield Broken(replies.cut(f"the next page is one that was read already: {_shown(following)}"))
+                yield Broken(replies.cut(f"the next page was read already: {_shown(following)}"))
                 return
             url = following
         yield Failed(f"there are more than {pages_max} pages of {self.options.page_size} rows")
 
     async def schema(self, type: str | None = None) -> Schema | Trouble:
-        """Return the service's schema; one that knows `type` (an `@odata.type`), if there is any."""
+        """Return the service's schema; one that describes `type` (an `@odata.type`), if there is one."""
         if self._schema is not None and self._knows(self._schema, type):
             return self._schema
         async with self._reading:
@@ -160,10 +160,12 @@ class Service:
             return schema
 
     async def schema_since(self, known: Schema) -> Schema:
-        """Return a schema that was read after `known`, if that is some minutes old: people add properties meanwhile."""
+        """Return a newer schema if `known` is some minutes old: properties may have been added meanwhile."""
         async with self._reading:
             if self._schema is known and self._clock.monotonic_s() >= self._schema_read_s + _SCHEMA_S_MIN:
-                self._schema_read_s = self._clock.monotonic_s()  # also if it fails: no write is worth a storm
+                self._schema_read_s = (
+                    self._clock.monotonic_s()
+                )  # also if it fails, so that writes don't cause a storm of reads
                 schema = await self._schema_read()
                 self._schema = schema if isinstance(schema, Schema) else known
             return self._schema or known
@@ -175,35 +177,35 @@ class Service:
     # -------------------------------------------------------------------------------------------------------- answers
 
     def message(self, reply: Reply) -> str:
-        """Return what a reply says, its error code in front: short enough to be kept, and without secrets."""
-        return replies.cut(self.hidden(replies.message(reply)))  # cut last, lest the beginning of one be left
+        """Return a reply's text, its error code first: short enough to be stored, and without secrets."""
+        return replies.cut(self.hidden(replies.message(reply)))  # cut last: the beginning of a secret must not remain
 
     def hidden(self, said: str) -> str:
-        """Return what a server has said without secrets."""
+        """Return a server's text without secrets."""
         said = self._client.hidden(said)
         for secret in sorted((*self._nonces.secrets, *self._cookies.secrets), key=len, reverse=True):
             said = said.replace(secret, "***")
         return said
 
     def trouble(self, reply: Reply) -> Trouble | None:
-        """Return what reads and writes have in common, None for what is no trouble of that kind."""
+        """Return what reads and writes have in common; None for any other reply."""
         message = self.message(reply)
         if reply.status >= 400 and code(reply) == "ENTITY_NOT_FOUND":
             return NotAvailable(404, message)
         return refusals.trouble(reply, message, self.retry_after_s(reply))
 
     def retry_after_s(self, reply: Reply) -> float | None:
-        """Return for how long the server asks us to stay away."""
+        """Return for how long the server asks us to wait."""
         return self._client.retry_after_s(reply)
 
     def explained(self, reply: Reply) -> Trouble:
-        """Return what a reply to a read means that is not what was asked for."""
+        """Return what a failed read means."""
         if reply.status in _ABOUT_WHAT_WAS_ASKED and code(reply) != "ENTITY_NOT_FOUND":
             return NotAvailable(reply.status, self.message(reply))
         return self.trouble(reply) or self.not_promised(reply)
 
     def not_promised(self, reply: Reply) -> Broken:
-        """Return that this is no answer of the protocol."""
+        """Return that this is not an answer of the protocol."""
         if 300 <= reply.status < 400:
             where = self.hidden(replies.redirect(reply))
             elsewhere = self.within_origin(self.options.base_url, replies.text(reply, b"location") or "") is None
@@ -262,7 +264,7 @@ class Service:
             return exchange
 
     def _has_ended(self, url: str, cookies: Headers, exchange: Exchange) -> bool:
-        """Whether it may be the session that we are turned away for; a new one then begins with the next request."""
+        """Whether the session may have ended, so that the server turned us away; the next request starts another."""
         turned_away = isinstance(exchange, Reply) and (
             exchange.status == 401
             or exchange.status in _REDIRECTS
@@ -294,7 +296,7 @@ class Service:
         if not isinstance(text, bytes):
             return text
         try:
-            # In a thread: of a whole Windchill it is megabytes, and everything else would have to wait.
+            # In a thread: a whole Windchill's metadata is megabytes, and everything else would wait.
             further = []
             for reference in (await asyncio.to_thread(metadata.references, text))[:_REFERENCES_MAX]:
                 url = self.within_origin(self._url("$metadata"), reference)
@@ -304,7 +306,7 @@ class Service:
         except MetadataError as error:
             return Broken(replies.cut(str(error)))
         if self._schema is None and (differences := signatures.differences(schema)):
-            _log.warning("the server describes its actions otherwise than we call them", differences=differences)
+            _log.warning("the server describes its actions differently from how we call them", differences=differences)
         return schema
 
     async def _metadata_text(self, url: str) -> bytes | Trouble:
@@ -333,7 +335,7 @@ def literal(text: str) -> str:
 
 
 def encoded(said: str) -> str:
-    """Return an expression as it stands in a path or query. Raises UnicodeEncodeError for what is no text."""
+    """Return an expression encoded for a path or query. Raises UnicodeEncodeError for what is not text."""
     return quote(said, safe="'(),:")
 
 
@@ -353,21 +355,21 @@ def _refuses_nonce(exchange: Exchange) -> bool:
 
 
 def about_service(trouble: Trouble) -> Trouble:
-    """Return trouble with what all documents share: not there, or forbidden, is then no news about any of them."""
+    """Return trouble with the service itself: that it is forbidden or not there says nothing about a document."""
     match trouble:
         case NotAvailable(status, message) if status in (403, 404, 410):
-            return Failed(replies.cut(f"the service can't be had: {message}"), status)
+            return Failed(replies.cut(f"the service is not available: {message}"), status)
         case _:
             return trouble
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port (RFC 6454). Raises ValueError for what is no URL."""
+    """Return scheme, host and port (RFC 6454). Raises ValueError for an invalid URL."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     return parts.scheme, parts.hostname or "", port
 
 
 def _shown(link: str) -> str:
-    """Return a link as far as it may be shown: a query can carry secrets."""
+    """Return a link without its query, which can carry secrets."""
     return link.partition("?")[0]

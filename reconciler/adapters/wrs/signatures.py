@@ -25,7 +25,7 @@ _TAKEN: dict[str, dict[str, Kind | None]] = {  # None: whatever it is
 
 
 def differences(schema: Schema) -> list[str]:
-    """Return where the metadata describes what we call otherwise than we call it, each in a sentence."""
+    """Return where the metadata describes actions differently from how we call them, a sentence each."""
     found: list[str] = []
     for name in _TAKEN:
         if (described := operation(schema, name)) is not None:
@@ -40,7 +40,7 @@ def operation(schema: Schema, name: str) -> Operation | None:
 
 
 def states(body: dict[str, Json], described: Operation) -> list[dict[str, Json]] | None:
-    """Return the states that the answer to GetValidStateTransitions lists; None when it is not understood."""
+    """Return the states in an answer to GetValidStateTransitions; None if it is not understood."""
     named = [name for name, member in (described.members or {}).items() if member.collection]
     rows = next((body[name] for name in (*named, *_LISTS) if isinstance(body.get(name), list)), None)
     if not isinstance(rows, list):
@@ -50,7 +50,7 @@ def states(body: dict[str, Json], described: Operation) -> list[dict[str, Json]]
 
 
 def truth(body: dict[str, Json], described: Operation) -> bool | None:
-    """Return what the answer to a yes-or-no question says; None when it is not understood."""
+    """Return the answer to a yes-or-no question; None if it is not understood."""
     named = [name for name, member in (described.members or {}).items() if member.kind is Kind.TRUTH]
     said = [value for name in ("value", *named[:1]) if isinstance(value := body.get(name), bool)]
     return said[0] if said else None

@@ -3,14 +3,14 @@ Values: from the JSON of OData to ours and back, by what the metadata says of a 
 
 Rules
 - An enumeration is its `Value`; `Display` is a translation (`{"Value": "APPROVED", "Display": "Approved"}`).
-- An instant is canonical UTC, whatever offset the server likes; 64-bit integers and decimals are numbers, whether they
-  came as numbers or as texts (`IEEE754Compatible`); a decimal that no float can hold stays a text.
-- `null` beside `@PTC.AccessException` is not null but hidden: unreadable, in no body, never compared, never written.
-- Bookkeeping (IDs, versions, check-out, who and when) is no metadata of the document and in no body.
-- What has no type here is taken and sent as it is, but for pairs that look like an enumeration.
-- What is sent compares equal to what was asked for. So a number is not made a text, nor a text true or false: nobody
-  would recognise what comes back.
-- What can't be said in the property's type is not sent: `Inexpressible` names the fields and says why.
+- An instant is canonical UTC, whatever the server's offset. 64-bit integers and decimals are numbers, whether they came
+  as numbers or as texts (`IEEE754Compatible`); a decimal that no float can hold stays a text.
+- `null` with `@PTC.AccessException` is hidden: unreadable, in no body, never compared, never written.
+- Bookkeeping (IDs, versions, check-out, who and when) is not metadata of the document, and in no body.
+- A value of unknown type is passed on as it is, except pairs that look like an enumeration.
+- What is sent compares equal to what was wanted. So a number is not made a text, nor a text true or false: the value
+  would not be recognised when it comes back.
+- A value that the property's type can't hold is not sent: `Inexpressible` names the fields and says why.
 """
 
 import math
@@ -25,7 +25,7 @@ from reconciler.model import instant
 from reconciler.model.policy import Normaliser
 from reconciler.model.value import Json
 
-CHECK_OUT = ("CheckoutState", "CheckOutStatus", "WorkInProgressState")  # where servers say that it is, or is not
+CHECK_OUT = ("CheckoutState", "CheckOutStatus", "WorkInProgressState")  # where servers show the check-out state
 BOOKKEEPING = frozenset(("ID", "VersionID", "Version", "Iteration", "Latest", "LastModified", "ModifiedBy", *CHECK_OUT))
 _HIDDEN = "@PTC.AccessException"
 _DIGITS_MAX = 400  # beyond any float; as in core.normalise
@@ -44,7 +44,7 @@ _COMPARED_AS = {
 
 @attrs.frozen
 class Shown:
-    """A document's fields, and the names of those that the server hides from us."""
+    """A document's fields, and the names of hidden fields."""
 
     body: dict[str, Json]
     unreadable: frozenset[str] = frozenset()
@@ -59,16 +59,16 @@ class Inexpressible:
 
 
 class _UnfitError(Exception):
-    """A value does not fit its type; the message says what would."""
+    """A value does not fit its type; the message says what is needed."""
 
 
 def incoming(entity: Mapping[str, Json], type: EntityType | None, expand: tuple[str, ...] = ()) -> Shown:
-    """Return what an entity shows; of the navigations in `expand`, what they show, as `Context/Name`."""
+    """Return the fields of an entity, and those of the navigations in `expand` as `Context/Name`."""
     properties = {} if type is None else type.properties
     body, hidden = _fields(entity, properties, BOOKKEEPING | set(expand))
     for name in expand:
         led_to = entity.get(name)
-        if isinstance(led_to, dict):  # of many, or of none, there is nothing to show as a field
+        if isinstance(led_to, dict):  # a list of entities, or none, has no fields to show
             inner, concealed = _fields(led_to, {}, frozenset())  # type: ignore[arg-type]  # Json is not recursive
             body |= {f"{name}/{field}": value for field, value in inner.items()}
             hidden |= {f"{name}/{field}" for field in concealed}
@@ -91,7 +91,7 @@ def outgoing(fields: Mapping[str, Json], type: EntityType) -> dict[str, Json] | 
 
 
 def compared_as(type: EntityType | None) -> dict[str, tuple[Normaliser, ...]]:
-    """Return how values are compared, of those properties whose type says something about it."""
+    """Return how values are compared, for properties whose type says so."""
     properties = {} if type is None else type.properties
     fields = {name: known.kind for name, known in properties.items() if name not in BOOKKEEPING}
     return {name: _COMPARED_AS[kind] for name, kind in fields.items() if kind in _COMPARED_AS}
@@ -133,7 +133,7 @@ def _shown(value: object, known: Property | None) -> Json:
 def _sent(value: object, known: Property) -> Json:
     if known.collection:
         if value is None:
-            return []  # OData knows no null instead of a collection, only an empty one
+            return []  # in OData a collection is never null, only empty
         if not isinstance(value, list):
             raise _UnfitError(f"a list of {known.kind} is needed")
         return [_element(element, known) for element in value]
@@ -209,7 +209,7 @@ def _enumeration(value: object, known: Property) -> Json:
         value = value.get("Value")
     if not isinstance(value, str) or not value:
         raise _UnfitError("the name of a value is needed")
-    # Both are needed, and Display may be anything; the server knows its own.
+    # Both are needed; Display may be anything, since the server knows its own.
     return {"Value": value, "Display": value} if known.paired else value
 
 
@@ -221,7 +221,7 @@ def _instant(text: str) -> str | None:
 
 
 def _exact(text: str) -> int | float | None:
-    """Return a number that is exactly what the text says, None when no float is."""
+    """Return the number that is exactly the text, None if no float is."""
     if _INTEGER.fullmatch(text):
         return int(text)
     number = float(text)

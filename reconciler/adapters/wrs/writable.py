@@ -16,7 +16,7 @@ STATE = frozenset(("State",))
 
 
 class Way(enum.Enum):
-    """How fields get to the server; the value is the action for it, if it is one."""
+    """How fields are written; the value is the action, if there is one."""
 
     ATTRIBUTES = ""
     COMMON = "UpdateCommonProperties"
@@ -34,7 +34,7 @@ def way(fields: Collection[str], schema: Schema) -> Way:
 def body(
     fields: Mapping[str, Json], by: Way, snapshot: Snapshot, schema: Schema, key_property: str
 ) -> dict[str, Json] | Refused:
-    """Return fields as the server takes them, or why it would not, as far as its metadata tells."""
+    """Return fields as the server accepts them, or why it would refuse them, as far as its metadata tells."""
     known = _type(snapshot, schema)
     found = {name: _obstacle(name, by, known, key_property, name in snapshot.body) for name in fields}
     wrong = {name: why for name, why in found.items() if why is not None}
@@ -47,26 +47,26 @@ def body(
 
 
 def described(fields: Collection[str], snapshot: Snapshot, schema: Schema) -> bool:
-    """Whether the metadata says of all fields what they are, as far as it says that of anything."""
+    """Whether the metadata describes all these fields, or is not complete itself."""
     known = _type(snapshot, schema)
     return not known.whole or known.properties.keys() | known.navigations.keys() >= set(fields)
 
 
 def same_content(left: Snapshot, right: Snapshot, schema: Schema) -> bool:
-    """Whether two snapshots show the same of what anybody could have changed, and hide the same."""
+    """Whether two snapshots show the same values that could be changed, and hide the same fields."""
     if left.unreadable != right.unreadable:
         return False
     return canonical(changeable(left, schema)) == canonical(changeable(right, schema))
 
 
 def changeable(snapshot: Snapshot, schema: Schema) -> dict[str, Json]:
-    """Return what people and programs can change. A working copy may lie elsewhere and be of another hour."""
+    """Return the fields that can be changed. A working copy may differ in the others, such as folder and time."""
     known = _type(snapshot, schema)
     return {name: value for name, value in snapshot.body.items() if not _is_read_only(name, known)}
 
 
 def read_only(body: Collection[str], type: EntityType, key_property: str) -> tuple[str, ...]:
-    """Return the names of what no write may change: identity, and what the server sets or is read along."""
+    """Return the fields that no write may change: the key, those that the server sets, and those of navigations."""
     names = {*body, *type.properties, *values.BOOKKEEPING}
     return tuple(sorted({key_property, *(name for name in names if _is_read_only(name, type))}))
 
@@ -82,20 +82,20 @@ def _is_read_only(name: str, type: EntityType) -> bool:
 
 
 def _obstacle(name: str, by: Way, type: EntityType, key_property: str, shown: bool) -> str | None:
-    """Say what the metadata has against writing a field this way, None when nothing."""
+    """Say why the metadata forbids writing a field this way, None if it does not."""
     if name == key_property:
-        return "is what the document is known by here: changed, it would be lost to us"
+        return "is the document's key: changed, the document could not be found any more"
     if "/" in name:
-        return "is read along from another object, and can't be written"
+        return "belongs to another object, and can't be written"
     if _is_read_only(name, type):
         return "is read-only"
     known, navigation = type.properties.get(name), type.navigations.get(name)
     if by is Way.ATTRIBUTES and known is not None and known.read_only:
-        return "is read-only"  # for a PATCH, that is: what there is an action for can be called read-only all the same
+        return "is read-only"  # for a PATCH: a field with an action of its own may be called read-only all the same
     if by is Way.ATTRIBUTES and any(one is not None and one.by_action for one in (known, navigation)):
         return "is changed only by an action, and the service offers none that we know"
     if by is Way.ATTRIBUTES and navigation is not None:
         return "leads to another object, and can't be written as a value"
     if known is None and navigation is None and type.whole and not shown:
-        return f"is no property of {type.name}"
+        return f"is not a property of {type.name}"
     return None

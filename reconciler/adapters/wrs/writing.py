@@ -1,5 +1,5 @@
 """
-Writing: fields of one portion, by the way that the server has for them, under the guard that it has.
+Writing: the fields of one portion, in the server's own way, under the server's own guard.
 
     attributes                    read, CheckOut, read the working copy, look the number up, decide again, PATCH,
                                   CheckIn, read what came of it
@@ -7,13 +7,13 @@ Writing: fields of one portion, by the way that the server has for them, under t
     State, Name, …                actions, outside of any lock (`actions`)
 
 Rules
-- What the metadata forbids is refused before anything is sent, so it costs no check-out.
-- What was read some time ago, or is written by an action, is looked up by its number first: there may be a new
-  revision.
-- The working copy's ID is journalled before anything else is sent, and what is written is decided on the working copy.
-- What the journal is shown under the lock is the iteration below, as a read would show it, and the working copy is the
-  same but for that: of the copy, we are who modified it last, just now, and every event would come too late.
-- Up to the check-in every end is "surely not applied", if the check-out is undone. A check-in in doubt stays in doubt.
+- A write that the metadata forbids is refused before anything is sent, so it costs no check-out.
+- A document that was read some time ago, or is written by an action, is looked up by its number first: there may be a
+  new revision.
+- The working copy's ID is journalled before anything else is sent, and the plan is made again on what is there then.
+- The journal decides on the iteration below the working copy, as a read would show it. On the working copy itself we
+  are the last to have modified it, just now, so every event would seem too old.
+- A write that ends before the check-in is surely not applied, if the check-out is undone. A check-in in doubt stays so.
 """
 
 from collections.abc import Mapping
@@ -47,8 +47,8 @@ from reconciler.ports import Journal
 
 _GONE = (404, 410)
 _NO_ETAG = "the server shows no ETag for it, so nothing can be written safely: use check-out"
-_UNPROVEN = "nobody has seen this server refuse a stale If-Match: see what `reconciler doctor --probe` says"
-_BLIND = "the service can check documents out, but its metadata shows no property that says whether one is"
+_UNPROVEN = "this server was not seen to refuse a stale If-Match: see what `reconciler doctor --probe` says"
+_BLIND = "the service can check documents out, but none of its properties says whether a document is checked out"
 
 
 class Writer:
@@ -65,9 +65,9 @@ class Writer:
         self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal
     ) -> WriteAnswer:
         """
-        Write `fields`, all of one portion, if they are still to be written to the document as it is.
+        Write `fields`, all of one portion, if the document as it is now still needs them.
 
-        Raises ValueError for a token that guards nothing: that is a fault of ours, and not sent.
+        Raises ValueError for a token that guards nothing: that would be a bug of ours.
         """
         if not token.strip() or token.strip() == "*":
             raise ValueError(f"a write needs the token of a read, not {token!r}")
@@ -76,7 +76,7 @@ class Writer:
             return schema
         place = tokens.place(token)
         if place is None:
-            return VersionConflict(0, "it was read through another dialect, and has to be read again")
+            return VersionConflict(0, "it was read through another dialect and has to be read again")
         schema, way, body = await self._said(fields, snapshot, schema)
         if isinstance(body, Refused):
             return body
@@ -85,9 +85,7 @@ class Writer:
             shown = await results.latest(self._reader, snapshot.key)
             if not isinstance(shown, Snapshot):
                 return shown
-            latest = (
-                results.id_of(shown) or latest
-            )  # if it is another one, what is due is decided again on what it shows
+            latest = results.id_of(shown) or latest  # if it is another iteration, the plan is made again on it
         if way is not Way.ATTRIBUTES:
             if (barred := await self._locks.barred()) is not None:
                 return barred
@@ -96,13 +94,13 @@ class Writer:
         if self._options.checks_out(possible=schema.action("CheckOut") is not None):
             return await self._under_lock(snapshot, latest, journal, schema)
         if latest != place.id:
-            return VersionConflict(0, "its number leads to another iteration by now")
+            return VersionConflict(0, "its number now leads to another iteration")
         return await self._guarded(snapshot, place, body, schema)
 
     async def _said(
         self, fields: Mapping[str, Json], snapshot: Snapshot, schema: Schema
     ) -> tuple[Schema, Way, dict[str, Json] | Refused]:
-        """Return how fields go out and as what; what an old schema has against them, a newer one may not have."""
+        """Return how fields are written and as what; what an old schema forbids, a newer one may allow."""
         way = writable.way(fields, schema)
         body = writable.body(fields, way, snapshot, schema, self._options.key_property)
         if not isinstance(body, Refused) and writable.described(fields, snapshot, schema):
@@ -112,11 +110,11 @@ class Writer:
         return schema, way, writable.body(fields, way, snapshot, schema, self._options.key_property)
 
     async def _unless_ours(self, key: str, answer: WriteAnswer, journal: Journal) -> WriteAnswer:
-        """Return an answer, but where a check-out of ours, cut short, kept an action from being sent: give that up."""
+        """Return an answer; but if a leftover check-out of ours kept the action from being sent, release it."""
         if not isinstance(answer, Locked) or answer.status:
             return answer
         released = await self._locks.release(key, None, journal.mark)
-        gone = VersionConflict(0, "a check-out of ours was in the way, and is there no more")
+        gone = VersionConflict(0, "a check-out of ours was in the way, and is gone now")
         return gone if isinstance(released, Released) else released
 
     # -------------------------------------------------------------------------------------------------------- check-out
@@ -137,13 +135,13 @@ class Writer:
             return await self._check_in(snapshot.key, taken, journal)
 
     async def _changed(self, key: str, taken: Taken, journal: Journal, schema: Schema) -> Reply | NotOurs | Unfulfilled:
-        """Decide again on the working copy and change it; return the reply to that, or why it did not come about."""
+        """Decide again, and change the working copy; return the reply to that, or why it was not changed."""
         seen = await self._locks.first_sight(key, taken, journal.mark)
         if not isinstance(seen, Sight):
             return seen
         fields = await journal.redraft(seen.shown)
         if not fields:
-            return VersionConflict(0, "it had moved before it was checked out, and nothing of this write is left")
+            return VersionConflict(0, "it changed before it was checked out, and nothing of this write is left to do")
         body = writable.body(fields, Way.ATTRIBUTES, seen.shown, schema, self._options.key_property)
         if isinstance(body, Refused):
             return body
@@ -168,20 +166,18 @@ class Writer:
                 return await self._locks.end(key, taken.copy, refusal, journal.mark)
 
     async def _checked_in(self, key: str, taken: Taken, reply: Reply) -> Written | Unknown:
-        """Return what the document shows after a check-in, as far as that is the iteration that we have made."""
+        """Return the document after a check-in, if it shows the iteration that we have made."""
         made = results.identity(reply) or taken.copy
         self._reader.succeeds(key, taken.origin, made)
         shown = await results.latest(self._reader, key, made)
         if not isinstance(shown, Snapshot):
-            return Written(None, None, replies.cut(f"checked in, and not to be read back yet: {shown.message}"))
+            return Written(None, None, replies.cut(f"checked in, but it can't be read back yet: {shown.message}"))
         latest = results.id_of(shown)
         if latest == taken.origin:
-            return Unknown("the check-in was answered as done, and the document shows the iteration before it")
+            return Unknown("the check-in was answered as done, but the document shows the iteration before it")
         if latest == made:
             return Written(shown, shown.token)
-        return Written(
-            None, None, f"there is another iteration by {shown.modified_by or 'somebody'} since our check-in"
-        )
+        return Written(None, None, f"{shown.modified_by or 'someone'} made another iteration after our check-in")
 
     # ------------------------------------------------------------------------------------------------------------- ETag
 
@@ -215,5 +211,5 @@ class Writer:
         shown = await self._reader.snapshot(snapshot.key, entity.row, entity.etag)
         cleared = {name for name, value in body.items() if value is None}
         if not isinstance(shown, Snapshot) or not snapshot.body.keys() - cleared <= shown.body.keys():
-            return Written(None, None)  # an excerpt: what else the write changed is not known
+            return Written(None, None)  # an excerpt, which does not show what else the write changed
         return Written(shown, shown.token)

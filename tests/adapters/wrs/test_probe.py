@@ -272,7 +272,7 @@ async def test_states_are_read_in_either_form_and_what_is_not_understood_is_no_s
     probed = await Probed(server, transitions_in="States").run()
     assert probed.failed == ["transitions"]
     assert "is not understood: an object with States" in probed.of("transitions").message
-    assert probed.of("state").message == "not moved, because we don't know which states can follow"
+    assert probed.of("state").message == "not changed, because we don't know which states can follow"
     assert "SetState" not in probed.wire.asked
     probed.as_before()
 
@@ -297,7 +297,7 @@ async def test_actions_that_move_last_modified_are_told_from_those_that_do_not(s
     probed = await Probed(server, set_state_moves_last_modified=False).run(clock=SystemClock())
     assert probed.of("common properties").result is Result.OK
     assert probed.of("state").result is Result.WARNING
-    assert "LastModified does not move" in probed.of("state").message
+    assert "LastModified does not change" in probed.of("state").message
 
 
 @pytest.mark.parametrize("days_only", [True, False])

@@ -474,6 +474,6 @@ async def test_an_iteration_that_somebody_makes_right_after_ours_is_looked_at_be
     world.wire.before["GET new"] = lambda: world.person.edits(owner="akim")
     await world.try_once({"Owner": "lchen"})
     assert world.document().status is Status.PENDING
-    assert world.document().reason == "there is another iteration by jdoe since our check-in"
+    assert world.document().reason == "jdoe made another iteration after our check-in"
     await world.settle()
     assert world.document().status is not Status.PENDING

@@ -213,7 +213,7 @@ async def test_what_can_not_be_read_back_is_read_again_before_it_is_called_synce
     ready.wire.faults["GET new"] = Fault.REQUEST_LOST
     await ready.try_once({"State": "INREVIEW"})
     assert ready.document().status is Status.PENDING
-    assert "not to be read back yet" in ready.document().reason
+    assert "it can't be read back yet" in ready.document().reason
     await ready.settle()
     assert ready.document().status is Status.SYNCED
     assert ready.written()[1:] == [{"status"}]
