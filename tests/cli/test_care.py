@@ -98,7 +98,7 @@ def test_a_snapshot_replaces_a_file_only_by_force(settled: Program) -> None:
 def test_nothing_takes_the_place_of_the_store_itself(settled: Program) -> None:
     before = state(settled).read_bytes()
     assert "the store itself" in settled.fails("snapshot", "--to", "state.db", "--force")
-    assert "the store itself" in settled.fails("restore", "--from", "state.db")
+    assert "the state store itself" in settled.fails("restore", "--from", "state.db")
     assert state(settled).read_bytes() == before
 
 

@@ -57,7 +57,7 @@ def test_a_program_that_sets_a_field_back_costs_three_writes(program: Program) -
     assert patches(program) == 3
     assert "written 3 times and changed again each time" in the_conflict(program)["reason"]
     assert "plm-batch" in program.say("conflicts", "show", the_conflict(program)["id"])
-    assert "tried again" in program.say("conflicts", "show", the_conflict(program)["id"])
+    assert "next attempt" in program.say("conflicts", "show", the_conflict(program)["id"])
     assert "Windchill does not keep it" in program.say("explain", DOC, "owner")
     program.emits(DOC, "--set", "title=Cover")
     program.say("run", "--once", code=3)

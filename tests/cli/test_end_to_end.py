@@ -236,7 +236,7 @@ def test_status_of_a_store_alone_asks_no_log(settled: Program) -> None:
     assert found["log_reachable"] is None
     assert found["log"][0]["end"] is None
     assert "(notified)" not in {row["topic"] for row in found["log"]}
-    assert "not asked" in settled.run("status", "--store", store, configured=False).stdout
+    assert "not checked" in settled.run("status", "--store", store, configured=False).stdout
 
 
 def test_status_counts_documents_and_says_how_far_the_log_is_folded(held: Program) -> None:
@@ -277,7 +277,7 @@ def test_all_documents_or_some_are_compared_with_windchill_again(program: Progra
     assert program.json("docs", "compare", OTHER, "unknown") == {"documents": 1}
     assert program.json("docs", "show", OTHER)["lane"] == "resync"
     said = program.say("docs", "compare", "--all")
-    assert said.startswith("1 document is due for a comparison.")
+    assert said.startswith("1 document will be compared.")
     program.say("run", "--once")
     assert {program.document(key)["status"] for key in (DOC, OTHER)} == {"RELEASED"}
 
@@ -430,7 +430,7 @@ def test_a_resolution_that_is_overtaken_opens_the_conflict_anew(held: Program) -
 
 def test_an_unknown_conflict_or_an_impossible_value_is_an_error(held: Program) -> None:
     assert "there is no conflict 'zz'" in held.fails("conflicts", "resolve", "zz", "--take", "live")
-    assert "2 conflicts" in held.fails("conflicts", "show", "")
+    assert "several conflicts" in held.fails("conflicts", "show", "")
     elements = _conflict(held, "attributes.Keywords")
     assert "give a JSON list" in held.fails("conflicts", "resolve", elements, "--value", '"text"', code=2)
 
@@ -576,7 +576,7 @@ def test_a_doctor_finds_everything_in_order(settled: Program) -> None:
 def test_a_doctor_finds_waits_that_a_wrong_clock_has_set_and_a_start_cuts_them_short(settled: Program) -> None:
     settled.tamper(f"UPDATE document SET due_us = due_us + 63072000000000 WHERE key = '{DOC}'")
     waits = settled.checks()["waits"]
-    assert (waits["result"], waits["message"][:31]) == ("warning", "1 document would wait too long th")
+    assert (waits["result"], waits["message"][:31]) == ("warning", "1 document would wait too long:")
     settled.say("run", "--once")
     assert "waits" not in settled.checks()
 
