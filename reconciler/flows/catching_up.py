@@ -1,8 +1,9 @@
-"""Catching up: what came while we were away is folded before anything is written; and when a single pass is over."""
+"""Catching up: folds what came while the reconciler was away, before anything is written; and the end of `--once`."""
 
 import asyncio
 from collections.abc import Mapping
 
+import attrs
 import structlog
 
 from reconciler.core.scheduling.breaker import Breaker
@@ -14,24 +15,23 @@ from reconciler.ports import Clock, Views
 
 _log = structlog.get_logger(__name__)
 
-_LOOK_S = 0.2  # between two looks at how far the log is folded
+_LOOK_S = 0.2  # between two checks of how far the log is folded
 
 
+@attrs.frozen
 class CatchingUp:
     """
-    Waits until the log is folded up to `ends`; from then on events are fresh.
+    Waits until the log is folded up to `ends`; later events count as fresh.
 
-    Writing waits for that, but no longer than `timeout_s` for a partition that can't be read (None: as long as it
-    takes).
+    Sets `writable` then, or once a partition has given nothing for `timeout_s` (None: never).
     """
 
-    def __init__(self, ingest: Ingest, clock: Clock, *, writable: asyncio.Event) -> None:
-        self._ingest = ingest
-        self._clock = clock
-        self._writable = writable
+    _ingest: Ingest
+    _clock: Clock
+    _writable: asyncio.Event
 
     async def run(self, ends: Mapping[Partition, int], stop: asyncio.Event, timeout_s: float | None) -> None:
-        """Return when it is done, or `stop` is set."""
+        """Return when the log is folded, or `stop` is set."""
         reached, since_s = self._ingest.reached, self._clock.monotonic_s()
         while not stop.is_set() and self._left(ends):
             now_s = self._clock.monotonic_s()
@@ -51,33 +51,30 @@ class CatchingUp:
 
 
 # ---------------------------------------------------------------------------------------------------------------- once
-# Once: when a single pass is over.
-#
-# It is over when no document is pending: each is settled, or waits for a person, for somebody's lock, for access. It is
-# also over when nothing comes of it any more, because a Windchill that gives no usable answer may go on so for ever:
-# when for `timeout_s` every attempt has failed, and each pending document is among those that have, or Windchill as a
-# whole is away. What is still pending then counts as unsettled; the store remembers when it is tried next.
 
 _PAGE = 100
 
 
+@attrs.define
 class Once:
-    """Tells when a pass that begins now is over."""
+    """
+    Tells when a single pass is over: when no document is pending.
 
-    def __init__(
-        self, views: Views, reconciler: Reconciler, breaker: Breaker, clock: Clock, *, timeout_s: float
-    ) -> None:
-        self._views = views
-        self._reconciler = reconciler
-        self._breaker = breaker
-        self._clock = clock
-        self._timeout_s = timeout_s
-        self._gained = -1  # what was gained when something was gained last
-        self._gained_s = 0.0
-        self._failed_to = (-1, "")  # every pending document up to this one has failed since then
+    It is also over when Windchill gives no usable answer, which may last for ever: when every attempt has failed for
+    `timeout_s`, and each pending document has failed or Windchill as a whole is down.
+    """
+
+    _views: Views
+    _reconciler: Reconciler
+    _breaker: Breaker
+    _clock: Clock
+    _timeout_s: float
+    _gained: int = -1  # `Reconciler.gained` when it grew last
+    _gained_s: float = 0.0
+    _failed_to: tuple[int, str] = (-1, "")  # every pending document up to this one has failed since then
 
     async def over(self) -> bool:
-        """Whether nothing is left to be done, or nothing comes of it."""
+        """Whether nothing is left to do, or trying goes nowhere."""
         counts = await self._views.counts()
         if not counts.get(Status.PENDING, 0) and not counts.get(Status.COLLECTING, 0):
             return self._reconciler.idle
@@ -87,7 +84,7 @@ class Once:
         return now_s - self._gained_s >= self._timeout_s and (self._breaker.away or await self._all_have_failed())
 
     async def _all_have_failed(self) -> bool:
-        """Walk over the pending documents as far as they have failed; go on from there at the next look."""
+        """Whether every pending document has failed; the next call goes on where this one stopped."""
         while page := await self._views.list_waiting(Status.PENDING, self._failed_to, _PAGE):
             for document in page:
                 if not document.agreement.failures:

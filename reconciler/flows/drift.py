@@ -1,16 +1,16 @@
 """
-Drift: asks the server now and then what has changed there, so that an edit is noticed without reading every document.
+Drift: asks the server for its list of changes, so that an edit is noticed without reading every document.
 
-It only wakes documents up: each is then read and compared like any other. A list of changes may leave something out
-(a clock that differs, a change committed late, a filter that knows whole days only), so every look reaches back before
-the last one, what is known already is told by its token, and the comparison of each document on its own interval
-(`resync`) goes on besides.
+It only makes documents due; each is then read and compared like any other. A list may leave a change out (a differing
+clock, a late commit, a filter by whole days), so each request reaches back before the last one, tokens tell what is
+known already, and every document is still compared at its own interval (`resync`).
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
+import attrs
 import structlog
 
 from reconciler.flows import watchdog
@@ -21,81 +21,69 @@ from reconciler.ports import ChangeList, Clock, Ledger
 
 _log = structlog.get_logger(__name__)
 
-_BATCH = 500  # rows loaded at a time to be told from what is known
-_UNPOLLED_S = 3600.0  # one look an hour even where nobody asked for any: who was to knock may have forgotten
-_PAUSE_S_MIN = 2.0  # between two looks, however often somebody knocks
-# Whoever stands otherwise is looked at soon anyway, or waits after trouble that no edit ends.
+_BATCH = 500  # rows loaded at a time to compare tokens
+_UNPOLLED_S = 3600.0  # with polling off: the hook may fail, so ask once an hour
+_PAUSE_S_MIN = 2.0  # between two requests, however often the hook is called
+# Documents of any other status are due soon anyway, or wait after trouble that no edit ends.
 _WOKEN = (Status.SYNCED, Status.HELD, Status.LOCKED, Status.PARKED)
 
 
+@attrs.define(eq=False)
 class Drift:
-    """
-    The loop over a server's list of changes. `poll_s` 0: it looks when it is woken, and once an hour.
+    """The loop over a server's list of changes. With `poll_s` 0 it asks when `woken` is set, and once an hour."""
 
-    Whoever knows that there is something to see sets `woken`.
-    """
+    _changes: ChangeList
+    _gate: Gate
+    _ledger: Ledger
+    _clock: Clock
+    _offer: Callable[[Due], None]
+    _woken: asyncio.Event
+    _poll_s: float
+    _overlap_s: float
+    _looked_us: int = attrs.field(init=False)  # earlier changes are found by comparing every document
+    _stopping: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
 
-    def __init__(
-        self,
-        changes: ChangeList,
-        gate: Gate,
-        ledger: Ledger,
-        clock: Clock,
-        *,
-        offer: Callable[[Due], None],
-        woken: asyncio.Event,
-        poll_s: float,
-        overlap_s: float,
-    ) -> None:
-        self._changes = changes
-        self._gate = gate
-        self._ledger = ledger
-        self._clock = clock
-        self._offer = offer
-        self._poll_s = poll_s
-        self._overlap_us = round(overlap_s * 1_000_000)
-        # What changed while nobody looked is found by the comparison of every document.
-        self._looked_us = clock.now_us()
-        self._wake = woken
-        self._stopping = asyncio.Event()
+    def __attrs_post_init__(self) -> None:
+        self._looked_us = self._clock.now_us()
 
     def stop(self) -> None:
         """End the loop."""
         self._stopping.set()
-        self._wake.set()
+        self._woken.set()
 
     async def run(self) -> None:
-        """Look, wait, look again, until stopped."""
+        """Ask, wait and ask again, until stopped."""
         while not self._stopping.is_set():
             watchdog.beat()
             with watchdog.waiting():
-                await self._clock.wait(self._wake, self._poll_s or _UNPOLLED_S)
-            self._wake.clear()
+                await self._clock.wait(self._woken, self._poll_s or _UNPOLLED_S)
+            self._woken.clear()
             if self._stopping.is_set():
                 return
             try:
                 await self.look()
             except HeldUpError:
-                continue  # the server was not to be asked; there will be a next look
+                continue  # the gate is closed; ask again next time
             with watchdog.waiting():
                 await self._clock.wait(self._stopping, _PAUSE_S_MIN)
 
     async def look(self) -> int:
-        """Ask once; return how many documents were woken. Raises HeldUpError when Windchill is not to be asked now."""
+        """Ask once; return how many documents became due. Raises HeldUpError when the gate is closed."""
         began_us = self._clock.now_us()
-        since_us = min(self._looked_us, began_us) - self._overlap_us  # the clock may have gone back since then
+        since_us = min(self._looked_us, began_us) - round(self._overlap_s * 1_000_000)  # the clock may have gone back
         answer = await self._gate.changed(self._changes, since_us)
         if not isinstance(answer, Sequence):
-            _log.warning("the list of changes can't be had", reason=answer.message)
+            _log.warning("can't read Windchill's list of changes", reason=answer.message)
             return 0
         woken = 0
-        for batch in _batches(answer):
-            woken += await self._woken(batch)
+        rest = iter(answer)
+        while batch := list(islice(rest, _BATCH)):
+            woken += await self._requeue_moved(batch)
         self._looked_us = began_us
-        _log.debug("looked at the list of changes", listed=len(answer), woken=woken)
+        _log.debug("list of changes read", listed=len(answer), woken=woken)
         return woken
 
-    async def _woken(self, batch: Sequence[Sighting]) -> int:
+    async def _requeue_moved(self, batch: Sequence[Sighting]) -> int:
         seen = {sighting.key: sighting.token for sighting in batch}
         documents = await self._ledger.documents(seen)
         now_us = self._clock.now_us()
@@ -111,9 +99,3 @@ def _moved(document: Document, token: Token) -> bool:
     if snapshot is None:
         return document.status is Status.PARKED  # it was not there, and now it is
     return document.status in _WOKEN and snapshot.token != token
-
-
-def _batches(sightings: Iterable[Sighting]) -> Iterable[Sequence[Sighting]]:
-    rest = iter(sightings)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch

@@ -1,17 +1,16 @@
 """
 Due feeder: moves documents that are due from the store into the queue.
 
-The store remembers when each document is to be looked at again: retries, cool-downs, and the adaptive, jittered
-interval after which a settled document is compared with Windchill once more. This loop moves what is due into the
-queue, which is only a window on it: with a million documents nothing is held in memory but the few that are next.
+The store knows when each document is due: for a retry, after a cool-down, or to be compared with Windchill again. The
+queue holds only the next few, so memory does not grow with the number of documents.
 
-A host's clock may go ahead and come back. What was told to wait in between would then wait for years, so no wait may be
-longer from now than the longest of its kind: all are looked at when this loop starts, when the clock is seen to have
-gone back, and once an hour.
+If the host's clock was ahead for a while, documents may have got due times years away. So no document waits longer from
+now than the longest wait of its status; this is checked at the start, when the clock goes back, and once an hour.
 """
 
 import asyncio
 
+import attrs
 import structlog
 
 from reconciler.core.scheduling.queue import Queue
@@ -24,39 +23,39 @@ from reconciler.ports import Clock, Store
 
 _log = structlog.get_logger(__name__)
 
-_WAIT_S_MAX = 30.0  # a due time set by another process (an operator's command) is noticed within this
-_WAIT_S_MIN = 0.5  # what is due but still under way would otherwise be read over and over
-_STEP_US = 1_000_000  # by which a clock has to go back for that to be a step
-_CHECK_S = 3600.0  # between two looks at all waits, for what was under way when the clock went back
-_AHEAD_US = 60_000_000  # by which a record may be of a time to come before that is a fault
+_WAIT_S_MAX = 30.0  # a due time set by another process (a command) is noticed within this time
+_WAIT_S_MIN = 0.5  # keeps documents that are due and still under way from being read over and over
+_STEP_US = 1_000_000  # a clock that goes back by less has not been set
+_CHECK_S = 3600.0  # between two checks of all waits
+_AHEAD_US = 60_000_000  # a record may be this far in the future before the clock counts as wrong
 
 
 def contradiction(last_us: int | None, now_us: int) -> str:
-    """Say how the time of the last audit record contradicts the host's clock; empty if it does not."""
+    """Say why the host's clock can't be right, by the time of the last audit record; empty if it can."""
     if last_us is None or last_us <= now_us + _AHEAD_US:
         return ""
     last, now = instant.from_us(last_us), instant.from_us(now_us)
     return (
-        f"the newest record of the audit trail is of {last}, and this host's clock says {now}: it was ahead then, or is"
-        " behind now; set it right, and have it kept so (NTP)"
+        f"the newest audit record is from {last}, but this host's clock says {now}: the clock was ahead then, or is"
+        " behind now; set it, and keep it right with NTP"
     )
 
 
+@attrs.define(eq=False)
 class DueFeeder:
     """The loop that refills the queue from the store."""
 
-    def __init__(self, store: Store, queue: Queue, reconciler: Reconciler, clock: Clock, pace: Pace) -> None:
-        self._ledger = store
-        self._longest_us = {status: pace.longest_us(status) for status in Status}
-        self._offset_us: int | None = None  # of the clock against time as it passes, at the last look
-        self._checked_s = 0.0
-        self.refilled = False  # whether the queue has been told of what was due when this loop began
-        self.clock_fault = ""  # why the host's clock can't be right, or was not; empty: nothing speaks against it
-        self._queue = queue
-        self._reconciler = reconciler
-        self._clock = clock
-        self._wake = asyncio.Event()
-        self._stopping = False
+    _ledger: Store
+    _queue: Queue
+    _reconciler: Reconciler
+    _clock: Clock
+    _pace: Pace
+    refilled: bool = attrs.field(init=False, default=False)  # the queue knows what was due when this loop began
+    clock_fault: str = attrs.field(init=False, default="")  # why the host's clock is, or was, wrong; empty: it is not
+    _offset_us: int | None = attrs.field(init=False, default=None)  # of the clock against monotonic time
+    _checked_s: float = attrs.field(init=False, default=0.0)
+    _wake: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    _stopping: bool = attrs.field(init=False, default=False)
 
     def stop(self) -> None:
         """End the loop."""
@@ -64,39 +63,39 @@ class DueFeeder:
         self._wake.set()
 
     def wake(self) -> None:
-        """Look at the store now: something has been made due."""
+        """Look at the store now: a document has become due."""
         self._wake.set()
 
     async def run(self) -> None:
         """Refill until stopped."""
         while not self._stopping:
             watchdog.beat()
-            await self._mind_the_clock()
+            await self._check_clock()
             fresh = await self.refill()
             self.refilled = True
             await self._clock.wait(self._wake, await self._wait_s(fresh))
             self._wake.clear()
 
-    async def _mind_the_clock(self) -> None:
-        """Let nothing wait for a time that only a wrong clock has told; see whether this one can be right."""
+    async def _check_clock(self) -> None:
+        """Shorten waits that a wrong clock has set; see whether the clock can be right now."""
         now_us, now_s = self._clock.now_us(), self._clock.monotonic_s()
         offset_us = now_us - round(now_s * 1_000_000)
         stepped = self._offset_us is None or offset_us < self._offset_us - _STEP_US
         self._offset_us = offset_us
         if stepped or now_s - self._checked_s >= _CHECK_S:
             self._checked_s = now_s
-            if count := await self._ledger.bring_forward(now_us, self._longest_us):
-                _log.warning("waits that are too long by this clock and configuration are cut short", documents=count)
+            longest_us = {status: self._pace.longest_us(status) for status in Status}
+            if count := await self._ledger.bring_forward(now_us, longest_us):
+                _log.warning("shortened waits that were too long", documents=count)
         elif not self.clock_fault:
             return
-        last_us = await self._ledger.last_audited_us()
-        self.clock_fault = contradiction(last_us, now_us)
+        self.clock_fault = contradiction(await self._ledger.last_audited_us(), now_us)
 
     async def refill(self) -> int:
-        """Offer the queue what the store has as due; return how many of these it did not know of."""
+        """Offer the queue what is due in the store; return how many of them are new to it."""
         self._queue.spilled = False  # first: an offer refused from here on counts again
         before = len(self._queue)
-        # The answer repeats what already waits or runs here, so ask for that much more.
+        # The answer includes what waits or runs here already, so ask for that many more.
         for due in await self._ledger.due(self._clock.now_us(), self._queue.capacity + len(self._queue.running)):
             if due.key not in self._queue.running:
                 self._reconciler.offer(due)

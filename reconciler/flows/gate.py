@@ -1,19 +1,21 @@
 """
-The gate: every request to Windchill passes here, so that together they never ask more of it than it bears.
+The gate: every request to Windchill passes here, so that Windchill is never asked for more than it can take.
 
 It puts the limiter (how many at once), the breaker (whether at all) and the retry quota (how often again) around the
-port, and reports to all three what came of each request.
+port, and reports the result of each request to all three.
 
-When the breaker has a doubt, only probes pass. The best probe is a document that was well a moment ago: the gate reads
-one of these itself. Only where it knows of none (after a start, or when they have all come into trouble), probes are
-the documents that its caller has named with `let_probe`. Everything else gets a HeldUpError at once and begins again
-later from the row: nothing is sent on what was known before a pause, since the log may have asked for something else.
+When the breaker is in doubt, only probes pass. The best probe is a document that was well a moment ago; the gate reads
+one itself. If it knows of none (after a start, or when all are in trouble), the caller names probes with `let_probe`.
+Every other request raises HeldUpError at once and starts again later from the row, because the log may ask for
+something else by then.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
+
+import attrs
 
 from reconciler.core.scheduling import backoff
 from reconciler.core.scheduling.breaker import Breaker, Pass, RequestResult, State, What
@@ -36,38 +38,30 @@ from reconciler.model.value import Json
 from reconciler.ports import ChangeList, Clock, Journal, Windchill
 
 _A = TypeVar("_A")
-_TURN_S = 60.0  # who waits for a permit is woken when one is given back; this only bounds a wait nobody ends
+_TURN_S = 60.0  # a waiting request is woken when a permit comes back; this only bounds the wait
 _WELL_MAX = 8  # documents known to be well; two in trouble are enough to doubt the rest
-_WELL_WEIGHT = 4  # probes: a document that was well a moment ago tells as much as so many that nobody knows
-_RETRIES_SHARE = 4  # of the limit, one part may go to documents in trouble: each may hold its permit until its deadline
-_RETRY_S_MAX = 60.0  # until a document that has failed before asks for its share again
-_CHANGES = ""  # the list of changes, where documents are named; no document has an empty key
+_WELL_WEIGHT = 4  # a document that was well a moment ago counts as this many probes of unknown ones
+_RETRIES_SHARE = 4  # one part in so many of the limit goes to documents in trouble: each may wait for its deadline
+_RETRY_S_MAX = 60.0  # until a document that has failed asks for a retry again
+_CHANGES = ""  # the key of the list of changes; no document has an empty key
 
 
 class HeldUpError(Exception):
-    """Windchill is not to be asked now, so the request was not sent: what it rests on may be out of date."""
+    """The request was not sent, because Windchill is not to be asked now. Start again from the row."""
 
 
+@attrs.define(eq=False)
 class Gate:
     """The only way of flows to Windchill."""
 
-    def __init__(
-        self,
-        windchill: Windchill,
-        clock: Clock,
-        *,
-        limiter: Limiter,
-        breaker: Breaker,
-        quota: RetryQuota,
-    ) -> None:
-        self._windchill = windchill
-        self._clock = clock
-        self._limiter = limiter
-        self._breaker = breaker
-        self._quota = quota
-        self._waiting: deque[asyncio.Event] = deque()
-        self._well: dict[str, None] = {}  # latest last
-        self._probes: set[str] = set()
+    _windchill: Windchill
+    _clock: Clock
+    _limiter: Limiter
+    _breaker: Breaker
+    _quota: RetryQuota
+    _waiting: deque[asyncio.Event] = attrs.field(init=False, factory=deque)
+    _well: dict[str, None] = attrs.field(init=False, factory=dict)  # documents, latest last
+    _probes: set[str] = attrs.field(init=False, factory=set)
 
     @property
     def locks(self) -> bool:
@@ -81,7 +75,7 @@ class Gate:
 
     @property
     def held_s(self) -> float:
-        """In how many seconds the next probe may pass; 0 when one may now, or when there is no doubt."""
+        """In how many seconds the next probe may pass; 0: now, or there is no doubt."""
         if self._breaker.state is State.OPEN:
             return max(0.0, self._breaker.open_until_s - self._clock.monotonic_s())
         return 0.0
@@ -97,28 +91,28 @@ class Gate:
         self._probes = set(keys)
 
     async def read(self, key: str, known: Snapshot | None = None, *, failures: int = 0) -> ReadAnswer:
-        """Read a document that has failed so often in a row, when it is our turn; raises HeldUpError."""
+        """Read a document; `failures` is how often it has failed in a row. Raises HeldUpError."""
         return await self._through(key, failures, lambda: self._windchill.read(key, known))
 
     async def release(self, key: str, lock: str | None, mark: str, *, failures: int = 0) -> ReleaseAnswer:
-        """Give up a lock that a write of ours has perhaps left behind, when it is our turn; raises HeldUpError."""
+        """Give up a lock that a write of ours may have left behind. Raises HeldUpError."""
         return await self._through(key, failures, lambda: self._windchill.release(key, lock, mark))
 
     async def write(
         self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal, failures: int = 0
     ) -> WriteAnswer:
-        """Write a document's fields, guarded by `token`, when it is our turn; raises HeldUpError."""
+        """Write a document's fields, guarded by `token`. Raises HeldUpError."""
         return await self._through(
             snapshot.key, failures, lambda: self._windchill.write(snapshot, fields, token=token, journal=journal)
         )
 
     async def changed(self, changes: ChangeList, since_us: int) -> Sequence[Sighting] | Trouble:
-        """Ask for the list of changes when it is our turn; raises HeldUpError."""
+        """Ask for the list of changes. Raises HeldUpError."""
         return await self._through(_CHANGES, 0, lambda: changes.changed(since_us))
 
     def retry_wait_s(self, failures: int, retrying: int) -> float:
         """
-        Spend a retry of a document that has failed so often, and return 0; or return in how many seconds to ask again.
+        Take a retry from the quota and return 0, or return in how many seconds to ask again.
 
         `retrying`: how many documents that have failed before are being tried now.
         """
@@ -153,11 +147,11 @@ class Gate:
                 return permit, leave
             await self._ask_well((permit, leave), *well)
             break
-        self._wake()  # the turn that we may have been given goes on to the next
+        self._wake()  # pass our turn on
         raise HeldUpError
 
     async def _ask_well(self, passed: tuple[Permit, Pass], key: str) -> None:
-        """Read a document that was well a moment ago: if it is now, it is not Windchill that is in trouble."""
+        """Read a document that was well a moment ago: if it still is, Windchill is not in trouble."""
         del self._well[key]
         answer: ReadAnswer | None = None
         try:
@@ -166,22 +160,22 @@ class Gate:
             self._leave(passed, answer, key, known=False)
 
     async def _turn(self) -> None:
-        """Wait until something may have changed: a permit was given back, or there is a doubt."""
+        """Wait until a permit was given back, or the breaker is in doubt."""
         turn = asyncio.Event()
         self._waiting.append(turn)
         try:
             await self._clock.wait(turn, _TURN_S)
         except BaseException:
             if turn.is_set():
-                self._wake()  # we are cancelled: the turn goes on to the next. Else nobody may pass one on, or they
-            raise  # would wake each other round and round while nothing is free
+                self._wake()  # we are cancelled, so pass our turn on. Without a turn, waking others would never end
+            raise
         finally:
             if not turn.is_set():
                 self._waiting.remove(turn)
 
     def _wake(self) -> None:
         free = max(1, int(self._limiter.limit) - self._limiter.in_flight)
-        while self._waiting and (free > 0 or self.in_doubt):  # in a doubt nobody has anything to wait for
+        while self._waiting and (free > 0 or self.in_doubt):  # in doubt, waiting is of no use
             self._waiting.popleft().set()
             free -= 1
 
@@ -205,7 +199,7 @@ class Gate:
 
 
 def _meaning(answer: object) -> tuple[Load, RequestResult, float | None]:
-    """Return what an answer says about the server's load and health; `None` stands for a call that was cut short."""
+    """Return what an answer says about the server's load and health; `None`: the request was cancelled."""
     match answer:
         case None:
             return Load.UNKNOWN, RequestResult.ABANDONED, None

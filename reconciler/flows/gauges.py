@@ -1,9 +1,8 @@
 """
-Gauges: what no loop reports because it is there to be seen: backlog, lag, queue, load; and their series.
+Gauges: backlog, lag, queue and load, read when somebody asks; and their series for plots.
 
-Gauges are looked at only when somebody asks, and at most every few seconds, however many ask. A look costs a few small
-queries and one request to the broker; the log gets little time for its answer, because a scrape must not wait for
-Kafka.
+They are read at most every few seconds, however many ask: that costs a few small queries and one request to the broker,
+which gets little time, because a scrape must not wait for Kafka.
 """
 
 import asyncio
@@ -11,6 +10,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
+
+import attrs
 
 from reconciler.core.explain import series
 from reconciler.core.explain.series import Point, Sample
@@ -28,44 +29,32 @@ from reconciler.ports import Clock, EventLog, Store, Telemetry, Views, standing
 _AGE_S_MAX = 5.0  # a third of the usual scrape interval
 
 
+@attrs.define(eq=False)
 class Gauges:
-    """Sets the gauges of `telemetry` to what is there now."""
+    """Sets the gauges of `telemetry` to their present values."""
 
-    def __init__(
-        self,
-        store: Store,
-        log: EventLog,
-        ingest: Ingest,
-        clock: Clock,
-        telemetry: Telemetry,
-        *,
-        queue: Queue,
-        limiter: Limiter,
-        breaker: Breaker,
-        backlog: Callable[[], Backlog],
-    ) -> None:
-        self._store = store
-        self._log = log
-        self._ingest = ingest
-        self._clock = clock
-        self._telemetry = telemetry
-        self._queue = queue
-        self._limiter = limiter
-        self._breaker = breaker
-        self._backlog = backlog
-        self._looking = asyncio.Lock()
-        self._looked_s: float | None = None
+    _store: Store
+    _log: EventLog
+    _ingest: Ingest
+    _clock: Clock
+    _telemetry: Telemetry
+    _queue: Queue
+    _limiter: Limiter
+    _breaker: Breaker
+    _backlog: Callable[[], Backlog]
+    _refreshing: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
+    _refreshed_s: float | None = attrs.field(init=False, default=None)
 
     async def refresh(self) -> None:
-        """Look again, unless somebody just did. Raises StoreError."""
-        async with self._looking:
+        """Set the gauges, unless that was just done. Raises StoreError."""
+        async with self._refreshing:
             now_s = self._clock.monotonic_s()
-            if self._looked_s is not None and now_s - self._looked_s < _AGE_S_MAX:
+            if self._refreshed_s is not None and now_s - self._refreshed_s < _AGE_S_MAX:
                 return
-            await self._look()
-            self._looked_s = now_s
+            await self._refresh()
+            self._refreshed_s = now_s
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         gauge = self._telemetry.gauge
         found = await standing.of(self._store, self._clock.now_us())
         for status, count in found.documents.items():
@@ -110,21 +99,17 @@ class Counted(Protocol):
         ...
 
 
+@attrs.define(eq=False)
 class Series:
-    """
-    The last day, a point a minute, for plots. `run` goes on until `stop`.
+    """The last day, a point a minute, for plots. It is kept in memory and begins again with each start."""
 
-    Fixed memory: one small value a minute. A restart begins again; what was before it is known to Prometheus only.
-    """
-
-    def __init__(self, counted: Counted, views: Views, log: EventLog, ingest: Ingest, clock: Clock) -> None:
-        self._counted = counted
-        self._views = views
-        self._log = log
-        self._ingest = ingest
-        self._clock = clock
-        self._points: deque[Point] = deque(maxlen=_STEPS_MAX)
-        self._stopping = asyncio.Event()
+    _counted: Counted
+    _views: Views
+    _log: EventLog
+    _ingest: Ingest
+    _clock: Clock
+    _points: deque[Point] = attrs.field(init=False, factory=lambda: deque(maxlen=_STEPS_MAX))
+    _stopping: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
 
     def stop(self) -> None:
         """End the loop."""

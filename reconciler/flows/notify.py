@@ -1,7 +1,7 @@
 """
-Notify: posts notifications to a webhook, however long that takes (docs/decisions/0010). `flows/watch.py` finds them.
+Notify: posts notifications to a webhook (docs/decisions/0010). `flows/watch.py` finds what to tell.
 
-What was not accepted is posted again, under the same id, until it is, or until the webhook has refused it ten times.
+A notification is posted again, under the same id, until the webhook accepts it or has refused it ten times.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from reconciler.ports import Clock, Telemetry
 _log = structlog.get_logger(__name__)
 
 _BACKOFF_S, _BACKOFF_S_MAX = 2.0, 900.0
-_REFUSALS_MAX = 10  # of one notification, before it is given up: it must not keep all later ones from being told
+_REFUSALS_MAX = 10  # of one notification, before it is given up so that it does not block later ones
 
 
 class Webhook(Protocol):
@@ -34,31 +34,31 @@ class Webhook(Protocol):
 
 
 class Backlog(NamedTuple):
-    """What was to be told and was not accepted yet: how many notices, and for how long the oldest has been posted."""
+    """How many notices the webhook has not accepted yet, and for how long the oldest has been posted."""
 
     waiting: int
     oldest_s: float
 
 
+@attrs.define(eq=False)
 class Post:
     """Delivers notifications, however long it takes. `stopping` ends every wait."""
 
-    def __init__(self, webhook: Webhook, clock: Clock, telemetry: Telemetry, *, stopping: asyncio.Event) -> None:
-        self._webhook = webhook
-        self._clock = clock
-        self._telemetry = telemetry
-        self._stopping = stopping
-        self._waiting: tuple[float, int] | None = None  # since when, and how many notices
+    _webhook: Webhook
+    _clock: Clock
+    _telemetry: Telemetry
+    _stopping: asyncio.Event
+    _waiting: tuple[float, int] | None = None  # since when, and how many notices
 
     def backlog(self) -> Backlog:
-        """Return what waits for the webhook here."""
+        """Return what waits for the webhook."""
         if self._waiting is None:
             return Backlog(0, 0.0)
         since_s, count = self._waiting
         return Backlog(count, self._clock.monotonic_s() - since_s)
 
     async def deliver(self, lot: Lot) -> bool:
-        """Return whether all of it was accepted (or is given up); False when a stop came before."""
+        """Return whether all of it was accepted or given up; False when stopped before."""
         self._waiting = self._clock.monotonic_s(), len(lot)
         try:
             for notification in lot.notifications():
@@ -83,16 +83,16 @@ class Post:
             self._telemetry.add("notifications_total", result="refused" if given_up else "failed")
             told = {"id": notification.id, "type": notification.kind.value, "why": failure.why, "failures": failures}
             if given_up:
-                _log.error("a notification is given up: the webhook will not take it", **told)
+                _log.error("gave up a notification that the webhook keeps refusing", **told)
                 return True
             if failure.fault is Fault.GONE:
-                _log.error("no more notifications until a restart: the webhook says that nobody listens", **told)
+                _log.error("no more notifications until a restart: the webhook is gone (410)", **told)
                 with watchdog.waiting():
                     await self._stopping.wait()
             else:
-                _log.warning("a notification was not accepted, and is sent again", **told)
+                _log.warning("a notification was not accepted; retrying", **told)
                 await self._clock.wait(self._stopping, self._wait_s(failures, failure.retry_after_s))
-            if self._stopping.is_set():  # nothing is lost: it is told after the next start
+            if self._stopping.is_set():  # it is posted after the next start
                 return False
 
     def _wait_s(self, failures: int, at_least_s: float | None) -> float:
@@ -102,7 +102,7 @@ class Post:
 
 @attrs.frozen
 class NotifyOptions:
-    """How things are told."""
+    """How notifications are posted."""
 
     source: str  # who tells: "//reconciler/<group>"
     most: int  # notices posted one by one; more become a digest

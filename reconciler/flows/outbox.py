@@ -1,13 +1,13 @@
 """
-Outbox: publishes what the transactions have left to be published, in order, at least once.
+Outbox: publishes the records that transactions left in the store, in order, at least once.
 
-A crash between the log's acknowledgement and our forgetting publishes a message twice; outcomes carry the same id then,
-and dead letters the same place.
+After a crash a record may be published twice; outcomes then carry the same id, and dead letters the same place.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+import attrs
 import structlog
 
 from reconciler.core.events import outcomes
@@ -21,27 +21,20 @@ from reconciler.ports import Clock, EventLog, Outbox, OutboxMessage
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
-_IDLE_S = 5.0  # a message written by another process is found within this
+_IDLE_S = 5.0  # a message of another process is found within this time
 _BACKOFF_S_MAX = 30.0
 
 
+@attrs.define(eq=False)
 class Publisher:
-    """The outbox loop. `wake` is set by whoever leaves a message; `sign` returns a record as it is to be published."""
+    """The outbox loop. `wake` is set whenever a message is left; `sign` returns a record as it is published."""
 
-    def __init__(
-        self,
-        outbox: Outbox,
-        log: EventLog,
-        clock: Clock,
-        wake: asyncio.Event,
-        sign: Callable[[Outgoing], Outgoing] = lambda record: record,
-    ) -> None:
-        self._sign = sign
-        self._outbox = outbox
-        self._log = log
-        self._clock = clock
-        self._wake = wake
-        self._stopping = asyncio.Event()
+    _outbox: Outbox
+    _log: EventLog
+    _clock: Clock
+    _wake: asyncio.Event
+    _sign: Callable[[Outgoing], Outgoing] = lambda record: record
+    _stopping: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
 
     def stop(self) -> None:
         """End the loop once the outbox is empty, or the log can't be reached."""
@@ -60,7 +53,7 @@ class Publisher:
             except LogError as error:
                 failures += 1
                 _log.warning("publishing failed", error=str(error), failures=failures)
-                if self._stopping.is_set():  # nothing is lost: the messages wait in the store for the next start
+                if self._stopping.is_set():  # the messages wait in the store for the next start
                     return
                 wait_s = backoff.delay_s(failures, 1.0, _BACKOFF_S_MAX, self._clock.chance())
                 await self._clock.wait(self._stopping, wait_s)
@@ -89,11 +82,10 @@ class Publisher:
 
     async def _publish_cut(self, message: OutboxMessage) -> Mapping[Partition, int]:
         """
-        Publish one message, with less of it where the log does not take it whole.
+        Publish one message, with less of it where it is too large for the log.
 
-        An outcome gets digests in the place of its large values. A dead letter may have been refused for its very size,
-        and is larger than its record by what is told of it: without its value, or with nothing but our own headers, it
-        does not keep everything behind it from going out. The original stays in the store.
+        An outcome gets digests instead of its large values. A dead letter loses its value, then its key and all headers
+        but ours, so that it never blocks the messages behind it. The original stays in the store.
         """
         record = message.record
         try:
@@ -103,7 +95,7 @@ class Publisher:
         try:
             return await self._append([slim or record])
         except RecordTooLargeError as error:
-            _log.error("published without its value: too large", number=message.number, error=str(error))
+            _log.error("published without its value, which is too large", number=message.number, error=str(error))
         note = f"{len(record.value or b'')} bytes were left out; the state store has them"
         headers = (*record.headers, (outcomes.ERRORS + "value", note.encode()))
         try:

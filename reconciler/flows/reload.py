@@ -1,20 +1,18 @@
 """
-Reload: the policy is read again while the daemon runs, when somebody asks for it (SIGHUP).
+Reload: reads the policy again while the daemon runs, on SIGHUP.
 
 Rules
 -----
-1. What was read is a policy as a whole, or nothing of it is used and the old one stays in force.
-2. A policy is kept in the store under its digest before it decides anything: the audit has to find it there.
-3. The change happens between two attempts and between two records, in one step; an attempt that is under way ends by
-   the policy that it began with.
-4. Documents that the change could decide otherwise are looked at again, at a pace that leaves fresh events their turn:
-   whatever is held or parked, what is synced where the rules of its fields have changed, and what an attempt is under
-   way on, since that will end by the old policy. What else is pending, contended or locked is decided anew in any case,
-   at its time; what is paused, when it is resumed.
+1. A policy that can't be used as a whole is not used at all; the old one stays in force.
+2. The store has a policy under its digest before it decides anything, so that the audit trail can name it.
+3. The policy changes between two attempts and between two records. An attempt under way ends by the policy that it
+   began with.
+4. Documents that the new policy may decide otherwise are requeued, slowly enough for fresh events to come first: all
+   that are held or parked, those synced whose rules have changed, and those with an attempt under way. Documents that
+   are pending, contended, locked or paused are decided again anyway.
 
-A second change that comes while documents are still being gone through begins that anew, and then counts from every
-policy that some document may have been decided by last. A restart forgets the rest of the way; `resync.interval_s`
-brings every document back in any case.
+Another change meanwhile starts the requeueing over, and compares with every policy that may have decided a document
+last. A restart ends it; `resync.interval_s` then brings every document back.
 """
 
 import asyncio
@@ -35,8 +33,8 @@ from reconciler.ports import Clock, Store, Telemetry
 
 _log = structlog.get_logger(__name__)
 
-_PAGE = 500  # documents looked at in the store at one time
-_PAUSE_S = 1.0  # after a page of which any was made due: 500 a second at most, a million in half an hour
+_PAGE = 500  # documents read from the store at a time
+_PAUSE_S = 1.0  # after a page with requeued documents: at most 500 a second, a million in half an hour
 _US = 1_000_000
 
 
@@ -47,7 +45,7 @@ class InForce:
     rules: Rulebook
     decoding: decode.Options
     settings: Sequence[tuple[str, str, Json, str]]  # section, key, value (secrets masked), origin
-    restart: tuple[str, ...] = ()  # settings that say something else than what runs, and that only a restart takes up
+    restart: tuple[str, ...] = ()  # changed settings that only a restart takes up
 
     @property
     def policy(self) -> Policy:
@@ -57,38 +55,27 @@ class InForce:
 
 @attrs.frozen
 class PolicySource:
-    """How a policy is asked for: `asked` is set when it is to be read again; `read` reads it or raises ConfigError."""
+    """Where policies come from: set `asked` to have it read again; `read` reads it or raises ConfigError."""
 
     read: Callable[[], InForce]
     asked: asyncio.Event = attrs.field(factory=asyncio.Event)
 
 
+@attrs.define(eq=False)
 class Reload:
-    """The loop that takes up new policies. `take_up` makes a policy the one that decides, in one step."""
+    """The loop that takes up new policies. `take_up` puts a policy in force, in one step."""
 
-    def __init__(
-        self,
-        source: PolicySource,
-        in_force: InForce,
-        store: Store,
-        clock: Clock,
-        telemetry: Telemetry,
-        *,
-        take_up: Callable[[InForce], None],
-        offer: Callable[[Due], None],
-        under_way: Callable[[], Iterable[str]],
-    ) -> None:
-        self._source = source
-        self._in_force = in_force
-        self._store = store
-        self._clock = clock
-        self._telemetry = telemetry
-        self._take_up = take_up
-        self._offer = offer
-        self._under_way = under_way  # documents on which an attempt may have begun and not ended
-        self._stopping = False
-        self._begun: set[str] = set()  # of these, those by an old policy
-        self._before: list[Policy] = []  # by which some document may have been decided last, and is not any more
+    _source: PolicySource
+    _in_force: InForce
+    _store: Store
+    _clock: Clock
+    _telemetry: Telemetry
+    _take_up: Callable[[InForce], None]
+    _offer: Callable[[Due], None]
+    _under_way: Callable[[], Iterable[str]]  # documents with an attempt that may not have ended
+    _stopping: bool = attrs.field(init=False, default=False)
+    _begun: set[str] = attrs.field(init=False, factory=set)  # attempts that began under an old policy
+    _before: list[Policy] = attrs.field(init=False, factory=list)  # old policies that may have decided a document last
 
     def stop(self) -> None:
         """End the loop."""
@@ -96,7 +83,7 @@ class Reload:
         self._source.asked.set()
 
     async def run(self) -> None:
-        """Take up what is asked for until stopped."""
+        """Take up new policies until stopped."""
         self._loaded()
         while True:
             watchdog.beat()
@@ -106,7 +93,7 @@ class Reload:
                 return
             self._source.asked.clear()
             await self._read_again()
-            if self._before and await self._look_again():
+            if self._before and await self._requeue_all():
                 self._before.clear()
 
     async def _read_again(self) -> None:
@@ -116,26 +103,26 @@ class Reload:
             self._telemetry.add("policy_reloads_total", result="refused")
             self._telemetry.gauge("policy_refused", 1)
             reason = "; ".join(str(error).splitlines())
-            _log.error("the policy can't be read again, and the old one stays in force", reason=reason)
+            _log.error("can't reload the policy; the old one stays in force", reason=reason)
             return
         if fresh.restart:
-            _log.warning("settings besides the policy have changed, and wait for a restart", settings=fresh.restart)
+            _log.warning("other settings have changed too; restart to use them", settings=fresh.restart)
         old, digest = self._in_force, fresh.rules.policy_digest
         if digest == old.rules.policy_digest:
             self._telemetry.add("policy_reloads_total", result="unchanged")
             self._telemetry.gauge("policy_refused", 0)
-            _log.info("the policy was read again and is the same", digest=digest)
+            _log.info("policy reloaded, no change", digest=digest)
             return
         await self._store.keep_policy(digest, fresh.policy)
         self._take_up(fresh)
-        self._begun.update(self._under_way())  # at once: whatever is taken up from here on is decided by the new policy
+        self._begun.update(self._under_way())  # at once: attempts from here on use the new policy
         self._in_force = fresh
         self._before.append(old.policy)
         self._telemetry.add("policy_reloads_total", result="loaded")
         self._loaded()
         found = policies.difference(old.policy, fresh.policy)
         _log.info(
-            "a new policy is in force",
+            "policy reloaded",
             digest=digest,
             before=old.rules.policy_digest,
             added=found.added,
@@ -148,8 +135,8 @@ class Reload:
         self._telemetry.gauge("policy_loaded_timestamp_seconds", self._clock.now_us() / _US)
         self._telemetry.gauge("policy_refused", 0)
 
-    async def _look_again(self) -> bool:
-        """Bring back what could be decided otherwise now; return False when asked for something else on the way."""
+    async def _requeue_all(self) -> bool:
+        """Requeue what the new policy may decide otherwise; return False if another one was asked for meanwhile."""
         compared = policies.Comparison(self._before, self._in_force.policy)
         requeued = await self._decided_meanwhile()
         for status in (Status.HELD, Status.PARKED, Status.SYNCED):
@@ -162,28 +149,28 @@ class Reload:
                     await self._clock.wait(self._source.asked, _PAUSE_S if count else 0.0)
                 if self._source.asked.is_set():
                     return False
-        _log.info("what the new policy could decide otherwise is looked at again", documents=requeued)
+        _log.info("requeued the documents that the new policy may decide otherwise", documents=requeued)
         return True
 
     async def _decided_meanwhile(self) -> int:
-        """Let what the attempts under way settle be decided once more; each stays in its lane."""
+        """Requeue documents whose attempts were under way, each in its lane."""
         now_us, begun = self._clock.now_us(), await self._store.documents(self._begun)
         for lane in Lane:
             keys = [key for key, document in sorted(begun.items()) if document.lane is lane]
             if keys:
-                await self._bring_back(keys, lane, now_us)
+                await self._requeue(keys, lane, now_us)
         self._begun.clear()
         return len(begun)
 
     async def _page(self, status: Status, after: str, compared: policies.Comparison) -> tuple[int, str | None]:
-        """Bring back one page of documents; return how many it were, and the key after which the next page begins."""
+        """Requeue one page of documents; return how many, and the key after which the next page begins."""
         found = await self._store.list_documents(status, after, _PAGE)
         keys = [one.key for one in found if status is not Status.SYNCED or compared.concerns(one)]
         if keys:
-            await self._bring_back(keys, Lane.RESYNC, self._clock.now_us())
+            await self._requeue(keys, Lane.RESYNC, self._clock.now_us())
         return len(keys), found[-1].key if len(found) == _PAGE else None
 
-    async def _bring_back(self, keys: Sequence[str], lane: Lane, now_us: int) -> None:
+    async def _requeue(self, keys: Sequence[str], lane: Lane, now_us: int) -> None:
         await self._store.requeue(keys, lane, now_us)
         for key in keys:
             self._offer(Due(key, lane, now_us))

@@ -1,22 +1,21 @@
 """
-Watch: finds what a person should hear of, in the store and in what else there is to see, and has it told.
+Watch: finds what an operator should be notified of, mostly in the store, and has it posted.
 
 Theory of operation
 -------------------
-What happened stands in the store: conflicts with the time at which they opened, documents with the time since which
-they are put aside, dead letters in the order in which they came. Each look reads on from where everything was told
-before, and all that it finds is one lot. The store keeps that place: the number of the last letter, and a time, the
-*floor*: everything of before it was told.
+The store has conflicts with the time at which they opened, documents with the time since which they are put aside, and
+dead letters in their order. Each look reads on from the place up to which everything was told, and posts what it finds
+as one batch. The store keeps that place: the number of the last dead letter, and a time, the *floor*.
 
-- At least once: the place moves only when the webhook has accepted the lot. What a commit is about may be older than a
-  look that did not see it yet, so the floor follows at a distance, and the watch remembers what it told beyond the
-  floor. After a crash these minutes are told once more, under the same ids; after a stop in order nothing is.
-- What has closed before it was told is told once, as closed; a document that is not put aside any more is not told.
-- Floods: after a lot the window has to pass before the next is made, and a large lot is told as one digest.
-- Nothing waits for the webhook, and memory does not grow while it is away: the backlog is the store.
+- At least once: the place moves only when the webhook has accepted the batch. A commit may concern a time before the
+  last look, so the floor follows two minutes behind, and the watch remembers what it told beyond it. After a crash
+  these minutes are told again, under the same ids; after an orderly stop nothing is.
+- A conflict that closed before it was told is told once, as closed. A document that is no longer put aside is not told.
+- Against floods, a window has to pass between two batches, and a large batch is posted as one digest.
+- Nothing waits for the webhook, and memory does not grow while it is down: the backlog is the store.
 
-What stands nowhere (Windchill down) is remembered in memory only; a lock that lasts and a broken trail are found again
-after a restart, and told once more as the same notification.
+That Windchill is down is remembered in memory only. A lasting lock and a broken trail are found again after a restart,
+and told again under the same id.
 """
 
 import asyncio
@@ -29,7 +28,7 @@ from reconciler.core.explain import notices
 from reconciler.core.explain.notices import LOT_MAX, Lot, Notice
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.flows import watchdog
-from reconciler.flows.notify import NotifyOptions, Post
+from reconciler.flows.notify import Backlog, NotifyOptions, Post
 from reconciler.model.chain import BEGIN, Head
 from reconciler.model.document import Status
 from reconciler.model.stamp import Partition
@@ -38,21 +37,21 @@ from reconciler.ports import Clock, Store
 _log = structlog.get_logger(__name__)
 
 FLOOR, LETTER = Partition("(notified)", 0), Partition("(notified)", 1)
-"""The names of the two places among the store's positions: no topic of Kafka's can be called so."""
+"""The names of the two places among the store's positions; no Kafka topic can have such a name."""
 
 _LOOK_S = 1.0
-_SHARE = 20.0  # a look that takes long is made less often, so that looking takes a twentieth of the time at most
-_LATE_S = 120.0  # from the time of what happened to its commit, at most: a request and its answer lie between
-_LOCKS_S = 60.0  # between two looks at what is locked
-_LOCKED_MAX = 1_000  # documents of such a look, those that wait longest; a flood needs no more to be one
+_SHARE = 20.0  # looks take at most one part in so many of the time
+_LATE_S = 120.0  # at most, from an event to its commit: a request and its answer lie between
+_LOCKS_S = 60.0  # between two looks at locked documents
+_LOCKED_MAX = 1_000  # documents of such a look, those that wait longest
 _PAGE = 100
-_DOWN_S = 30.0  # a restart of a web server need wake nobody
-_STRIDE = 200  # audit records between two rests, so that a walk over all of them costs nobody anything
+_DOWN_S = 30.0  # a restart of a web server is not worth a notification
+_STRIDE = 200  # audit records between two rests, so that reading all of them slows nothing down
 _REST_S = 0.2
 
 
 def of_logs(stored: Mapping[Partition, int]) -> dict[Partition, int]:
-    """Return the store's positions but for these two."""
+    """Return the store's positions without these two."""
     return {place: offset for place, offset in stored.items() if place not in (FLOOR, LETTER)}
 
 
@@ -64,45 +63,39 @@ class Thresholds:
     audit_s: float  # between two checks of the audit trail
 
 
+@attrs.define(eq=False)
 class Watch:
-    """Looks, and has it told, until `stop`."""
+    """Looks for notices and has them posted, until `stop`."""
 
-    def __init__(
-        self,
-        store: Store,
-        breaker: Breaker,
-        post: Post,
-        clock: Clock,
-        *,
-        stopping: asyncio.Event,
-        options: NotifyOptions,
-        thresholds: Thresholds,
-    ) -> None:
-        self.backlog = post.backlog
-        self.stop = stopping.set
-        self._store = store
-        self._breaker = breaker
-        self._post = post
-        self._clock = clock
-        self._stopping = stopping
-        self._options = options
-        self._thresholds = thresholds
-        self._floor_us = self._mark_us = 0  # all of before was told; what the floor moves to next
-        self._letter = 0
-        self._begun_s = 0.0  # when the last look began
-        self._told: dict[str, int] = {}  # what was told beyond the floor: ids of notices, and of when they are
-        self._open_us: int | None = None  # since when the breaker is seen open
-        self._told_open = False
-        self._told_locked: frozenset[str] = frozenset()  # by what names the notice; of what is locked now only
-        self._looked_s: float | None = None
-        self._broken: Notice | None = None  # found by the walk, not told yet
+    _store: Store
+    _breaker: Breaker
+    _post: Post
+    _clock: Clock
+    _stopping: asyncio.Event
+    _options: NotifyOptions
+    _thresholds: Thresholds
+    _floor_us: int = attrs.field(init=False, default=0)  # everything before it was told
+    _mark_us: int = attrs.field(init=False, default=0)  # what the floor moves to next
+    _letter: int = attrs.field(init=False, default=0)
+    _begun_s: float = attrs.field(init=False, default=0.0)  # when the last look began
+    _told: dict[str, int] = attrs.field(init=False, factory=dict)  # ids and times of what was told beyond the floor
+    _open_us: int | None = attrs.field(init=False, default=None)  # since when the breaker is open
+    _told_open: bool = attrs.field(init=False, default=False)
+    _told_locked: frozenset[str] = attrs.field(init=False, default=frozenset())  # only what is still locked
+    _looked_s: float | None = attrs.field(init=False, default=None)
+    _broken: Notice | None = attrs.field(init=False, default=None)  # of the audit trail, not told yet
+
+    @property
+    def backlog(self) -> Callable[[], Backlog]:
+        """What waits for the webhook."""
+        return self._post.backlog
+
+    def stop(self) -> None:
+        """End the loops after one more try."""
+        self._stopping.set()
 
     async def begin(self, stored: Mapping[Partition, int]) -> None:
-        """
-        Take up what the store knows, before anything is folded.
-
-        The first time that is all there is: what is older was told to nobody, and nobody asked.
-        """
+        """Begin at the place that the store keeps, before anything is folded; the first time, at the present."""
         if FLOOR not in stored:
             self._letter = await self._store.last_letter()
             self._mark_us, self._begun_s = self._clock.now_us(), self._clock.monotonic_s()
@@ -113,7 +106,7 @@ class Watch:
         self._letter = stored[LETTER]
 
     def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """Return what is to be run, by name. After `stop` each ends when what it has was tried once more."""
+        """Return the loops by name. After `stop` each ends when it has tried once more."""
         return {"notify": self.run, "notify audit": self.walk}
 
     async def run(self) -> None:
@@ -121,7 +114,7 @@ class Watch:
         while True:
             watchdog.beat()
             stopping, at_us, begun_s = self._stopping.is_set(), self._clock.now_us(), self._clock.monotonic_s()
-            # A clock that was set back: what came after the last look may seem to be of before it.
+            # If the clock was set back, what came after the last look may seem to be older than it.
             earliest_us = at_us + 1 - round((begun_s - self._begun_s) * 1_000_000)
             self._floor_us, self._mark_us = min(self._floor_us, earliest_us), min(self._mark_us, earliest_us)
             self._begun_s = begun_s
@@ -151,13 +144,13 @@ class Watch:
         return number
 
     async def _happened(self, lot: Lot) -> dict[str, int]:
-        """Add what has opened or was put aside and is not told; return its ids, and of when it is."""
+        """Add conflicts and documents put aside that are not told yet; return their ids and times."""
         found: dict[str, int] = {}
         async for notice in self._since(self._floor_us):
             name = notices.name(notice, self._options.source)
             if name not in self._told:
                 lot.add(notice)
-                if len(found) < LOT_MAX:  # else the floor moves beyond all of it
+                if len(found) < LOT_MAX:  # else the floor moves past all of them
                     found[name] = notice.at_us
         return found
 
@@ -177,7 +170,7 @@ class Watch:
                 place = page[-1].agreement.aside_us or 0, page[-1].key
 
     async def _move(self, at_us: int, letter: int, found: dict[str, int], *, whole: bool) -> None:
-        """All that a look at `at_us` has found is told; `whole`: and nothing of before it can come any more."""
+        """Move the place once all that a look found is told; `whole`: nothing older can come any more."""
         floor_us = self._floor_us
         if whole:
             floor_us = self._mark_us = at_us + 1
@@ -193,7 +186,7 @@ class Watch:
         self._floor_us = floor_us
 
     async def walk(self) -> None:
-        """Follow the audit trail from its first record to its last, again and again, at a stroll."""
+        """Verify the audit trail slowly from its first record to its last, again and again."""
         while self._thresholds.audit_s and not self._stopping.is_set():
             await self._walk()
             await self._clock.wait(self._stopping, self._thresholds.audit_s)
@@ -214,7 +207,7 @@ class Watch:
                 return
 
     def _windchill(self) -> list[Notice]:
-        """Return that Windchill is down, or that it is back."""
+        """Return a notice that Windchill is down, or that it is back."""
         now_us, opened_us = self._clock.now_us(), self._open_us
         if not self._breaker.away:
             told, self._told_open, self._open_us = self._told_open, False, None
@@ -227,7 +220,7 @@ class Watch:
         return []
 
     async def _locked(self) -> list[Notice]:
-        """Return the documents that have waited for a lock too long, each once."""
+        """Return notices of documents that are locked for too long, each once."""
         now_s = self._clock.monotonic_s()
         if not self._thresholds.locked_s or (self._looked_s is not None and now_s - self._looked_s < _LOCKS_S):
             return []

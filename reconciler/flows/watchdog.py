@@ -3,13 +3,12 @@ Watchdog: tells which of the daemon's loops hang.
 
 Rules
 -----
-1. A loop calls `beat()` in each round. Between two signs of life it may do one piece of work.
-2. A wait that may rightly take for ever (for work, for one's turn at the gate) stands inside `waiting()`: who waits for
-   others is not dead.
-3. A loop that does neither for `timeout_s` is late. Only a restart helps then, which is the one thing that a liveness
-   probe can ask for. So nothing outside of this process counts: while Kafka or Windchill is away, loops come round.
+1. A loop calls `beat()` in each round. Between two beats it may do one piece of work.
+2. A wait that may take for ever (for work, for the gate) is put inside `waiting()`.
+3. A loop that does neither for `timeout_s` hangs, and only a restart helps. Nothing outside of this process counts:
+   while Kafka or Windchill is down, loops still go round.
 
-Which loop is speaking is known from the task's context, so a loop needs nobody handed to it, and runs unwatched too.
+The current loop is known from the task's context, so loops take no watchdog as an argument, and run without one.
 """
 
 import asyncio
@@ -17,13 +16,15 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import attrs
+
 from reconciler.ports import Clock
 
 
+@attrs.define
 class _Heartbeat:
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.last_s: float | None = clock.monotonic_s()  # None while it waits
+    _clock: Clock
+    last_s: float | None = None  # None while it waits
 
     def beat(self) -> None:
         self.last_s = self._clock.monotonic_s()
@@ -33,7 +34,7 @@ _current: ContextVar[_Heartbeat | None] = ContextVar("heartbeat", default=None)
 
 
 def beat() -> None:
-    """Say that the loop which runs here has come round."""
+    """Say that the current loop has begun a round."""
     heartbeat = _current.get()
     if heartbeat is not None:
         heartbeat.beat()
@@ -41,7 +42,7 @@ def beat() -> None:
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Let the loop which runs here wait for as long as it takes."""
+    """Let the current loop wait for as long as it takes."""
     heartbeat = _current.get()
     if heartbeat is None:
         yield
@@ -53,17 +54,17 @@ def waiting() -> Iterator[None]:
         heartbeat.beat()
 
 
+@attrs.frozen
 class Watchdog:
-    """The loops that are watched. `timeout_s`: how long one piece of work may take."""
+    """Watches loops. `timeout_s`: how long one piece of work may take."""
 
-    def __init__(self, clock: Clock, timeout_s: float) -> None:
-        self._clock = clock
-        self._timeout_s = timeout_s
-        self._heartbeats: dict[str, _Heartbeat] = {}
+    _clock: Clock
+    _timeout_s: float
+    _heartbeats: dict[str, _Heartbeat] = attrs.field(init=False, factory=dict)
 
     async def watch(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop to its end, and watch it meanwhile."""
-        heartbeat = self._heartbeats[name] = _Heartbeat(self._clock)
+        heartbeat = self._heartbeats[name] = _Heartbeat(self._clock, self._clock.monotonic_s())
         outer = _current.set(heartbeat)
         try:
             await loop()
@@ -72,14 +73,14 @@ class Watchdog:
             del self._heartbeats[name]
 
     def late(self) -> Mapping[str, float]:
-        """Return the loops of which nothing was heard for too long, with the seconds since."""
+        """Return the loops that hang, with the seconds since their last beat."""
         now_s = self._clock.monotonic_s()
         silent = {name: now_s - beat.last_s for name, beat in self._heartbeats.items() if beat.last_s is not None}
         return {name: silent_s for name, silent_s in sorted(silent.items()) if silent_s > self._timeout_s}
 
 
 class IdleClock:
-    """A clock for those whose waits may rightly take long: the `Clock` port, each wait inside `waiting()`."""
+    """The `Clock` port with each wait inside `waiting()`, for loops whose waits may take long."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

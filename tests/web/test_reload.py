@@ -15,7 +15,7 @@ from tests.cli.program import Program, event
 from tests.web.test_program import Daemon, started, until
 
 DOC, OTHER = "0000000001", "0000000002"
-IN_FORCE = "a new policy is in force"
+IN_FORCE = "policy reloaded"
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_policy_that_cannot_be_used_leaves_the_old_one_in_force(program: Progr
         whole = program.config.read_text(encoding="utf-8")
         program.reconfigure('strategy = "preserve"', 'strategy = "perserve"\nfeilds = 1')
         hang_up(daemon)
-        told = said(daemon, "the policy can't be read again, and the old one stays in force")
+        told = said(daemon, "can't reload the policy; the old one stays in force")
         assert "policy[2].strategy" in told["reason"]
         assert "policy[2].feilds: unknown key" in told["reason"]
         assert count(daemon, "refused")
@@ -83,7 +83,7 @@ def test_a_policy_that_cannot_be_used_leaves_the_old_one_in_force(program: Progr
         assert daemon.get("/api/v1/policy").json()["digest"] == digest
         program.config.write_text(whole, encoding="utf-8")
         hang_up(daemon)
-        said(daemon, "the policy was read again and is the same")
+        said(daemon, "policy reloaded, no change")
         assert "reconciler_policy_refused 0.0" in daemon.get("/metrics").text
         program.emits(DOC, "--set", "status=RELEASED")
         until(lambda: program.document(DOC)["status"] == "RELEASED")
@@ -94,7 +94,7 @@ def test_other_settings_are_named_and_wait_for_a_restart(program: Program) -> No
     with started(program) as daemon:
         program.reconfigure("backoff_base_s = 0.05", "backoff_base_s = 0.06\ncooldown_base_s = 61")
         hang_up(daemon)
-        told = said(daemon, "settings besides the policy have changed, and wait for a restart")
+        told = said(daemon, "other settings have changed too; restart to use them")
         assert told["settings"] == ["retry.backoff_base_s", "retry.cooldown_base_s"]
         shown = {(one["section"], one["key"]): one["value"] for one in daemon.get("/api/v1/config").json()["items"]}
         assert shown["retry", "cooldown_base_s"] == 60.0
