@@ -1,16 +1,14 @@
 """
-Recovery: the outcome log gives back what was last agreed with Windchill (ARCHITECTURE.md).
+Recovery: takes from the outcome log what was last agreed with Windchill (ARCHITECTURE.md).
 
 Rules:
-1. It is read at every start, from where the store has taken note of it, and nothing is written to Windchill before its
-   end. So a store that is new, or an older copy put back by whatever means, never decides on less than was told.
-2. Of two agreements the one that more was told of is the later one (`Agreement.told`). What the store knows better
-   stays; reading the log twice, or archives of it in any order, changes nothing.
+1. The log is read at every start, from the stored position, and nothing is written to Windchill before its end. So a
+   new store, or an older copy of one, never decides on less than was agreed.
+2. Of two agreements the one with more outcomes is the later one (`Agreement.told`). Reading the log twice, or archives
+   of it in any order, changes nothing.
+3. Where outcomes must be signed, an unsigned one becomes a dead letter and changes nothing.
 
-3. Where outcomes have to be signed, one that is not is no outcome: it becomes a dead letter, and changes nothing.
-
-What it can't give back: an agreement that nobody was told of yet when the store was lost (its outcome waited in the
-outbox), and a write in doubt.
+It can't give back an agreement whose outcome was still in the outbox when the store was lost, or a write in doubt.
 """
 
 import asyncio
@@ -34,22 +32,22 @@ from reconciler.ports import Clock, EventLog, FoldBatch, Store
 _log = structlog.get_logger(__name__)
 
 _BATCH = 5_000
-_SLICE = 100  # outcomes decoded between two turns of the other tasks: some milliseconds
-_BYTES_MAX = 64 * 1024 * 1024  # of outcomes in memory, the last one of each document as it was read
+_SLICE = 100  # outcomes decoded before other tasks get a turn: some milliseconds
+_BYTES_MAX = 64 * 1024 * 1024  # of outcomes in memory: the last one of each document
 _CHUNK = 1_000  # documents of a transaction
 _LETTERS = 100  # dead letters a fetch: each may be a megabyte
 _FETCH_TIMEOUT_S = 1.0
-_UNSIGNED = "whoever wrote it has not log.signing_key. See who may write to the outcome log, and discard this"
-_DAY_US = 86_400_000_000  # further ahead of its outcome no claim is that counts, whatever skew is configured
+_UNSIGNED = "its writer does not have log.signing_key. Check who may write to the outcome log, and discard this"
+_DAY_US = 86_400_000_000  # no valid claim is further ahead of its outcome, whatever skew is configured
 _RECONCILED = OutcomeType.RECONCILED.value.encode()
 
 
 @attrs.frozen
 class Belief:
     """
-    Which outcomes are believed; the others become letters of `letters_topic`.
+    Which outcomes are accepted; the others become dead letters in `letters_topic`.
 
-    `vouched`: a person has given the log as an archive, so that where its lines say they stood counts.
+    `vouched`: an operator gave the log as an archive, so the places that its lines name count.
     """
 
     required: Required
@@ -57,37 +55,37 @@ class Belief:
     vouched: bool = False
 
     def refusal(self, record: Record, heading: Heading) -> Refusal | None:
-        """Return why an outcome is not believed, `None` if it is."""
+        """Return why an outcome is not accepted, `None` if it is."""
         assert record.value is not None
         place = Place(record.topic, record.partition, record.offset)
         stood = Place(*heading.place[0], heading.place[1]) if self.vouched and heading.place is not None else place
         fault = self.required.fault(record.value, stood)
-        reason = f"this outcome is not believed: {fault}; {_UNSIGNED}"
+        reason = f"this outcome is not accepted: {fault}; {_UNSIGNED}"
         return None if fault is None else Refusal(place, signing.STAGE, reason)
 
 
+@attrs.define(eq=False)
 class Bases:
-    """The last base of each document that outcomes told of, until `store` hands them over."""
+    """Collects the last base of each document from outcomes, until `store` stores them."""
 
-    def __init__(self, ledger: Store, clock: Clock, *, until: str | None = None, belief: Belief | None = None) -> None:
-        self._ledger = ledger
-        self.belief = belief
-        self._refused: list[DeadLetter] = []
-        self._clock = clock
-        self._until = until  # canonical instant; what was told later is left out
-        self._last: dict[str, tuple[Heading, bytes]] = {}
-        self._bytes = 0
-        self.spans: dict[Partition, Span] = {}  # of Kafka's offsets, which lines of an exported log name
-        self.refused = 0  # outcomes that were not believed
-        self.taken = 0  # agreements that the store did not know, or not so late
+    _ledger: Store
+    _clock: Clock
+    _until: str | None = None  # canonical instant; later outcomes are left out
+    belief: Belief | None = None
+    spans: dict[Partition, Span] = attrs.field(init=False, factory=dict)  # Kafka offsets named by lines of an archive
+    refused: int = attrs.field(init=False, default=0)  # outcomes that were not accepted
+    taken: int = attrs.field(init=False, default=0)  # agreements that were new to the store
+    _refused: list[DeadLetter] = attrs.field(init=False, factory=list)
+    _last: dict[str, tuple[Heading, bytes]] = attrs.field(init=False, factory=dict)
+    _bytes: int = attrs.field(init=False, default=0)
 
     @property
     def full(self) -> bool:
-        """Whether they should be stored before more are looked at."""
+        """Whether to store before more are collected."""
         return self._bytes >= _BYTES_MAX
 
     def see(self, record: Record) -> None:
-        """Keep what a record tells, if it is an outcome and the last of its document."""
+        """Keep a record if it is the last outcome of its document so far."""
         if record.value is None or _RECONCILED not in record.value:
             return
         try:
@@ -110,7 +108,7 @@ class Bases:
             self._bytes += len(record.value) - (0 if known is None else len(known[1]))
 
     async def store(self, positions: Mapping[Partition, int], anchors: Mapping[Partition, Anchor] = NO_ANCHORS) -> None:
-        """Give the ledger what it does not know, and then how far the outcome log was read."""
+        """Store the agreements that the store does not have, and then how far the log was read."""
         last, self._last, self._bytes = self._last, {}, 0
         keys = sorted(last)
         for start in range(0, len(keys), _CHUNK):
@@ -123,7 +121,7 @@ class Bases:
     async def _bury(self, topic: str) -> None:
         letters, self._refused = self._refused, []
         first = letters[0]
-        _log.warning("outcomes are not believed", outcomes=len(letters), letter=first.id, reason=first.reason)
+        _log.warning("outcomes not accepted", outcomes=len(letters), letter=first.id, reason=first.reason)
         self.refused += len(letters)
         dead = [(letter, outcomes.dead_letter(letter, topic)) for letter in letters]
         await self._ledger.fold(FoldBatch({}, {}, dead, Lane.RESYNC, self._clock.now_us()))
@@ -138,7 +136,7 @@ class Bases:
                 continue
             base = _base(text)
             if base is not None:
-                # Its conflicts stay listed, so that the next attempt can close what is no more.
+                # Its conflicts stay open, so that the next attempt can close them.
                 taken = Agreement(base=base, told=found.number, held=old.held)
                 agreements[key] = refolding.before(taken, _latest(found.time))
             if len(agreements) % _SLICE == 0:
@@ -150,9 +148,9 @@ class Bases:
 
 def _latest(told: str) -> str:
     """
-    Return the latest time of a claim that can have been agreed on when an outcome told of it.
+    Return the latest time of a claim that an outcome of that time can rest on.
 
-    By our clock of then, not of now: that one may be behind, and nearly every claim would seem to lie in the future.
+    The present clock may be behind, and nearly every claim would then seem to lie in the future.
     """
     try:
         return instant.from_us(instant.to_us(told) + _DAY_US)
@@ -164,7 +162,7 @@ def _base(text: bytes) -> Base | None:
     try:
         told = outcomes.told(text)
     except ValueError as error:
-        _log.warning("an outcome can't be read, and its document keeps the base it has", error=str(error))
+        _log.warning("can't read an outcome; its document keeps its base", error=str(error))
         return None
     return None if told is None else told.base
 
@@ -179,10 +177,10 @@ async def recover(
     belief: Belief | None = None,
 ) -> int:
     """
-    Take what the outcome log tells beyond what the store knows of it, up to its end; return of how many documents.
+    Take the agreements that are new to the store from the outcome log; return how many.
 
-    `log` is opened and closed. Ends early when `stop` is set. Raises LogTruncatedError when outcomes are gone that the
-    store has not taken note of, LogError when the log can't be read.
+    `log` is opened and closed. Ends early when `stop` is set. Raises LogTruncatedError when outcomes after the stored
+    position are gone, LogError when the log can't be read.
     """
     bases = Bases(store, clock, belief=belief)
     try:
@@ -196,16 +194,16 @@ async def recover(
     finally:
         await log.close()
     if bases.taken:
-        _log.info("took over what the outcome log says was agreed", documents=bases.taken)
+        _log.info("recovered agreements from the outcome log", documents=bases.taken)
     return bases.taken
 
 
 async def recall(log: EventLog, store: Store, clock: Clock, stop: asyncio.Event) -> int:
     """
-    Take from the dead-letter log which records our clock has refused, up to its end; return how many there were.
+    Take from the dead-letter log which records were refused by our clock; return how many.
 
-    Time has gone by: without that, an empty or older store would now take them. Other refusals are found again. What
-    the log no longer holds can't be helped. `log` is opened and closed. Raises LogError when the log can't be read.
+    Without that, an empty or older store would accept them now that time has passed; other refusals are found again.
+    `log` is opened and closed. Raises LogError when the log can't be read.
     """
     count = 0
     try:
@@ -225,7 +223,7 @@ async def recall(log: EventLog, store: Store, clock: Clock, stop: asyncio.Event)
 async def take(
     log: EventLog, bases: Bases, clock: Clock, stopped: Callable[[], bool], *, keep_positions: bool = True
 ) -> int:
-    """Give the store every base from where the log stands up to its end; return how many records there were."""
+    """Store every base from the log's position to its end; return how many records there were."""
     ends = dict(await log.ends())
     reached = dict(await log.positions())
     count, last = 0, dict[Partition, Anchor]()
@@ -243,6 +241,3 @@ async def take(
             await bases.store(reached if keep_positions else {}, last)
     await bases.store(reached if keep_positions else {}, last)
     return count
-
-
-__all__ = ["Bases", "Belief", "recall", "recover", "take"]

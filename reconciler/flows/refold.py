@@ -1,9 +1,9 @@
 """
-Refold: one document folded again from the log, all of it, under today's rules; the row is replaced by that.
+Refold: folds one document again from the whole log, under today's rules, and replaces its row.
 
-A claim from the future that was taken before such claims were refused, or one that today's policy forbids, is left out
-of the new row and becomes a dead letter. It works beside a daemon: where that has read further meanwhile, so does this,
-and a fold of the daemon's that read the old row is made once more (`ports.FoldBatch.refolds`).
+Claims that are refused today (from the future, or forbidden by the policy) are left out of the new row and become dead
+letters. It works beside a daemon: if that has read further meanwhile, so does this, and the daemon repeats a fold that
+read the old row (`ports.FoldBatch.refolds`).
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _named = msgspec.json.Decoder(_Named).decode
 
 @attrs.frozen
 class Origin:
-    """A log to be folded, and how it is decoded."""
+    """A log to fold, and how to decode it."""
 
     log: EventLog
     options: decode.Options
@@ -48,32 +48,32 @@ class Origin:
 
 @attrs.frozen
 class Result:
-    """What became of a row."""
+    """The row before and after."""
 
     before: Desired
     after: Desired
-    refused: tuple[DeadLetter, ...]  # events of the document that can't be used today, and could when they were read
+    refused: tuple[DeadLetter, ...]  # events of the document that were accepted once and are refused today
 
     @property
     def changed(self) -> list[str]:
-        """The fields of which something else is wanted now, or by another event."""
+        """The fields whose claims differ now."""
         names = self.before.fields.keys() | self.after.fields.keys()
         return sorted(name for name in names if self.before.fields.get(name) != self.after.fields.get(name))
 
 
 @attrs.define
 class _Row:
-    """One document's row as it is folded aside: `ports.Folded`."""
+    """One document's row, folded in memory: `ports.Folded`."""
 
     key: str
-    known: frozenset[Place]  # what our clock has refused before
+    known: frozenset[Place]  # records that our clock has refused before
     desired_row: Desired | None = None
     reached: dict[Partition, int] = attrs.field(factory=dict)
     letters: dict[str, tuple[DeadLetter, Outgoing | None]] = attrs.field(factory=dict)
     seen: set[tuple[str, ...]] = attrs.field(factory=set)
 
     async def positions(self) -> Mapping[Partition, int]:
-        """Nothing was read before: today's clock and rules judge every record."""
+        """Nothing was read before: today's clock and policy judge every record."""
         return {}
 
     async def refused(self) -> frozenset[Place]:
@@ -81,7 +81,7 @@ class _Row:
         return self.known
 
     async def refolds(self) -> int:
-        """Nobody else changes this row."""
+        """No one else changes this row."""
         return 0
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
@@ -89,17 +89,17 @@ class _Row:
         return {} if self.desired_row is None or self.key not in set(keys) else {self.key: self.desired_row}
 
     async def fold(self, batch: FoldBatch) -> None:
-        """Keep what is of the document."""
+        """Keep what concerns the document."""
         self.desired_row = batch.rows.get(self.key, self.desired_row)
         self.reached.update(batch.positions)
         self.letters.update((one[0].id, one) for one in batch.dead_letters if self._is_of(one[0]))
 
     def note(self, events: Sequence[Event]) -> None:
-        """Note which events of the document the logs hold."""
+        """Note the events of the document."""
         self.seen.update(event.stamp.event for event in events if event.key == self.key)
 
     def _is_of(self, letter: DeadLetter) -> bool:
-        """Whether a refused record is of the document, by its key or by the event's subject if that can be read."""
+        """Whether a refused record is of the document, by its key or by its event's subject."""
         if letter.key is not None and letter.key.decode(errors="replace") == self.key:
             return True
         try:
@@ -109,7 +109,7 @@ class _Row:
 
 
 class _NoBases(Bases):
-    """Outcomes among the events of an archive: of no concern here."""
+    """Ignores outcomes among the events of an archive."""
 
     async def store(self, *_: object) -> None:
         """Keep nothing."""
@@ -131,9 +131,9 @@ class Refold:
 
     async def document(self, key: str, who: str, reason: str) -> Result | None:
         """
-        Fold a document again, replace its row and record who did it; None when no event has named it.
+        Fold a document again, replace its row and record the action; None when no event has named the document.
 
-        Raises LogTruncatedError when the logs do not hold all that the present row is made of, unless that is accepted.
+        Raises LogTruncatedError when a claim of the present row is in no log, unless that is accepted.
         """
         recorder = Recorder(self.store, self.clock, self.role)
         row = _Row(key, await self.store.refused())
@@ -194,8 +194,8 @@ class Refold:
         for stamp in _stamps(document.desired):
             if stamp.event not in row.seen and stamp.place not in left_out and not self.accept_truncation:
                 raise LogTruncatedError(
-                    f"the row is made of {stamp.place.text} too, which is in none of these logs: name its archive with"
-                    " --from, or go on without it with --accept-truncation"
+                    f"none of these logs has {stamp.place.text}, a claim of the present row: name its archive with"
+                    " --from, or go on without it: --accept-truncation"
                 )
         return Result(document.desired, row.desired_row or NOTHING_DESIRED, refused)
 
@@ -207,6 +207,3 @@ def _stamps(desired: Desired) -> Iterator[Stamp]:
         if field.register is not None:
             yield field.register.stamp
         yield from (element.stamp for element in field.elements.values())
-
-
-__all__ = ["Origin", "Refold", "Result"]

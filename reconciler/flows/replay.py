@@ -1,8 +1,8 @@
 """
-Replay: folds logs into a store from their beginning, and finds the differences between two stores.
+Replay: folds logs into a store from their beginning, and compares two stores.
 
-The fold is a join, so folding again what a store already holds changes nothing, and logs may overlap and come in any
-order. Outcomes give back what was last agreed with Windchill (see `recovery`).
+The fold is a join, so folding again changes nothing, and logs may overlap and come in any order. Outcomes give back
+what was last agreed with Windchill (see `recovery`).
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,13 +22,13 @@ from reconciler.model.event import Event
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, Store
 
-BATCH = 200_000  # records a fetch, which are folded newest first: the more at a time, the less is built in vain
+BATCH = 200_000  # records a fetch. They are folded newest first, so large batches save work
 _FETCH_TIMEOUT_S = 1.0
 
 
 @attrs.frozen
 class Replayed:
-    """What a replay came to."""
+    """The result of a replay."""
 
     records: int
     changed: int  # rows changed, counted once per batch
@@ -46,19 +46,19 @@ class Difference:
 
 @attrs.define
 class Archives:
-    """Which offsets of Kafka's logs the files held that were replayed before: a log may begin where they end."""
+    """The Kafka offsets in the archives that were replayed before; a log may begin where they end."""
 
     accept_truncation: bool = False
-    alone: bool = False  # no log comes after the one that is replayed
+    alone: bool = False  # only one log is replayed
     _spans: dict[Partition, list[Span]] = attrs.field(factory=dict)
 
     def add(self, spans: Mapping[Partition, Span]) -> None:
-        """Note what one file held."""
+        """Note the offsets of one file."""
         for place, span in spans.items():
             self._spans.setdefault(place, []).append(span)
 
     def require(self, begins: Mapping[Partition, int]) -> None:
-        """Raise LogTruncatedError if something before these offsets is in no file, unless that is accepted."""
+        """Raise LogTruncatedError if no file has what is before these offsets, unless that is accepted."""
         gaps = [
             f"{place.topic}/{place.partition} offset {first} to {after - 1}"
             for place, begin in sorted(begins.items())
@@ -66,17 +66,17 @@ class Archives:
         ]
         if gaps and not self.accept_truncation:
             raise LogTruncatedError(
-                f"the log no longer holds, and no archive given does: {'; '.join(gaps)}. Name the archives before"
-                " Kafka (`--from ARCHIVE --from kafka`), or go on without with --accept-truncation"
+                f"neither the log nor the given archives have {'; '.join(gaps)}. Name the archives before"
+                " Kafka (`--from ARCHIVE --from kafka`), or go on without these records: --accept-truncation"
             )
 
 
 async def replay(log: EventLog, ingest: Ingest, bases: Bases, archives: Archives | None = None) -> Replayed:
     """
-    Fold a log from its beginning to the end it has now, and take the bases that its outcomes tell.
+    Fold a log from its beginning to its present end, and take the bases of its outcomes.
 
-    With `archives` it is one of several: what it holds is noted there. Raises LogTruncatedError when its beginning is
-    gone and none of the archives before it has it.
+    `archives` are those replayed before; this log is added to them. Raises LogTruncatedError when its beginning is gone
+    and none of them has it.
     """
     archives = archives or Archives(alone=True)
     await log.open({}, accept_truncation=True)
@@ -106,7 +106,7 @@ async def replay(log: EventLog, ingest: Ingest, bases: Bases, archives: Archives
 
 
 async def outcomes(log: EventLog, bases: Bases, clock: Clock, archives: Archives, *, keep_positions: bool) -> Replayed:
-    """Take every base from an outcome log, as `replay` does; a later start then need not read it again."""
+    """Take every base from an outcome log; with `keep_positions` a later start need not read it again."""
     await log.open({}, accept_truncation=True)
     archives.require(await log.positions())
     records = await recovery.take(log, bases, clock, lambda: False, keep_positions=keep_positions)
@@ -114,7 +114,7 @@ async def outcomes(log: EventLog, bases: Bases, clock: Clock, archives: Archives
 
 
 async def differences(here: Store, there: Store) -> AsyncIterator[Difference]:
-    """Yield, in key order, the documents whose rows differ; both stores are read side by side in constant memory."""
+    """Yield the documents whose rows differ, in key order; both stores are read in constant memory."""
     left, right = here.export_projection(), there.export_projection()
     one, other = await anext(left, None), await anext(right, None)
     while one is not None or other is not None:
@@ -139,6 +139,3 @@ def _told(spans: dict[Partition, Span], others: Callable[[list[Event]], None] | 
         place = Partition(stamp.topic, stamp.partition)
         first, after = spans.get(place, (stamp.offset, stamp.offset))
         spans[place] = min(first, stamp.offset), max(after, stamp.offset + 1)
-
-
-__all__ = ["BATCH", "Archives", "Difference", "Replayed", "differences", "outcomes", "replay"]

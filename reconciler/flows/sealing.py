@@ -1,12 +1,12 @@
 """
-Sealing: from where on decisions and outcomes have to be signed (`core/events/signing.py`).
+Sealing: from which positions on decisions and outcomes have to be signed (`core/events/signing.py`).
 
 Rules:
-1. When a key is there for the first time, the ends that all logs have at that moment are noted in the store, for good:
-   what stands before them may be unsigned, nothing that comes after.
-2. The note is announced in the outcome log, signed. A store that is new finds it there before it believes anything: a
-   lost store, or one put there on purpose, makes nothing valid again. Of several announcements the earliest counts.
-3. With another key the note is announced again, so that the keys of before are not needed to find it.
+1. When a key is used for the first time, the store notes the present end of every log, for good. Records before these
+   ends may be unsigned, later ones not.
+2. The note is announced in the outcome log, signed. A new store finds it there before it accepts anything, so a lost or
+   replaced store makes no record valid. Of several announcements the earliest counts.
+3. With another key the note is announced again, so that older keys are not needed to find it.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ async def required(
     store: Store, log: EventLog, keys: Keys | None, clock: Clock, stopped: Callable[[], bool]
 ) -> Required | None:
     """
-    Return what has to be signed, as the store or else the outcome log says; `None`: nothing was ever signed so far.
+    Return what has to be signed, by the store or else by the outcome log; `None`: nothing.
 
     `log` is the outcome log; if it is read, it is opened and closed.
     """
@@ -44,7 +44,7 @@ async def required(
 
 
 async def begin(store: Store, now: Required, at_us: int, topic: str, source: str) -> None:
-    """Note and announce what is signed from now on, unless just that was done with this key."""
+    """Note and announce what has to be signed, unless that was done with this key already."""
     noted, fresh = await store.signing(), model.noted(now.since, now.keys.id)
     if noted == fresh:
         return
@@ -71,6 +71,3 @@ async def _announced(
     finally:
         await log.close()
     return found
-
-
-__all__ = ["begin", "required"]

@@ -105,7 +105,7 @@ def test_from_the_first_start_with_a_key_on_an_outsider_decides_nothing(decided:
     assert cost_center(decided) == "7"
     letters = decided.json("dead-letters", "list")
     said = sorted(letter["reason"].partition(":")[0] for letter in letters)
-    assert said == ["this decision of an operator is not believed"] * 2 + ["this outcome is not believed"]
+    assert said == ["this decision of an operator is not accepted"] * 2 + ["this outcome is not accepted"]
 
     decided.lose_store()
     before = decided.writes()
@@ -140,7 +140,7 @@ def test_what_was_exported_is_believed_again_and_another_key_too(decided: Progra
     aside = f"sqlite:///{decided.folder}/aside.db"
     decided.say("replay", "--from", str(archive), "--into", aside)
     (letter,) = json.loads(decided.run("dead-letters", "list", "--store", aside, "-o", "json", configured=False).stdout)
-    assert letter["reason"].startswith("this decision of an operator is not believed: it is not signed")
+    assert letter["reason"].startswith("this decision of an operator is not accepted: it is not signed")
 
 
 @pytest.mark.kafka
@@ -162,7 +162,7 @@ def test_over_kafka_a_lost_store_makes_no_forgery_valid(
     assert (cost_center(program), program.writes()) == ("7", before)
     (letter,) = program.json("dead-letters", "list")
     assert letter["topic"] == topics.decisions
-    assert "this decision of an operator is not believed: it is not signed" in letter["reason"]
+    assert "this decision of an operator is not accepted: it is not signed" in letter["reason"]
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_a_decision_is_believed_if_it_is_signed_or_stands_before_all_are() -> No
         refusal = read(forged, offset=5)
         assert isinstance(refusal, Refusal)
         assert (refusal.stage, refusal.place) == ("signature", Place(TOPIC, 0, 5))
-        assert "this decision of an operator is not believed: " in refusal.reason
+        assert "this decision of an operator is not accepted: " in refusal.reason
     assert isinstance(decode.record(PlainRecord("new", 0, 0, 0, None, text(DECISION), ()), _options()), Refusal)
 
 

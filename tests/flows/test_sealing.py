@@ -88,7 +88,7 @@ async def test_a_forged_agreement_changes_nothing_and_is_shown(world: World) -> 
         assert world.live()["owner"] == "jdoe"
         [letter] = world.store.letters.values()
         assert (letter.stage, letter.place.topic) == ("signature", OUTCOMES)
-        assert "this outcome is not believed: it is not signed" in letter.reason
+        assert "this outcome is not accepted: it is not signed" in letter.reason
 
 
 async def test_nobody_is_told_of_what_an_outsider_writes(world: World) -> None:
@@ -124,7 +124,7 @@ async def test_a_forged_decision_is_a_dead_letter_and_a_signed_one_is_folded(wor
     world.append(decision)
     assert await run_signed(world) == 0
     [letter] = world.store.letters.values()
-    assert "this decision of an operator is not believed: it is not signed" in letter.reason
+    assert "this decision of an operator is not accepted: it is not signed" in letter.reason
     assert world.live()["owner"] == "jdoe"
     world.broker.put(Outgoing(DECISIONS, KEY.encode(), signing.signed(json.dumps(decision).encode(), KEYS)))
     assert await run_signed(world) == 1

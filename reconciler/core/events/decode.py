@@ -42,7 +42,7 @@ _OUTCOMES = frozenset(OutcomeType)
 KEY_LENGTH_MAX = 512
 FIELDS_MAX = 256  # each is stored with its event's whole provenance
 TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor, reason: they are stored with every field they set
-_UNSIGNED = "whoever wrote it has not log.signing_key. Decide it again by a command or the page, or discard this"
+_UNSIGNED = "its writer does not have log.signing_key. Decide it again by a command or the page, or discard this"
 REASON_LENGTH_MAX = 1000  # of a refusal: what it quotes may be a megabyte, and it is published beside that very record
 
 
@@ -179,7 +179,7 @@ def _event(envelope: _Envelope, source: Record, options: Options, written: bytes
     if refused := profile.refusal(envelope.source, here.topic, options.topics, options.policy, releases=releases):
         return _refusal(here, POLICY, refused)
     if options.signed is not None and envelope.source == OPERATORS and (fault := options.signed.fault(written, here)):
-        return _refusal(here, signing.STAGE, f"this decision of an operator is not believed: {fault}; {_UNSIGNED}")
+        return _refusal(here, signing.STAGE, f"this decision of an operator is not accepted: {fault}; {_UNSIGNED}")
     data = envelope.data
     key = envelope.subject
     actor = envelope.actor or ""

@@ -55,7 +55,7 @@ class Required:
         return Required(self.keys, since)
 
     def fault(self, text: bytes, place: Place) -> str | None:
-        """Return why an event at a place is not believed, `None` if it is."""
+        """Return why an event at a place is not accepted, `None` if it is."""
         if place.offset < self.since.get(Partition(place.topic, place.partition), 0):
             return None
         return fault(text, self.keys)
