@@ -1,11 +1,11 @@
 """
-Acts: what an operator does, once, for commands, API and page.
+Operators' actions, for commands, API and page.
 
 Rules of this file:
-1. Nothing is done without a record of who did it. What changes the store is recorded in the same transaction; what
-   appends events is recorded once the log has them, with their ids.
-2. Nothing that is expected is an error: what is gone, stale or unusable comes back as a value.
-3. What is decided here is decided on what was just read; where somebody else was quicker it is read again.
+1. Every action is recorded with who did it: one that changes the store in the same transaction, one that appends events
+   once the log has them, with their ids.
+2. Expected failures are values, not errors: what is gone, stale or unusable.
+3. Decisions rest on what was just read; if another action came first, everything is read again.
 """
 
 import uuid
@@ -17,7 +17,7 @@ import msgspec
 
 from reconciler.core.events import change_events, decode, outcomes
 from reconciler.core.folding import fold
-from reconciler.flows.recording import CHUNK, About, Decided, Deciding, Recorder
+from reconciler.flows.recording import CHUNK, About, Decided, Deciding, Recorder, Why
 from reconciler.model import instant
 from reconciler.model.action import (
     CLI,
@@ -46,11 +46,11 @@ from reconciler.model.policy import OPERATORS
 from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, Store
 
-_LETTERS = 100  # of one append: each may be a megabyte
+_LETTERS = 100  # of one append; each may be a megabyte
 _COMPARED = 500  # documents made due at a time
-_PAGE = 25  # conflicts read at once with their documents: each may be some megabytes
-_RESOLVED_BYTES = 4 * 1024 * 1024  # of the events of one action on many conflicts, one of them at least
-_ID_MAX = 200  # characters of an event's id that are recorded: who sends it may make it as long as a record
+_PAGE = 25  # conflicts read at a time with their documents, which may be some megabytes each
+_RESOLVED_BYTES = 4 * 1024 * 1024  # of the events of one action on many conflicts
+_ID_MAX = 200  # recorded characters of an event's id, which its sender may make as long as a record
 
 
 class _Named(msgspec.Struct):
@@ -59,7 +59,7 @@ class _Named(msgspec.Struct):
 
 
 def _nobody(_: Due) -> None:
-    """Tell no queue: whoever owns the store finds what is due there."""
+    """Tell no queue: the daemon finds in the store what is due."""
 
 
 def _nothing() -> None:
@@ -69,39 +69,38 @@ def _nothing() -> None:
 @attrs.frozen(kw_only=True)
 class OperatorActions:
     """
-    What can be done; `who` is whoever does it, by name. Each action is recorded with its actor.
+    What operators can do; `who` is the name of the one who does it.
 
-    `offer` and `wake` let this process know at once; elsewhere it is noticed in the store.
+    `offer` and `wake` tell loops of this process at once; another process notices in the store.
     """
 
     store: Store
     log: EventLog
     clock: Clock
-    decoding: Callable[[], decode.Options]  # by which the log is decoded now
-    marks: bool = False  # the log keeps no headers: a letter counts as replayed as soon as it is appended
+    decoding: Callable[[], decode.Options]  # how the log is decoded now
+    marks: bool = False  # the log has no headers, so a letter counts as replayed once it is appended
     offer: Callable[[Due], None] = _nobody
     wake: Callable[[], None] = _nothing
     role: str = CLI
     issuer: str = ""
 
     def as_role(self, role: str, issuer: str = "") -> "OperatorActions":
-        """Return the same, recording that whoever acts has this role, and who vouched for their name if anybody did."""
+        """Return the same for another role; `issuer` is the provider that vouches for the name, if any."""
         return attrs.evolve(self, role=role, issuer=issuer)
 
     # ------------------------------------------------------------------------------------------------------- documents
 
     async def retry(self, who: str, keys: Sequence[str]) -> Done:
-        """Make documents due now, before all others. Paused ones are left."""
-        done = await self._recorder.steer(who, ActionKind.RETRY, Change.RETRY, keys, why=_unless_paused)
+        """Make documents due now, before all others, except paused ones."""
+        done = await self._recorder.steer(who, ActionKind.RETRY, Change.RETRY, keys, why=_UNLESS_PAUSED)
         self._offer(done, Lane.ASKED)
         return done
 
     async def compare(self, who: str, keys: Sequence[str] | None) -> int:
         """
-        Have documents compared with Windchill now, after everything more urgent; None: every document.
+        Make documents due for a comparison with Windchill; None: all. Return how many.
 
-        Those that are synced, held or parked: documents that wait after trouble go on waiting, paused ones stay paused.
-        Returns how many were made due.
+        Only synced, held and parked ones: documents that wait after a failure go on waiting, and paused ones stay so.
         """
         count, after = 0, ""
         if keys is not None:
@@ -118,17 +117,17 @@ class OperatorActions:
         return count
 
     async def pause(self, who: str, keys: Sequence[str], reason: str) -> Done:
-        """Neither read nor write documents until they are resumed; what the log says of them is folded all the same."""
+        """Neither read nor write documents until they are resumed; their events are still folded."""
         told = f"paused by {who}: {reason}" if reason else f"paused by {who}"
         done = await self._recorder.steer(
-            who, ActionKind.PAUSE, Change.PAUSE, keys, why=_unless_already, reason=reason, shown=told
+            who, ActionKind.PAUSE, Change.PAUSE, keys, why=_UNLESS_ALREADY, reason=reason, shown=told
         )
         self._offer(done, Lane.RETRY)  # for a last look
         return done
 
     async def resume(self, who: str, keys: Sequence[str]) -> Done:
-        """End the pause of documents: each is due at once."""
-        done = await self._recorder.steer(who, ActionKind.RESUME, Change.RESUME, keys, why=_if_paused)
+        """End the pause of documents, and make them due now."""
+        done = await self._recorder.steer(who, ActionKind.RESUME, Change.RESUME, keys, why=_IF_PAUSED)
         self._offer(done)
         return done
 
@@ -142,7 +141,7 @@ class OperatorActions:
         missing = [name for name in fields if name not in managed and name not in held]
         cut = document.desired.cut
         if missing or not (managed or cut):
-            return Unusable(f"nobody manages {', '.join(missing) or 'this document'}; nothing is left to release")
+            return Unusable(f"{', '.join(missing) or 'this document'}: not managed, so there is nothing to release")
         known = document.desired.fields
         stamps = [fold.newest_stamp(known[name]) for name in fields or managed if name in known]
         times = [stamp.time for stamp in stamps] + ([] if cut is None else [cut[1]])
@@ -166,7 +165,7 @@ class OperatorActions:
     # ------------------------------------------------------------------------------------------------------- conflicts
 
     async def preview(self, conflict_id: str, take: Take) -> Preview | Gone | Unusable:
-        """Say what deciding a conflict would do; nothing is done."""
+        """Return what deciding a conflict would do, and do nothing."""
         found = await self._conflict(conflict_id)
         if isinstance(found, Gone):
             return found
@@ -176,7 +175,7 @@ class OperatorActions:
     async def resolve(
         self, who: str, conflict_id: str, take: Take, reason: str, seen: str | None = None
     ) -> Resolved | Stale | Gone | Unusable:
-        """Decide a conflict, by events. With `seen`, of a preview, only if what it rests on has not moved since."""
+        """Decide a conflict, by events. With `seen`, from a preview, only if nothing has changed since."""
         found = await self._conflict(conflict_id)
         if isinstance(found, Gone):
             return found
@@ -191,7 +190,7 @@ class OperatorActions:
     async def preview_many(
         self, take: Side, *, field: str | None = None, rule: str | None = None, limit: int = RESOLVED_DEFAULT
     ) -> Previews:
-        """Say what `resolve_many` would do; nothing is done."""
+        """Return what `resolve_many` would do, and do nothing."""
         decide = partial(self._deciding.decide_unseen, take=take, reason="", who="")
         ready, left, more = await self._many(decide, field, rule, limit)
         return Previews(tuple(one.preview for one in ready), left, more)
@@ -208,9 +207,9 @@ class OperatorActions:
         seen: Mapping[str, str] | None = None,
     ) -> ResolvedMany:
         """
-        Decide open conflicts, oldest first, of one field or one rule; fewer than `limit` if they are large.
+        Decide open conflicts of one field or one rule, oldest first; fewer than `limit` if they are large.
 
-        With `seen`, of the previews by their conflicts, only these, and of them only what has not moved since.
+        With `seen`, from previews by conflict, only these, and only those that have not changed since.
         """
         decide = partial(self._deciding.decide_unseen, take=take, reason=reason, who=who)
         ready, left, more = await self._many(decide, field, rule, limit)
@@ -227,7 +226,7 @@ class OperatorActions:
         rule: str | None,
         limit: int,
     ) -> tuple[list[Decided], dict[str, str], bool]:
-        """Return what is ready to be said, what needs a look with why, and whether there are others beyond these."""
+        """Return decisions that are ready, conflicts that are not with why, and whether there are more."""
         assert 0 < limit <= RESOLVED_MAX
         ready: list[Decided] = []
         left: dict[str, str] = {}
@@ -274,7 +273,7 @@ class OperatorActions:
         return Done(tuple(done), dict.fromkeys(set(wanted) - set(done), UNKNOWN_LETTER))
 
     async def discard_letters(self, who: str, ids: Sequence[str], reason: str) -> Done:
-        """Let dead letters go: they stay listed as discarded."""
+        """Discard dead letters; they stay listed as discarded."""
         wanted = list(dict.fromkeys(ids))
         known = [one for one in wanted if await self.store.dead_letter(one) is not None]
         abouts = [About(kind=ActionKind.DISCARD, target=one, details={"reason": reason}) for one in known]
@@ -282,14 +281,14 @@ class OperatorActions:
         return Done(tuple(known), dict.fromkeys(set(wanted) - set(known), UNKNOWN_LETTER))
 
     async def resend(self, who: str, letter_id: str, value: bytes, reason: str) -> Appended | Gone | Unusable:
-        """Append a corrected event in the place of a dead letter; it becomes "replayed" when the event is read."""
+        """Append a corrected event for a dead letter, which becomes "replayed" when the event is read."""
         letter = await self.store.dead_letter(letter_id)
         if letter is None:
             return Gone(UNKNOWN_LETTER)
         try:
             text = change_events.on_behalf(value, who)
         except (ValueError, RecursionError) as error:
-            return Unusable(f"this is no event, which is a JSON object: {error}")
+            return Unusable(f"an event must be a JSON object: {error}")
         decode_options = self.decoding()
         to = decode_options.topics.again(letter.place.topic)
         record = change_events.signed(Outgoing(to, None, text, change_events.CONTENT_TYPE), decode_options)
@@ -341,9 +340,9 @@ class OperatorActions:
     async def _conflict(self, conflict_id: str) -> tuple[Document, Conflict] | Gone:
         row = await self.store.conflict(conflict_id)
         if row is None:
-            return Gone("there is no conflict of this id")
+            return Gone("no conflict has this id")
         if row.closed_at_us is not None:
-            return Gone(f"this conflict is closed since {instant.from_us(row.closed_at_us)}; nothing is left to decide")
+            return Gone(f"this conflict was closed at {instant.from_us(row.closed_at_us)}; there is nothing to decide")
         document = (await self._recorder.documents([row.document])).get(row.document)
         return Gone(UNKNOWN_DOCUMENT) if document is None else (document, row.conflict)
 
@@ -371,22 +370,20 @@ class OperatorActions:
             self.offer(Due(key, lane, now_us))
 
 
-def _unless_paused(document: Document | None) -> str | None:
-    if document is None:
-        return UNKNOWN_DOCUMENT
-    return "it is paused; resume it first" if document.status is Status.PAUSED else None
+def _unless(why: str, *, paused: bool) -> Why:
+    """Return what leaves unknown documents out, and those that are (not) paused, for this reason."""
+
+    def found(document: Document | None) -> str | None:
+        if document is None:
+            return UNKNOWN_DOCUMENT
+        return why if (document.status is Status.PAUSED) is paused else None
+
+    return found
 
 
-def _unless_already(document: Document | None) -> str | None:
-    if document is None:
-        return UNKNOWN_DOCUMENT
-    return "it is paused already" if document.status is Status.PAUSED else None
-
-
-def _if_paused(document: Document | None) -> str | None:
-    if document is None:
-        return UNKNOWN_DOCUMENT
-    return None if document.status is Status.PAUSED else "it is not paused"
+_UNLESS_PAUSED = _unless("it is paused; resume it first", paused=True)
+_UNLESS_ALREADY = _unless("it is paused already", paused=True)
+_IF_PAUSED = _unless("it is not paused", paused=False)
 
 
 def _again(
@@ -396,6 +393,6 @@ def _again(
     value: bytes | None,
     headers: Iterable[tuple[str, bytes | None]],
 ) -> Outgoing:
-    """Return a record that stands for a letter, which a header says, in the topic that the letter came from."""
+    """Return a record for the topic that a letter came from, with a header that names the letter."""
     kept = [(name, content) for name, content in headers if name != outcomes.REPLAY_OF]
     return Outgoing(topics.again(letter.place.topic), key, value, (*kept, (outcomes.REPLAY_OF, letter.id.encode())))

@@ -1,11 +1,11 @@
 """
 Ingest: log → decode → fold → projection, one transaction a batch.
 
-Rows and offsets advance together, so a crash between two batches costs nothing and repeats nothing. It never calls
-Windchill: it marks documents as due and lets the reconciler know.
+Rows and offsets advance together, so a crash between two batches loses and repeats nothing. Ingest never calls
+Windchill: it marks documents as due and tells the reconciler.
 
-The host's clock has a say in what is read for the first time (`core/events/timing.py`). Where a record that the broker
-has stamped shows that this clock is behind, folding waits until it is right: refusing would blame good events for it.
+Records that are read for the first time are checked by the host's clock (`core/events/timing.py`). If a timestamp of
+the broker shows that this clock is behind, folding waits, because good events would be refused.
 """
 
 import asyncio
@@ -30,23 +30,23 @@ from reconciler.tracing import NO_TRACING, Tracing
 
 _log = structlog.get_logger(__name__)
 
-_SLICE = 250  # records decoded and folded between two turns of the other tasks: a few milliseconds
+_SLICE = 250  # records decoded and folded before other tasks get a turn: a few milliseconds
 _FETCH_TIMEOUT_S = 1.0
-_BACKLOG_TIMEOUT_S = 0.05  # for what the client is about to have
-_FIELDS_MAX = 70_000  # of a transaction's rows in memory: about a kilobyte each
-_FIELDS_A_ROW = 4.0  # as long as no row has been seen
-_ROOM_MIN = 2_000  # smaller fetches cost more than they bring
-_RECORDS_MAX = 250_000  # of a transaction: a few seconds of work to do again after a crash
-_LETTERS_MAX = 1_000  # of a transaction: they are kept whole
+_BACKLOG_TIMEOUT_S = 0.05  # for what the client already has
+_FIELDS_MAX = 70_000  # of the rows of a transaction, about a kilobyte each
+_FIELDS_A_ROW = 4.0  # assumed until a row was seen
+_ROOM_MIN = 2_000  # smaller fetches are not worth their cost
+_RECORDS_MAX = 250_000  # of a transaction: a few seconds of work are repeated after a crash
+_LETTERS_MAX = 1_000  # of a transaction; they are held in memory whole
 _partition, _headers, _timestamp = attrgetter("topic", "partition"), attrgetter("headers"), attrgetter("timestamp")
 _BY_BROKER = 1  # a record's `timestamp_type`: LogAppendTime
-_BEHIND_S = 1.0  # between two looks whether this host's clock is right again
-_PAUSE_S = 0.05  # after an empty fetch: one at the end of a file that does not grow returns at once
+_BEHIND_S = 1.0  # between two checks whether this host's clock is right again
+_PAUSE_S = 0.05  # after an empty fetch, which returns at once at the end of a file that does not grow
 
 
 @attrs.define
 class _Batch:
-    """What the records of one transaction say."""
+    """What one transaction stores."""
 
     rows: dict[str, Desired] = attrs.field(factory=dict)
     urgent: set[str] = attrs.field(factory=set)
@@ -55,54 +55,40 @@ class _Batch:
     positions: dict[Partition, int] = attrs.field(factory=dict)
     last: dict[Partition, Record] = attrs.field(factory=dict)
     foreign: int = 0
-    outlived: int = 0  # read long ago, and refused by the policy of today
+    outlived: int = 0  # events read before that the present policy refuses
     count: int = 0
 
 
+@attrs.define(eq=False)
 class Ingest:
     """The fold loop. `run` goes on until `stop`."""
 
-    def __init__(
-        self,
-        log: EventLog,
-        projection: Folded,
-        clock: Clock,
-        telemetry: Telemetry,
-        *,
-        options: decode.Options,
-        dead_letter_topic: str,
-        batch_max: int,
-        offer: Callable[[Due], None],
-        wake: asyncio.Event,
-        until: str | None = None,
-        tracing: Tracing = NO_TRACING,
-    ) -> None:
-        self._log = log
-        self._projection = projection
-        self._clock = clock
-        self._telemetry = telemetry
-        self._options = options
-        self._dead_letter_topic = dead_letter_topic
-        self._tracing = tracing
-        self._batch_max = batch_max
-        self._offer = offer
-        self._until = until  # canonical instant; events after it are left out, and positions are not advanced
-        self._stopping = False
-        self._batch = _Batch()
-        self._fields_a_row = _FIELDS_A_ROW
-        self._kept: dict[Partition, int] = {}  # positions stored so far
-        self._read: Mapping[Partition, int] | None = None  # what the store has read before us; None: to be asked
-        self._refused: frozenset[Place] = frozenset()  # by our clock, when they were first read
-        self._refolds = 0  # by how many documents the store had folded again, when rows were last read
-        self.waits_for = ""  # why folding waits, if it does
-        self.lane = Lane.EVENT
-        self.reached: Mapping[Partition, int] = {}  # everything before these offsets is folded, or was a gap
-        self.no_event: Callable[[Record], None] | None = None  # told of every record that is none, in the log's order
-        self.folding: Callable[[list[Event]], None] | None = None  # told of every event, in no order
-        self._wake = wake  # set when a batch had dead letters: the outbox has something to publish
+    _log: EventLog
+    _projection: Folded
+    _clock: Clock
+    _telemetry: Telemetry
+    _options: decode.Options
+    _dead_letter_topic: str
+    _batch_max: int
+    _offer: Callable[[Due], None]
+    _wake: asyncio.Event  # set when a batch had dead letters, which are left in the outbox
+    _until: str | None = None  # canonical instant; later events are left out, and positions are not stored
+    _tracing: Tracing = NO_TRACING
+    waits_for: str = attrs.field(init=False, default="")  # why folding waits, if it does
+    lane: Lane = attrs.field(init=False, default=Lane.EVENT)
+    reached: Mapping[Partition, int] = attrs.field(init=False, factory=dict)  # offsets before which all is folded
+    no_event: Callable[[Record], None] | None = attrs.field(init=False, default=None)  # gets all others, in log order
+    folding: Callable[[list[Event]], None] | None = attrs.field(init=False, default=None)  # gets events, in no order
+    _stopping: bool = attrs.field(init=False, default=False)
+    _batch: _Batch = attrs.field(init=False, factory=_Batch)
+    _fields_a_row: float = attrs.field(init=False, default=_FIELDS_A_ROW)
+    _kept: dict[Partition, int] = attrs.field(init=False, factory=dict)  # positions stored so far
+    _read: Mapping[Partition, int] | None = attrs.field(init=False, default=None)  # stored before us; None: not asked
+    _refused: frozenset[Place] = attrs.field(init=False, default=frozenset())  # by our clock, when first read
+    _refolds: int = attrs.field(init=False, default=0)  # the store's number when rows were last read
 
     def decode_by(self, options: decode.Options) -> None:
-        """Decode by other rules from the next record on."""
+        """Decode with other options from the next record on."""
         self._options = options
 
     def stop(self) -> None:
@@ -110,7 +96,7 @@ class Ingest:
         self._stopping = True
 
     async def run(self) -> None:
-        """Fold what comes until stopped."""
+        """Fold new records until stopped."""
         while not self._stopping:
             watchdog.beat()
             records = await self._fetch(self._batch_max, _FETCH_TIMEOUT_S)
@@ -125,9 +111,9 @@ class Ingest:
 
     async def _pass_gaps(self) -> None:
         """
-        Store how far we are where the last offsets hold no record, as after a transaction.
+        Store positions past offsets that hold no record, as after a transaction.
 
-        Retention takes them too some day; a position before them would then look like records lost.
+        Retention will take them too; an older position would then look like lost records.
         """
         passed = {place: offset for place, offset in self.reached.items() if offset > self._kept.get(place, 0)}
         if passed and self._until is None:
@@ -141,10 +127,10 @@ class Ingest:
 
     async def gather(self, records: Sequence[Record]) -> int:
         """
-        Fold records into the batch that the next `commit` stores; return for how many more it has room.
+        Fold records into the batch that the next `commit` stores; return how many more it has room for.
 
-        Newest first: most of what older events say has lost by then, and need not be built (see `fold.into`). Raises
-        ClockBehindError, and takes none of them, if this host's clock is behind the one that stamped them.
+        Newest first, so that most older claims have lost and need not be built (see `fold.into`). Raises
+        ClockBehindError, and takes no record, if this host's clock is behind the one that stamped them.
         """
         batch = self._batch
         await self._begin()
@@ -171,7 +157,7 @@ class Ingest:
             await self._store(batch, rows, superseded, now_us)
             if not await self._refolded():
                 break
-        if rows:  # with what was stored of them: later events find fuller rows
+        if rows:  # joined with what was stored
             self._fields_a_row = max(1.0, sum(len(row.fields) for row in rows.values()) / len(rows))
         self._kept |= batch.positions
         self._refused |= {letter.place for letter, _ in batch.dead if letter.stage == decode.CLOCK}
@@ -181,12 +167,12 @@ class Ingest:
         if batch.dead:
             self._wake.set()
         if batch.outlived:
-            _log.warning("events of before left as they are: their sources may not set a field", events=batch.outlived)
+            _log.warning("kept old events whose sources may no longer set a field", events=batch.outlived)
         self._count(batch, sum(one.count for one in superseded.values()))
         return len(rows)
 
     async def _begin(self) -> None:
-        """Take note of what the store has read and refused before us."""
+        """Ask once what the store has read and refused before."""
         if self._read is None:
             self._read, self._refused = await self._projection.positions(), await self._projection.refused()
             self._refolds = await self._projection.refolds()
@@ -211,7 +197,7 @@ class Ingest:
         )
 
     async def _refolded(self) -> bool:
-        """Whether a document was folded again since its row was read, so that this fold is to be made once more."""
+        """Whether a document was folded again since its row was read, so that this fold must be repeated."""
         number = await self._projection.refolds()
         if number == self._refolds:
             return False
@@ -219,7 +205,7 @@ class Ingest:
         return True
 
     async def _take_backlog(self, records: Sequence[Record]) -> None:
-        """Fold records, and if there is a backlog what comes right behind them: a row is then written once for all."""
+        """Fold records, and in a backlog also those right behind them, so that a row is written once for all."""
         room, backlog = await self.gather(records), len(records) >= self._batch_max
         while backlog and room and not self._stopping:
             more = await self._fetch(room, _BACKLOG_TIMEOUT_S)  # each may be of another document
@@ -231,9 +217,9 @@ class Ingest:
 
     async def _fetch(self, records_max: int, timeout_s: float) -> Sequence[Record] | None:
         """
-        Return the next records, once this host's clock is not behind them any more; None when told to stop before.
+        Return the next records, once this host's clock is not behind them; None when stopped before.
 
-        What comes behind them is fetched too meanwhile: it may show that it was the broker's clock that was ahead.
+        Meanwhile later records are fetched too, as they may show that the broker's clock was ahead.
         """
         records = await self._log.fetch(records_max, timeout_s)
         while (fault := self._behind(records)) is not None:
@@ -242,7 +228,7 @@ class Ingest:
             if self._batch.count:
                 await self.commit()
             if not self.waits_for:
-                _log.error("folding waits for this host's clock", reason=fault)
+                _log.error("folding waits: this host's clock is behind", reason=fault)
             self.waits_for = fault
             watchdog.beat()
             more = await self._log.fetch(records_max, _BEHIND_S) if len(records) < 2 * records_max else ()
@@ -252,7 +238,7 @@ class Ingest:
         return records
 
     def _behind(self, records: Sequence[Record]) -> str | None:
-        """Say how a broker's own timestamp shows that this host's clock is behind, None if none does."""
+        """Say which timestamp of the broker shows that this host's clock is behind; None if none does."""
         if not records or records[0].timestamp <= 0:  # lines of a file have none
             return None
         now_us = self._clock.now_us()
@@ -271,7 +257,7 @@ class Ingest:
         )
 
     def _parted(self, newest_first: Sequence[Record]) -> list[tuple[Sequence[Record], timing.Present]]:
-        """Part records that were read before from those that are read for the first time, which our clock judges."""
+        """Separate records that were read before from new ones, which our clock checks."""
         first = timing.Present.of(self._clock.now_us(), self._options.clock_skew_us_max, self._refused)
         groups = groupby(reversed(newest_first), _partition)
         if not any(next(group).offset < self._read_to(place) for place, group in groups):
@@ -313,12 +299,12 @@ class Ingest:
             for record in filter(_headers, newest_first)
             for name, said in record.headers
             if name == outcomes.REPLAY_OF and said
-            # Letters go back to their own topic: whoever writes to another one settles none of them.
+            # A letter is replayed to its own topic; a header in another topic does not count.
             if again((letter := said.decode(errors="replace")).split("/")[0]) == record.topic
         )
 
     def _set_aside(self, record: Record, found: Refusal | Foreign, batch: _Batch) -> None:
-        """Keep what is no event. Of what was read long ago, and was one then, today's policy makes no dead letter."""
+        """Keep a record that is no event. If it was read before, a new policy makes no dead letter of it."""
         if isinstance(found, Foreign):
             batch.foreign += 1
         elif found.stage == decode.POLICY and self._was_read(record):
@@ -336,8 +322,8 @@ class Ingest:
         return max(self._read.get(Partition(*place), 0), self._kept.get(Partition(*place), 0))
 
     async def _changed(self, said: Mapping[str, Desired]) -> tuple[dict[str, Desired], dict[str, Superseded]]:
-        """Join what a batch says with what is stored; return the rows that changed, and what changed nothing."""
-        keys = sorted(said)  # in order: the store's pages are then touched once each
+        """Join a batch with the stored rows; return the rows that changed, and the events that changed nothing."""
+        keys = sorted(said)  # in order, so that each page of the store is read once
         stored = await self._projection.desired(keys)
         rows: dict[str, Desired] = {}
         superseded: dict[str, Superseded] = {}

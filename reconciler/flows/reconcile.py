@@ -1,8 +1,8 @@
 """
 Reconcile: takes documents from the queue and makes attempts on them, several at a time, one a document.
 
-One feeder loads documents in batches (a trip to the store costs the same for one as for twenty); workers make the
-attempts. Both are loops that the composition root runs; they stop when told, after the attempt under way.
+`feed` loads documents in batches, because a query costs the same for one as for twenty; several `work` loops make the
+attempts. Both stop after the attempts under way.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from reconciler.tracing import NO_TRACING, Tracing
 
 _log = structlog.get_logger(__name__)
 
-_IDLE_S_MAX = 30.0  # how long the feeder sleeps at most; everything that matters wakes it earlier
-_FRESH_US = 100_000  # a row that was loaded earlier is loaded again: somebody may have paused the document since
-_DOUBT_S_MIN = 0.5  # between two looks at whether more probes are wanted
-_LOOKED_AT = 4  # documents for each probe that is wanted, to choose from
-_RETRY_KEPT_US = 120_000_000  # a later retry is left to the store, which brings it back when its time comes
+_IDLE_S_MAX = 30.0  # `feed` sleeps at most so long; usually something wakes it earlier
+_FRESH_US = 100_000  # an older row is loaded again, as the document may have been paused since
+_DOUBT_S_MIN = 0.5  # between two checks whether more probes are wanted
+_LOOKED_AT = 4  # documents to choose each probe from
+_RETRY_KEPT_US = 120_000_000  # later retries are left to the store and the due feeder
 
 
 @attrs.frozen
@@ -37,48 +37,37 @@ class _Work:
     loaded_us: int
 
 
+@attrs.define(eq=False)
 class Reconciler:
-    """The reconcile loop. `feed` and `work` (as often as wanted) run until `stop`."""
+    """The reconcile loop. `feed`, and `work` once for each worker, run until `stop`."""
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        ledger: Ledger,
-        queue: Queue,
-        clock: Clock,
-        telemetry: Telemetry,
-        *,
-        workers: int,
-        tracing: Tracing = NO_TRACING,
-    ) -> None:
-        self._attempt = attempt
-        self._tracing = tracing
-        self._ledger = ledger
-        self._queue = queue
-        self._clock = clock
-        self._telemetry = telemetry
-        self._ahead = workers  # documents loaded and waiting for a worker, at most
-        self._loaded: asyncio.Queue[_Work | None] = asyncio.Queue()
-        self._workers = workers
-        self._retrying = 0  # attempts under way on documents that failed before
-        self._probing: set[str] = set()  # documents taken up as probes, until the attempt on them has ended
-        self._wake = asyncio.Event()
-        self._stopping = False
-        self.gained = 0  # attempts on pending documents that did not fail, ever
-        self.outbox_filled = asyncio.Event()  # set when a settlement left something in the outbox
-        self.settled = asyncio.Event()  # set after every settlement
+    _attempt: Attempt
+    _ledger: Ledger
+    _queue: Queue
+    _clock: Clock
+    _telemetry: Telemetry
+    _workers: int  # also how many loaded documents may wait for a worker
+    _tracing: Tracing = NO_TRACING
+    gained: int = attrs.field(init=False, default=0)  # attempts on pending documents that did not fail
+    outbox_filled: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)  # a settlement left messages there
+    settled: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)  # set after every settlement
+    _loaded: asyncio.Queue[_Work | None] = attrs.field(init=False, factory=asyncio.Queue)
+    _retrying: int = attrs.field(init=False, default=0)  # attempts under way on documents that failed before
+    _probing: set[str] = attrs.field(init=False, factory=set)  # documents whose attempts are probes
+    _wake: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    _stopping: bool = attrs.field(init=False, default=False)
 
     def offer(self, due: Due) -> None:
-        """Let a document wait for its turn; what does not fit in the queue stays in the store."""
+        """Queue a document; if the queue is full, it stays due in the store."""
         self._queue.offer(due)
         self._wake.set()
 
     def decide_by(self, rules: Rulebook) -> None:
-        """Decide by other rules from the next attempt on; those under way end by the rules they began with."""
+        """Use another policy from the next attempt on."""
         self._attempt = attrs.evolve(self._attempt, rules=rules)
 
     def stop(self) -> None:
-        """Take up nothing more; the loops end after the attempts under way."""
+        """End the loops after the attempts under way."""
         self._stopping = True
         self._wake.set()
 
@@ -89,14 +78,14 @@ class Reconciler:
         return not self._queue.running and (soonest_us is None or soonest_us > self._clock.now_us())
 
     async def feed(self) -> None:
-        """Load documents whose turn has come and hand them to the workers."""
+        """Load documents that are due and hand them to the workers."""
         while not self._stopping:
             watchdog.beat()
-            room = self._ahead - self._loaded.qsize()
+            room = self._workers - self._loaded.qsize()
             if self._attempt.gate.in_doubt:
                 taken = await self._load_probes()
-            # Topping up one by one would make a trip to the store for each document; half a buffer is soon enough.
-            elif taken := self._queue.take(self._clock.now_us(), room) if 2 * room >= self._ahead else []:
+            # Refill when half of the buffer is free, not for each document.
+            elif taken := self._queue.take(self._clock.now_us(), room) if 2 * room >= self._workers else []:
                 for work in await self._load(taken):
                     self._loaded.put_nowait(work)
             if not taken:
@@ -107,10 +96,10 @@ class Reconciler:
     async def work(self) -> None:
         """Make attempts, one after the other."""
         while (work := await self._next()) is not None:
-            if self._stopping:  # loaded but not begun: the store still has it as due
+            if self._stopping:  # it is still due in the store
                 self._queue.done(work.due.key)
                 continue
-            if 2 * self._loaded.qsize() <= self._ahead:
+            if 2 * self._loaded.qsize() <= self._workers:
                 self._wake.set()
             if self._clock.now_us() - work.loaded_us > _FRESH_US:
                 work = await self._again(work)
@@ -127,10 +116,10 @@ class Reconciler:
 
     async def _load_probes(self) -> list[Due]:
         """
-        Load as many documents as the gate wants for probes, once the probes before have ended.
+        Load as many documents as the gate wants for probes, once earlier probes have ended.
 
-        They are spread over all that are due, because those in trouble may stand in a row, and are none that is known
-        to be in trouble if there are others.
+        They are spread over all that are due, because those in trouble may be neighbours, and avoid documents that
+        have failed before.
         """
         gate, chance = self._attempt.gate, self._clock.chance()
         wanted = 0 if self._probing else gate.probes_wanted
@@ -149,7 +138,7 @@ class Reconciler:
         return taken
 
     async def _load(self, taken: list[Due]) -> list[_Work]:
-        """Load documents that were taken, and return those that are still to be looked at."""
+        """Load documents that were taken, and return those that are still due."""
         works = []
         documents = await self._ledger.documents([due.key for due in taken])
         now_us = self._clock.now_us()
@@ -160,7 +149,7 @@ class Reconciler:
             elif due.lane > Lane.OPERATOR and document.due_us is None:
                 self._queue.done(due.key)  # an offer older than the attempt that satisfied it
             elif due.lane > Lane.OPERATOR and document.due_us is not None and document.due_us > now_us:
-                # A wait that the store has set, and that a new event must not shorten.
+                # A new event must not shorten a wait that the store has set.
                 self._queue.done(due.key, self._soon(Due(due.key, due.lane, document.due_us), now_us))
             else:
                 works.append(_Work(due, document, now_us))
@@ -169,9 +158,9 @@ class Reconciler:
     async def _sleep(self) -> None:
         soonest_us = self._queue.next_due_us()
         delay_s = _IDLE_S_MAX if soonest_us is None else (soonest_us - self._clock.now_us()) / 1_000_000
-        if self._loaded.qsize() or self._probing:  # the buffer is full enough; a worker wakes us
+        if self._loaded.qsize() or self._probing:  # a worker wakes us
             delay_s = _IDLE_S_MAX
-        if self._attempt.gate.in_doubt:  # what is due waits for a probe, perhaps one that is none of ours
+        if self._attempt.gate.in_doubt:  # all wait for a probe, perhaps for one of the gate's own
             delay_s = max(delay_s, self._attempt.gate.held_s, _DOUBT_S_MIN)
         if delay_s > 0:
             await self._clock.wait(self._wake, min(delay_s, _IDLE_S_MAX))
@@ -184,14 +173,14 @@ class Reconciler:
             wait_s = self._attempt.gate.retry_wait_s(failures, self._retrying)
             if wait_s:
                 self._queue.done(key, Due(key, work.due.lane, self._clock.now_us() + round(wait_s * 1_000_000)))
-                self._wake.set()  # the feeder may sleep until something later
+                self._wake.set()  # `feed` may sleep until a later time
                 return
         self._retrying += bool(failures)
         try:
             with self._tracing.attempt(document, work.due.lane) as followed:
                 settlement = followed.ended(await self._attempt.run(document, work.due.lane))
                 await self._ledger.settle(settlement)
-        except HeldUpError:  # nothing was sent: again, from what the store has by now
+        except HeldUpError:  # nothing was sent; start again from the stored row
             self._queue.done(key, work.due)
             self._wake.set()
             return
@@ -206,7 +195,7 @@ class Reconciler:
         due_us = settlement.due_us
         again = None if due_us is None else Due(key, settlement.lane, due_us)
         self._queue.done(key, self._soon(again, settlement.at_us))
-        if settlement.status is not Status.PAUSED:  # that was no attempt, and nobody has asked for one
+        if settlement.status is not Status.PAUSED:  # that was no attempt
             self._report(document, settlement)
         if settlement.outcomes:
             self.outbox_filled.set()
@@ -215,7 +204,7 @@ class Reconciler:
 
     @staticmethod
     def _soon(due: Due | None, now_us: int) -> Due | None:
-        """Return what the queue itself should bring back; long waits are the store's to remember."""
+        """Return a retry that the queue keeps itself, None for one that is left to the store."""
         return due if due is not None and due.due_us <= now_us + _RETRY_KEPT_US else None
 
     def _report(self, document: Document, settlement: Settlement) -> None:

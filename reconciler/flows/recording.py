@@ -32,15 +32,15 @@ from reconciler.model.policy import OPERATORS
 from reconciler.model.value import Json
 from reconciler.ports import Clock, Store
 
-CHUNK = 500  # actions of one transaction, keys of one look
-_TRIES = 20  # each time that somebody else's action came in between
+CHUNK = 500  # actions of one transaction, documents read at a time
+_TRIES = 20  # each fails when another action came first
 
 Why = Callable[[Document | None], str | None]
 
 
 @attrs.frozen(kw_only=True)
 class About:
-    """What a record says besides who and when."""
+    """What an action is about: its record without who and when."""
 
     kind: str
     target: str
@@ -51,7 +51,7 @@ class About:
 
 @attrs.frozen
 class Recorder:
-    """Records actions of whoever has this role, and of whose name this issuer vouches."""
+    """Records actions of one role; `issuer` is the provider that vouches for the name, if any."""
 
     store: Store
     clock: Clock
@@ -59,7 +59,7 @@ class Recorder:
     issuer: str = ""
 
     async def record(self, who: str, abouts: Iterable[About], change: Change = Change.NOTHING) -> None:
-        """Record actions, and change what they are on. Raises StoreError."""
+        """Record actions, and change their targets. Raises StoreError."""
         actions = [self.action(who, about) for about in abouts]
         for start in range(0, len(actions), CHUNK):
             for _ in range(_TRIES):
@@ -80,7 +80,7 @@ class Recorder:
         reason: str = "",
         shown: str = "",
     ) -> Done:
-        """Change documents, those excepted of which `why` says why not; `shown` is the reason that they then show."""
+        """Change documents, except those for which `why` gives a reason not to; `shown` is their new reason."""
         done: list[str] = []
         left: dict[str, str] = {}
         wanted = list(dict.fromkeys(keys))
@@ -113,7 +113,7 @@ class Recorder:
         return await self.store.record_actions(change, actions, at_us=self.clock.now_us(), reason=reason)
 
     def action(self, who: str, about: About) -> OperatorAction:
-        """Return what is to be recorded."""
+        """Return the record of an action."""
         said = {name: value for name, value in about.details.items() if value not in ("", [])}
         return OperatorAction(
             at_us=self.clock.now_us(),
@@ -145,12 +145,12 @@ class Decided:
 
     @property
     def resolved(self) -> Resolved:
-        """What it is once it is appended."""
+        """The same once it is appended."""
         shown = self.preview
         return Resolved(shown.conflict, shown.document, shown.field, shown.wanted, shown.live, self.events)
 
     def about(self, take: Take, reason: str) -> About:
-        """Return what is recorded of it."""
+        """Return its record."""
         shown = self.preview
         details: dict[str, Json] = {
             "field": shown.field,
@@ -167,7 +167,7 @@ class Decided:
 
 @attrs.frozen
 class Deciding:
-    """Makes decisions into records. Nothing is appended here."""
+    """Turns decisions into records, and appends nothing."""
 
     options: decode.Options
     clock: Clock
@@ -175,7 +175,7 @@ class Deciding:
     def decide(
         self, document: Document, conflict: Conflict, take: Take, *, reason: str = "", who: str = ""
     ) -> Decided | Unusable:
-        """Return a decision, or why it can't be one."""
+        """Return a decision, or why it is not possible."""
         policy = self.options.policy
         try:
             choice = resolution.choose(document, conflict, take, policy, reason)
@@ -198,29 +198,29 @@ class Deciding:
         return Decided(shown, tuple(events), tuple(record for record, _ in checked))
 
     def after(self, key: str, asked_us: int) -> int | Unusable:
-        """Return when a claim on a document is answered: now, or just after it if its clock is ahead of ours."""
+        """Return the time of a decision: now, or just after the claim it answers if that is ahead of our clock."""
         now_us = self.clock.now_us()
         time_us = max(now_us, asked_us + 1)
         if time_us <= now_us + self.options.clock_skew_us_max:
             return time_us
         refold = shlex.join(("reconciler", "docs", "refold", key))
-        return Unusable(f"its claim is too far in the future for a later one to be believed: `{refold}` leaves it out")
+        return Unusable(f"its claim is too far in the future for a later one to be accepted: `{refold}` leaves it out")
 
     def decide_unseen(
         self, document: Document | None, conflict: Conflict, take: Take, *, reason: str, who: str
     ) -> Decided | str:
-        """Prepare a decision that nobody has looked at one by one, or say why it needs a look."""
+        """Prepare one of many decisions, or say why an operator has to look at it first."""
         if document is None:
             return UNKNOWN_DOCUMENT
         if resolution.asked_since(document, conflict):
-            return "the log has asked for something else since; it is decided again first"
+            return "a newer event asks for something else; it is decided again first"
         if resolution.moved_since(document, conflict):
-            return "somebody has changed it in Windchill since; it is decided again first"
+            return "it was changed in Windchill since; it is decided again first"
         prepared = self.decide(document, conflict, take, reason=reason, who=who)
         return prepared.reason if isinstance(prepared, Unusable) else prepared
 
     def checked(self, events: Sequence[dict[str, object]]) -> list[tuple[Outgoing, Event]] | Unusable:
-        """Return records with the events that will be read from them, or why one would be refused."""
+        """Return records with the events that they hold, or why one would be refused."""
         checked = []
         try:
             for event in events:

@@ -78,7 +78,7 @@ def test_a_letter_that_was_let_go_says_by_whom_and_why(program: Program) -> None
 def test_a_released_document_is_not_written_any_more(settled: Program) -> None:
     (said,) = settled.json("docs", "release", DOC, "--reason", "moved")
     settled.say("run", "--once")
-    assert "nobody manages" in settled.fails("docs", "release", DOC, code=2)
+    assert "not managed" in settled.fails("docs", "release", DOC, code=2)
     (row,) = settled.json("audit", "acts")
     assert (row["kind"], row["target"], row["details"]["events"]) == ("release", DOC, said["events"])
     assert f"{row['who']} released the document at " in settled.say("explain", DOC)

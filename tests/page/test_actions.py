@@ -202,7 +202,7 @@ async def test_a_document_is_released_when_it_is_confirmed(stage: Stage, world: 
         await visit.go(f"/documents/{DRAWING}")
         assert "The whole document was released" in await visit.text()
         await press(visit, "Release", asks=True)
-        await visit.page.get_by_text("nothing is left to release").wait_for()
+        await visit.page.get_by_text("there is nothing to release").wait_for()
     assert "error: Failed to load resource: the server responded with a status of 409 (Conflict)" in visit.complaints
 
 

@@ -94,7 +94,7 @@ async def test_a_document_is_released_by_an_event_of_the_operators(client: Async
     (action,) = await recorded(client, f"?document={key}")
     assert (action["kind"], action["result"]) == ("release", "appended")
     assert action["details"] == {"reason": "moved to SAP", "events": said["events"]}
-    assert "nobody manages" in (await post(client, f"/documents/{key}/release", {}, 422))["detail"]
+    assert "not managed" in (await post(client, f"/documents/{key}/release", {}, 422))["detail"]
 
 
 async def test_one_field_is_released_and_the_others_are_not(client: AsyncClient, world: World, key: str) -> None:
@@ -169,7 +169,7 @@ async def test_of_many_those_that_need_a_look_are_left_with_why(
     await world.emit({"title": "Third"}, key=key)
     said = await post(client, "/conflicts/resolve", {"take": "desired", "field": "title"})
     assert said["decided"] == []
-    assert "the log has asked for something else since" in said["left"][conflict]
+    assert "a newer event asks for something else" in said["left"][conflict]
 
 
 @pytest.mark.parametrize("what", ["preview", "resolve"])
