@@ -119,11 +119,11 @@ class Daemon:
         gate = Gate(windchill, IdleClock(clock), limiter=limiter, breaker=breaker, quota=RetryQuota())
         budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
         self._in_force = factory.in_force(config)
-        attempt = Attempt(gate, store, clock, self._in_force.rules, budget)
+        attempt = Attempt(gate, store, clock, self._in_force.options, budget)
         queue = Queue(QUEUE_CAPACITY)
         known = attempt, store, queue, clock, self.telemetry
         self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
-        self.due_feeder = DueFeeder(store, queue, self.reconciler, clock, self._in_force.rules.pace)
+        self.due_feeder = DueFeeder(store, queue, self.reconciler, clock, self._in_force.options.pace)
         self._drift = self._make_drift(windchill, gate) if isinstance(windchill, ChangeList) else None
         self.ingest = self._make_ingest(tracing)
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
@@ -162,7 +162,7 @@ class Daemon:
         return summary
 
     async def _work(self, stop: asyncio.Event, *, once: bool, accept_truncation: bool) -> Summary:
-        await self.store.keep_policy(self._in_force.rules.policy_digest, self._in_force.policy)
+        await self.store.keep_policy(self._in_force.options.policy_digest, self._in_force.policy)
         self._progress.phase = Phase.RECOVERING
         signed, taken = await self._recover(stop, accept_truncation=accept_truncation)
         if stop.is_set():  # recovery is incomplete, so nothing may be written
@@ -231,11 +231,11 @@ class Daemon:
 
     async def _sign(self, signed: Required | None, ends: Mapping[Partition, int]) -> None:
         """If there is a key, accept only signed records from here on, and store that."""
-        rules, keys = self._in_force.rules, self._in_force.decoding.keys
+        options, keys = self._in_force.options, self._in_force.decoding.keys
         if keys is None:
             return
         signed = Required(keys, ends) if signed is None else signed.within(ends)
-        await sealing.begin(self.store, signed, self.clock.now_us(), rules.outcomes_topic, rules.source)
+        await sealing.begin(self.store, signed, self.clock.now_us(), options.outcomes_topic, options.source)
         self._require_signatures(signed)
 
     async def _stopped(self) -> Summary:
@@ -289,7 +289,7 @@ class Daemon:
         """Decide by another policy from here on; what has to be signed does not change."""
         decoding = attrs.evolve(in_force.decoding, signed=self._in_force.decoding.signed)
         self._in_force = in_force = attrs.evolve(in_force, decoding=decoding)
-        self.reconciler.decide_by(in_force.rules)
+        self.reconciler.decide_by(in_force.options)
         self.ingest.decode_by(in_force.decoding)
 
     def _make_signer(self) -> Callable[[Outgoing], Outgoing]:

@@ -17,7 +17,7 @@ from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config, Log, needing_restart, shown, with_policy
 from reconciler.core.events import decode
-from reconciler.core.settling.cases import Pace, Rulebook
+from reconciler.core.settling.cases import AttemptOptions, Pace
 from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
 from reconciler.flows.actions import OperatorActions
@@ -243,7 +243,7 @@ def decoding(config: Config, *, archive: bool = False) -> decode.Options:
     )
 
 
-def rulebook(config: Config) -> Rulebook:
+def attempt_options(config: Config) -> AttemptOptions:
     """Return what every attempt shares."""
     retry, resync = config.retry, config.resync
     pace = Pace(
@@ -261,7 +261,7 @@ def rulebook(config: Config) -> Rulebook:
     )
     digest = codec.policy_digest(config.policy)
     source, fields_max = f"//reconciler/{config.log.group}", config.windchill.fields_max
-    return Rulebook(config.policy, digest, pace, config.log.outcomes_topic, source, fields_max)
+    return AttemptOptions(config.policy, digest, pace, config.log.outcomes_topic, source, fields_max)
 
 
 def signing_keys(config: Config) -> Keys | None:
@@ -271,7 +271,7 @@ def signing_keys(config: Config) -> Keys | None:
 
 def in_force(config: Config, *, restart: tuple[str, ...] = ()) -> reload.InForce:
     """Return the policy and rules of a configuration."""
-    return reload.InForce(rulebook(config), decoding(config), shown(config), restart)
+    return reload.InForce(attempt_options(config), decoding(config), shown(config), restart)
 
 
 def policy_source(running: Config, again: Callable[[], Config]) -> reload.PolicySource:

@@ -8,21 +8,21 @@ from reconciler import factory
 from reconciler.adapters.http import HttpOptions
 from reconciler.adapters.oidc import OidcOptions
 from reconciler.config import Config
-from reconciler.core.settling.cases import Pace, Rulebook
+from reconciler.core.settling.cases import AttemptOptions, Pace
 from reconciler.flows.notify import NotifyOptions
 from reconciler.flows.watch import Thresholds
 
 CONFIG = Config()
-RULES = factory.rulebook(CONFIG)
+OPTIONS = factory.attempt_options(CONFIG)
 
 
 def pace(**changes: Any) -> Pace:
     """Return the default waits, but without collecting changes before a check-in."""
-    return attrs.evolve(RULES.pace, **{"quiet_s": 0.0, "checkin_interval_s": 0.0, **changes})
+    return attrs.evolve(OPTIONS.pace, **{"quiet_s": 0.0, "checkin_interval_s": 0.0, **changes})
 
 
-def rules(**changes: Any) -> Rulebook:
-    return attrs.evolve(RULES, **changes)
+def attempt_options(**changes: Any) -> AttemptOptions:
+    return attrs.evolve(OPTIONS, **changes)
 
 
 def http(**changes: Any) -> HttpOptions:

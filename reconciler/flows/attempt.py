@@ -23,7 +23,7 @@ from reconciler.core.planning import contest, retrying
 from reconciler.core.planning import plan as planning
 from reconciler.core.scheduling.limiter import WriteBudget
 from reconciler.core.settling import marks, notes, pacing, pausing, setbacks, settle
-from reconciler.core.settling.cases import Case, Rulebook
+from reconciler.core.settling.cases import AttemptOptions, Case
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import (
     Broken,
@@ -66,7 +66,7 @@ class Attempt:
     gate: Gate
     ledger: Ledger
     clock: Clock
-    rules: Rulebook
+    options: AttemptOptions
     budget: WriteBudget
 
     async def run(self, document: Document, lane: Lane) -> Settlement:
@@ -81,7 +81,7 @@ class Attempt:
                 return kept
             document = attrs.evolve(document, agreement=_without_lock(document.agreement, doubt))
             case = attrs.evolve(self._now(case), document=document)
-        if (wide := self.rules.too_wide(document.desired)) is not None:
+        if (wide := self.options.too_wide(document.desired)) is not None:
             return settle.parked(case, wide, AttemptResult.TOO_WIDE)
         if not fold.managed(document.desired):
             return await self._left_alone(case)
@@ -101,7 +101,7 @@ class Attempt:
             case Snapshot():
                 if answer.locked_by_us and (kept := await self._kept_from_releasing(case)) is not None:
                     return kept
-                document, confirmed = _confirmed(document, answer, self.rules.policy)
+                document, confirmed = _confirmed(document, answer, self.options.policy)
                 return await self._act(attrs.evolve(self._decided(case, document, answer), confirmed=confirmed))
             case trouble:
                 return self._troubled(case, trouble)
@@ -150,7 +150,7 @@ class Attempt:
 
     def _case(self, document: Document, lane: Lane) -> Case:
         now_us, chance = self.clock.now_us(), self.clock.chance()
-        return Case(document, lane, self.rules, now_us, chance, stored=document.agreement.base)
+        return Case(document, lane, self.options, now_us, chance, stored=document.agreement.base)
 
     def _now(self, case: Case) -> Case:
         """Take the time again: an answer may have been long in coming, and waits count from its end."""
@@ -161,13 +161,13 @@ class Attempt:
         before = case.document.agreement.snapshot
         base = planning.own_write_recognised(document.agreement.base, before, snapshot)
         base = planning.alterations_seen(
-            base, before, snapshot, self.rules.policy, desired=document.desired, at=case.moment
+            base, before, snapshot, self.options.policy, desired=document.desired, at=case.moment
         )
         base = retrying.lifted(base, case.now_us, every=case.lane is Lane.ASKED)
-        plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
-        if undone := contest.undone(plan, before, snapshot, self.rules.policy, case.moment):
+        plan = planning.draft(document.desired, base, snapshot, self.options.policy)
+        if undone := contest.undone(plan, before, snapshot, self.options.policy, case.moment):
             base = attrs.evolve(base, refused={**base.refused, **undone})
-            plan = planning.draft(document.desired, base, snapshot, self.rules.policy)
+            plan = planning.draft(document.desired, base, snapshot, self.options.policy)
         if base is not document.agreement.base:
             document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
         moved: list[str] = []
@@ -391,12 +391,12 @@ class Writing:
 
     async def refused(self, refusals: Sequence[Refused]) -> None:
         """Hold what the server refuses, and store the intent without it: the rest is written as it was decided."""
-        base, rules, shown = self.plan.base, self.case.rules, self._snapshot()
+        base, options, shown = self.plan.base, self.case.options, self._snapshot()
         for one in refusals:
             base = planning.refuse(base, self.plan, one.fields, one.message, self.case.moment)
         document = self.case.document
         document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
-        plan = planning.draft(document.desired, base, shown, rules.policy)
+        plan = planning.draft(document.desired, base, shown, options.policy)
         assert isinstance(plan, Patch), "some of it was written"
         self.case, self.plan = attrs.evolve(self.case, document=document, plan=plan), plan
         self.intent = self._intent(self.intent.lock)
@@ -409,7 +409,7 @@ class Writing:
     def _intent(self, lock: str | None) -> Intent:
         """Return the intent of the plan. Its token stays the one of the document as it was read without a lock."""
         case, plan = self.case, self.plan
-        settled = planning.settled_if_written(plan, self._snapshot(), case.rules.policy, case.moment)
+        settled = planning.settled_if_written(plan, self._snapshot(), case.options.policy, case.moment)
         earlier = _may_yet_come(self._began.document.agreement.intent, self._token, plan)
         return Intent(plan.fields, self._token, case.now_us, settled, earlier, lock, self.mark)
 

@@ -11,7 +11,7 @@ import attrs
 import structlog
 
 from reconciler.core.scheduling.queue import Queue, spread
-from reconciler.core.settling.cases import Rulebook
+from reconciler.core.settling.cases import AttemptOptions
 from reconciler.flows import watchdog
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import HeldUpError
@@ -62,9 +62,9 @@ class Reconciler:
         self._queue.offer(due)
         self._wake.set()
 
-    def decide_by(self, rules: Rulebook) -> None:
+    def decide_by(self, options: AttemptOptions) -> None:
         """Use another policy from the next attempt on."""
-        self._attempt = attrs.evolve(self._attempt, rules=rules)
+        self._attempt = attrs.evolve(self._attempt, options=options)
 
     def stop(self) -> None:
         """End the loops after the attempts under way."""

@@ -23,7 +23,7 @@ import structlog
 
 from reconciler.core.events import decode
 from reconciler.core.explain import policies
-from reconciler.core.settling.cases import Rulebook
+from reconciler.core.settling.cases import AttemptOptions
 from reconciler.errors import ConfigError
 from reconciler.flows import watchdog
 from reconciler.model.document import Due, Lane, Status
@@ -42,7 +42,7 @@ _US = 1_000_000
 class InForce:
     """The policy, with all that follows from it and from the rest of the configuration."""
 
-    rules: Rulebook
+    options: AttemptOptions
     decoding: decode.Options
     settings: Sequence[tuple[str, str, Json, str]]  # section, key, value (secrets masked), origin
     restart: tuple[str, ...] = ()  # changed settings that only a restart takes up
@@ -50,7 +50,7 @@ class InForce:
     @property
     def policy(self) -> Policy:
         """The rules in order."""
-        return self.rules.policy
+        return self.options.policy
 
 
 @attrs.frozen
@@ -107,8 +107,8 @@ class Reload:
             return
         if fresh.restart:
             _log.warning("other settings have changed too; restart to use them", settings=fresh.restart)
-        old, digest = self._in_force, fresh.rules.policy_digest
-        if digest == old.rules.policy_digest:
+        old, digest = self._in_force, fresh.options.policy_digest
+        if digest == old.options.policy_digest:
             self._telemetry.add("policy_reloads_total", result="unchanged")
             self._telemetry.gauge("policy_refused", 0)
             _log.info("policy reloaded, no change", digest=digest)
@@ -124,7 +124,7 @@ class Reload:
         _log.info(
             "policy reloaded",
             digest=digest,
-            before=old.rules.policy_digest,
+            before=old.options.policy_digest,
             added=found.added,
             removed=found.removed,
             changed=found.changed,

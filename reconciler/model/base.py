@@ -30,7 +30,7 @@ class Agreed(NamedTuple):
     writes: dict[str, tuple[int, ...]] = {}  # noqa: RUF012 - likewise
 
 
-class Refused(NamedTuple):
+class RefusedField(NamedTuple):
     """
     Writes of this field that came to nothing: it is not tried again before its time.
 
@@ -69,7 +69,7 @@ class Base:
     """The base of one document: agreed values of its managed fields, refusals in force, our own last write."""
 
     fields: dict[str, Agreed] = attrs.field(factory=dict)
-    refused: dict[str, Refused] = attrs.field(factory=dict)
+    refused: dict[str, RefusedField] = attrs.field(factory=dict)
     wrote: Wrote | None = None
 
 

@@ -81,8 +81,10 @@ class History:
         self.minute += 1
         snapshot = self.snapshot()
         plan = planning.draft(self.document.desired, self.document.agreement.base, snapshot, self.policy)
-        rules = defaults.rules(policy=self.policy, policy_digest=codec.policy_digest(self.policy), pace=defaults.pace())
-        case = Case(self.document, lane, rules, self.now_us, 0.5, snapshot, plan, **more)
+        options = defaults.attempt_options(
+            policy=self.policy, policy_digest=codec.policy_digest(self.policy), pace=defaults.pace()
+        )
+        case = Case(self.document, lane, options, self.now_us, 0.5, snapshot, plan, **more)
         ended = self._ended(case, plan, answer)
         for record in ended.audit:
             kept = codec.decode_record(codec.encode_record(record))  # as it is read from a store

@@ -35,7 +35,7 @@ def case(
     shown = Snapshot("D-1", {}, Token("t"), iterates=iterates, later_portions=(("Name",), ("State",)))
     known = Agreement(checked_in_us=None if checked_in_s is None else NOW - round(checked_in_s * S), **agreement)
     document = Document("D-1", agreement=known, status=status, pending_since_us=NOW - round(pending_s * S))
-    rules = defaults.rules(pace=pace)
+    options = defaults.attempt_options(pace=pace)
     names = fields or ("Owner",)
     first = min(map(shown.portion, names))
     stamp = Stamp("", "2026-11-22T10:00:00.000000Z", "", "t", 0, 0, source, "e1")
@@ -44,7 +44,7 @@ def case(
         for n in names
     )
     patch = Patch(decisions, NO_BASE, {n: 1 for n in names if shown.portion(n) == first}, Token("t"))
-    return Case(document, lane, rules, NOW, 0.0, shown, patch)
+    return Case(document, lane, options, NOW, 0.0, shown, patch)
 
 
 def waits_s(found: Case) -> float | None:

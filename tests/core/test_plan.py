@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import conflicts, elements, plan, reasons
 from reconciler.model import codec
-from reconciler.model.base import NO_BASE, Agreed, Base, Refused, Wrote
+from reconciler.model.base import NO_BASE, Agreed, Base, RefusedField, Wrote
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.document import Conflict
 from reconciler.model.event import Event
@@ -500,7 +500,7 @@ def test_a_held_field_keeps_its_base_and_closes_by_itself_when_both_sides_agree(
 def test_what_is_no_longer_managed_leaves_the_base_and_its_refusal():
     old = event(1, set={"status": "A", "owner": "x"})
     base = Base(
-        {name: Agreed("A", old.stamp) for name in ("status", "owner")}, {"owner": Refused(old.stamp, "A", "no")}
+        {name: Agreed("A", old.stamp) for name in ("status", "owner")}, {"owner": RefusedField(old.stamp, "A", "no")}
     )
     drafted = plan.draft(wanting(old, event(2, release=("owner",))), base, reading(status="A", owner="A"), under())
     assert drafted.base.fields.keys() == {"status"}

@@ -463,7 +463,7 @@ async def test_what_can_not_be_had_is_parked_with_the_reason_and_tried_again(
 
 
 async def test_a_document_of_too_many_fields_is_parked_unasked_until_some_are_released(world: World) -> None:
-    world.attempts = attrs.evolve(world.attempts, rules=attrs.evolve(world.rules, fields_max=2))
+    world.attempts = attrs.evolve(world.attempts, options=attrs.evolve(world.attempt_options, fields_max=2))
     await world.emit_and_attempt({"title": "Cover", "owner": "akim", "attributes.Note": "n"})
     assert world.document().status is Status.PARKED
     assert "3 managed fields, more than windchill.fields_max = 2" in world.document().reason

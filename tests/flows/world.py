@@ -80,7 +80,7 @@ class World:
         self.log = self.make_log()
         self.store = MemoryStore()
         self.telemetry = Counters()
-        self.rules = defaults.rules(
+        self.attempt_options = defaults.attempt_options(
             policy=self.policy,
             policy_digest=codec.policy_digest(self.policy),
             pace=pace or defaults.pace(),
@@ -96,7 +96,7 @@ class World:
             quota=RetryQuota(),
         )
         self.budget = WriteBudget(writes_max, 600.0)
-        self.attempts = Attempt(self.gate, self.store, self.clock, self.rules, self.budget)
+        self.attempts = Attempt(self.gate, self.store, self.clock, self.attempt_options, self.budget)
         self.offered: list[Due] = []
         self.woken = asyncio.Event()
         self.signing: dict[str, str] = {}  # keys that the daemon has
@@ -277,7 +277,7 @@ class World:
 
     async def check(self) -> None:
         """What must hold after every test."""
-        await self.store.keep_policy(self.rules.policy_digest, self.policy)
+        await self.store.keep_policy(self.attempt_options.policy_digest, self.policy)
         await check_audit(self.store)
         check_outcomes(self.outcomes())
         open_now = {(row.document, row.conflict.id) for row in await self.store.conflicts()}

@@ -17,7 +17,7 @@ from reconciler.core.events import decode
 from reconciler.core.folding import fold
 from reconciler.core.planning import plan
 from reconciler.model import codec
-from reconciler.model.base import NO_BASE, Agreed, Base, Refused, Wrote
+from reconciler.model.base import NO_BASE, Agreed, Base, RefusedField, Wrote
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.event import Event, PlainRecord, Refusal
 from reconciler.model.plan import Decision, Held, InSync, Patch
@@ -95,7 +95,7 @@ def read_base(case: Path, events: list[Event]) -> Base:
     fields = {name: agreed(stamps=stamps, **one) for name, one in stored["fields"].items()}
     refused = {
         # Its time has not come; what is contested is known by its digest.
-        name: Refused(stamps[one.pop("event")], wanted=codec.digest(one.pop("wanted", None)), due_us=1, **one)
+        name: RefusedField(stamps[one.pop("event")], wanted=codec.digest(one.pop("wanted", None)), due_us=1, **one)
         for name, one in stored.get("refused", {}).items()
     }
     return Base(fields, refused, Wrote(**stored["wrote"]) if "wrote" in stored else None)

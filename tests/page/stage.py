@@ -21,7 +21,7 @@ DRAWING, COVER, PLATE, GASKET, FLANGE, SHAFT = (f"00000123{number}" for number i
 async def furnish(daemon: Daemon, calm: int = 18) -> World:
     """Let it happen, in a bit less than an hour of the world's own time."""
     world = daemon.world
-    await world.store.keep_policy(world.rules.policy_digest, world.policy)
+    await world.store.keep_policy(world.attempt_options.policy_digest, world.policy)
     for number in range(calm):
         await _calm(world, f"00000124{number:02}")
     await _story(world)
@@ -155,7 +155,7 @@ HOSTILE = Hostile()
 async def infest(daemon: Daemon) -> World:
     """Documents, conflicts and dead letters made of hostile texts."""
     world = daemon.world
-    await world.store.keep_policy(world.rules.policy_digest, world.policy)
+    await world.store.keep_policy(world.attempt_options.policy_digest, world.policy)
     for number, key in enumerate(HOSTILE.keys):
         text = HOSTILE.texts[number % len(HOSTILE.texts)]
         world.windchill.put(key, {**BODY, "title": "Cover"})

@@ -355,7 +355,7 @@ def _told(witness: Witness, people: operators.Operators) -> Any:
     run = Attempt.run
 
     async def begun(self: Attempt, document: Any, lane: Any) -> Any:
-        witness.begun(document.key, self.rules.policy)
+        witness.begun(document.key, self.options.policy)
         people.see(document.key)
         return await run(self, document, lane)
 

@@ -55,7 +55,7 @@ class StockWorld(World):
         self.gate = Gate(
             self.adapter, self.clock, limiter=Limiter(16), breaker=Breaker(documents_max=1000), quota=RetryQuota()
         )
-        self.attempts = Attempt(self.gate, self.store, self.clock, self.rules, self.budget)
+        self.attempts = Attempt(self.gate, self.store, self.clock, self.attempt_options, self.budget)
 
     async def restarted(self) -> None:
         await self.adapter.close()

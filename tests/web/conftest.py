@@ -149,7 +149,7 @@ async def guarded(daemon: Daemon) -> Any:
 async def world(daemon: Daemon) -> World:
     """A document with a field of each kind: written, held, yielded, released; and two letters that are dead."""
     world = daemon.world
-    await world.store.keep_policy(world.rules.policy_digest, world.policy)
+    await world.store.keep_policy(world.attempt_options.policy_digest, world.policy)
     await world.emit({"status": "RELEASED", "title": "Cover", "owner": "erp"}, actor="jdoe", reason="ECN-1")
     await world.settle()
     await world.edit({"title": "Lid", "owner": "sgarcia"})

@@ -110,7 +110,7 @@ async def test_the_attempts_on_a_document_are_listed_newest_first(client: AsyncC
     rows = (await got(client, f"/documents/{KEY}/audit"))["items"]
     assert [row["id"] for row in rows] == [record.id for record in await world.store.audit(KEY)]
     assert rows[-1]["written"] == ["owner", "status", "title"]
-    assert rows[0]["policy"] == world.rules.policy_digest
+    assert rows[0]["policy"] == world.attempt_options.policy_digest
     (title,) = [verdict for verdict in rows[0]["decisions"] if verdict["field"] == "title"]
     assert (title["desired"], title["live"], title["base"]) == ("Plate", "Lid", "Cover")
 
@@ -166,7 +166,7 @@ async def test_the_policy_is_shown_rule_by_rule(client: AsyncClient, world: Worl
     found = await got(client, "/policy")
     assert [rule["name"] for rule in found["rules"]] == ["default status", "default owner"]
     assert found["rules"][0]["strategy"] == "external"
-    assert (found["fallback"]["fields"], found["digest"]) == (["*"], world.rules.policy_digest)
+    assert (found["fallback"]["fields"], found["digest"]) == (["*"], world.attempt_options.policy_digest)
 
 
 async def test_settings_are_shown_with_their_origin(client: AsyncClient, daemon: Daemon) -> None:

@@ -126,7 +126,7 @@ class _Drafting:
         from reconciler import factory
 
         self._config = config
-        self._rules = factory.rulebook(config)
+        self._options = factory.attempt_options(config)
         self._windchill = windchill
         self._clock = clock
         self._room = asyncio.Semaphore(config.windchill.in_flight_max)
@@ -135,7 +135,7 @@ class _Drafting:
         """Return a row for each managed field, or one that says why the document can't be had."""
         if document.status is Status.PAUSED:
             return [_trouble(document, Status.PAUSED.value, document.reason)]
-        if (wide := self._rules.too_wide(document.desired)) is not None:
+        if (wide := self._options.too_wide(document.desired)) is not None:
             return [_trouble(document, "parked", wide)]
         if not fold.managed(document.desired):
             return []

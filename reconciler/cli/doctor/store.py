@@ -116,7 +116,7 @@ async def _times(config: Config, store: Store) -> AsyncIterator[Check]:
     """Yield signs in the store that this host's clock is wrong, or was."""
     from reconciler import factory
 
-    pace, now_us = factory.rulebook(config).pace, SystemClock().now_us()
+    pace, now_us = factory.attempt_options(config).pace, SystemClock().now_us()
     longest_us = {status: pace.longest_us(status) for status in Status}
     if count := await store.count_ahead(now_us, longest_us):
         said = f"{output.counted(count, 'document')} would wait too long: this host's clock was ahead"

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from reconciler.model import codec, instant
-from reconciler.model.base import Agreed, Base, Refused, Wrote
+from reconciler.model.base import Agreed, Base, RefusedField, Wrote
 from reconciler.model.document import Conflict
 from reconciler.model.event import DeadLetter, Header, Outgoing, Record, Refusal
 from reconciler.model.plan import Decision, Verb
@@ -235,8 +235,8 @@ class _RefusedData(msgspec.Struct, frozen=True):
     wanted: str = ""
     elements: dict[str, bool] = {}
 
-    def refused(self) -> Refused:
-        return Refused(
+    def refused(self) -> RefusedField:
+        return RefusedField(
             self.stamp.stamp(),
             self.live,
             self.message,
@@ -374,7 +374,7 @@ def _agreed(agreed: Agreed) -> dict[str, Json]:
     }
 
 
-def _refused(refused: Refused) -> dict[str, Json]:
+def _refused(refused: RefusedField) -> dict[str, Json]:
     return {
         "stamp": refused.stamp._asdict(),
         "live": refused.live,

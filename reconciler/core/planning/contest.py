@@ -22,7 +22,7 @@ import attrs
 from reconciler.core.folding import normalise
 from reconciler.core.planning import elements, retrying
 from reconciler.core.planning.retrying import TRIES, Moment
-from reconciler.model.base import Agreed, Base, Refused
+from reconciler.model.base import Agreed, Base, RefusedField
 from reconciler.model.plan import Decision, Plan, Verb
 from reconciler.model.policy import Normaliser, Policy
 from reconciler.model.snapshot import Snapshot
@@ -60,9 +60,9 @@ def counted(
     return found
 
 
-def undone(plan: Plan, before: Snapshot | None, read: Snapshot, policy: Policy, at: Moment) -> dict[str, Refused]:
+def undone(plan: Plan, before: Snapshot | None, read: Snapshot, policy: Policy, at: Moment) -> dict[str, RefusedField]:
     """Return the fields that a plan would write once more though their last writes have all been undone."""
-    found: dict[str, Refused] = {}
+    found: dict[str, RefusedField] = {}
     for decision in plan.decisions:
         agreed = plan.base.fields.get(decision.field)
         if decision.verb is not Verb.WRITE or agreed is None or agreed.digest or not agreed.writes:
@@ -99,7 +99,7 @@ class Turned:
     before: Json | Missing = MISSING
 
 
-def altered(known: Refused | None, turned: Turned, at: Moment) -> Refused:
+def altered(known: RefusedField | None, turned: Turned, at: Moment) -> RefusedField:
     """Return what is kept of a write that left another value than it carried."""
     meant, shown, steps = turned.meant, turned.shown, turned.steps
     same = elements.equal if turned.by_element else normalise.equal
@@ -110,7 +110,7 @@ def altered(known: Refused | None, turned: Turned, at: Moment) -> Refused:
     return made._replace(elements=parts) if turned.by_element else made._replace(wanted=normalise.digest(meant, steps))
 
 
-def stands(known: Refused, decision: Decision, steps: Collection[Normaliser]) -> bool:
+def stands(known: RefusedField, decision: Decision, steps: Collection[Normaliser]) -> bool:
     """Whether what is kept of a field is still about what is asked for."""
     if not known.contested:
         return known.stamp.event == decision.stamp.event
@@ -119,7 +119,7 @@ def stands(known: Refused, decision: Decision, steps: Collection[Normaliser]) ->
     return bool(known.elements) or normalise.digest(decision.desired, steps) == known.wanted
 
 
-def on_trial(known: Refused, agreed: Agreed, at: Moment) -> bool:
+def on_trial(known: RefusedField, agreed: Agreed, at: Moment) -> bool:
     """Whether a contested value that was tried again has not stood for a whole window yet."""
     newest = max((agreed.writes[part][-1] for part in known.elements or (WHOLE,) if part in agreed.writes), default=0)
     return known.contested and known.due_us is None and _lately(newest, at)
@@ -143,7 +143,7 @@ def _overruled(decision: Decision, part: str, old: Agreed) -> bool:
     return retrying.overrules(decision.word, old.stamp if part == WHOLE else old.elements.get(part))
 
 
-def _is_undone(times: tuple[int, ...], known: Refused | None, at: Moment) -> bool:
+def _is_undone(times: tuple[int, ...], known: RefusedField | None, at: Moment) -> bool:
     if not times or not _lately(times[-1], at):
         return False  # it has stood for long enough
     if known is None:
@@ -151,7 +151,7 @@ def _is_undone(times: tuple[int, ...], known: Refused | None, at: Moment) -> boo
     return times[-1] > known.at_us  # else this is the very try that its time has come for
 
 
-def _is_about(known: Refused | None, part: str) -> bool:
+def _is_about(known: RefusedField | None, part: str) -> bool:
     if known is None or not known.contested:
         return False
     return part in known.elements if known.elements else part == WHOLE
@@ -161,12 +161,12 @@ def _lately(time_us: int, at: Moment) -> bool:
     return 0 <= at.now_us - time_us < at.window_s * _SECOND_US
 
 
-def _times(known: Refused | None, parts: Iterable[str] = (WHOLE,)) -> int:
+def _times(known: RefusedField | None, parts: Iterable[str] = (WHOLE,)) -> int:
     """Return how often a field, or these parts of it, were found contested."""
     return known.tries if known is not None and any(_is_about(known, part) for part in parts) else 0
 
 
-def _changed_again(agreed: Agreed, parts: Collection[str], known: Refused | None, by: str) -> str:
+def _changed_again(agreed: Agreed, parts: Collection[str], known: RefusedField | None, by: str) -> str:
     before = _times(known, parts)
     count = TRIES + before if before else max(len(agreed.writes[part]) for part in parts)
     return f"it was written {count} times and changed again each time; {by}"

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import merge, retrying
-from reconciler.model.base import Agreed, Refused
+from reconciler.model.base import Agreed, RefusedField
 from reconciler.model.desired import Field, Register
 from reconciler.model.plan import Decision, Hold, Pair, Reason, ReasonCode, Verb
 from reconciler.model.policy import ListMode, Normaliser, Rule
@@ -37,7 +37,7 @@ class Question:
     rule: Rule
     modified_at: str | None  # when others last modified the document
     types: tuple[Normaliser, ...] = ()  # what the server's type of the field asks for, besides the rule
-    refused: Refused | None = None
+    refused: RefusedField | None = None
     accepted: tuple[Pair, ...] = ()
 
     @property

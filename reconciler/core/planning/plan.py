@@ -19,7 +19,7 @@ from reconciler.core.folding import accepting, fold, normalise
 from reconciler.core.planning import contest, elements, merge, retrying
 from reconciler.core.planning.retrying import UNTIMED, Moment
 from reconciler.model import codec
-from reconciler.model.base import Agreed, Base, Refused, Wrote
+from reconciler.model.base import Agreed, Base, RefusedField, Wrote
 from reconciler.model.desired import Desired, Field
 from reconciler.model.plan import Decision, Held, Hold, InSync, Patch, Plan, Reason, ReasonCode, Verb
 from reconciler.model.policy import OPERATORS, Normaliser, Policy, Rule, Strategy
@@ -55,7 +55,7 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy, at: Mom
     elements are held agrees on those that were kept or yielded, even if nothing of it is written.
     """
     fields: dict[str, Agreed] = {}
-    refused: dict[str, Refused] = {}
+    refused: dict[str, RefusedField] = {}
     portion = min(map(before.portion, plan.fields)) if isinstance(plan, Patch) else 0
     for decision in plan.decisions:
         name = decision.field
@@ -360,7 +360,7 @@ def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decisio
     This is where a release ends a base. One that is claimed again before an attempt sees it ends nothing.
     """
     fields: dict[str, Agreed] = {}
-    refused: dict[str, Refused] = {}
+    refused: dict[str, RefusedField] = {}
     for question, decision in zip(questions, decisions, strict=True):
         name = decision.field
         if question.agreed is not None:

@@ -19,7 +19,7 @@ import attrs
 
 from reconciler.core.folding import normalise
 from reconciler.core.scheduling import backoff
-from reconciler.model.base import Base, Refused
+from reconciler.model.base import Base, RefusedField
 from reconciler.model.desired import Field
 from reconciler.model.plan import Decision
 from reconciler.model.policy import OPERATORS
@@ -49,7 +49,9 @@ UNTIMED: Final = Moment()
 """For whoever asks what would be decided, not when."""
 
 
-def refusal(old: Refused | None, stamp: Stamp, live: Json, message: str, at: Moment, *, place: int = 0) -> Refused:
+def refusal(
+    old: RefusedField | None, stamp: Stamp, live: Json, message: str, at: Moment, *, place: int = 0
+) -> RefusedField:
     """
     Return the refusal of a claim while Windchill has `live`; `old` is the one before it, if there is any.
 
@@ -58,28 +60,28 @@ def refusal(old: Refused | None, stamp: Stamp, live: Json, message: str, at: Mom
     """
     tries = old.tries + 1 if old is not None and old.stamp.event == stamp.event and not old.contested else 1
     wait_s = backoff.cooldown_s(tries, at.first_s, DAY_S, at.chance) + place * at.first_s
-    return Refused(stamp, live, message, tries, at.now_us, _later_us(at, wait_s))
+    return RefusedField(stamp, live, message, tries, at.now_us, _later_us(at, wait_s))
 
 
-def contested(tries: int, stamp: Stamp, live: Json, message: str, at: Moment) -> Refused:
+def contested(tries: int, stamp: Stamp, live: Json, message: str, at: Moment) -> RefusedField:
     """Return what is kept of a value that Windchill did not keep for the `tries`-th time."""
     wait_s = backoff.cooldown_s(tries, min(at.window_s or DAY_S, DAY_S) / 2, DAY_S, at.chance)
-    return Refused(stamp, live, message, tries, at.now_us, _later_us(at, wait_s), contested=True)
+    return RefusedField(stamp, live, message, tries, at.now_us, _later_us(at, wait_s), contested=True)
 
 
-def bars(known: Refused | None, decision: Decision) -> bool:
+def bars(known: RefusedField | None, decision: Decision) -> bool:
     """Whether a refusal keeps a whole field from being written for now."""
     if known is None or known.due_us is None or known.contested or known.stamp.event != decision.stamp.event:
         return False
     return known.tries >= TRIES or normalise.equal(known.live, decision.live, ())
 
 
-def contests(known: Refused | None, word: Stamp | None, element: str, *, present: bool) -> bool:
+def contests(known: RefusedField | None, word: Stamp | None, element: str, *, present: bool) -> bool:
     """Whether a claim on an element is contested, and not to be tried now."""
     return waits(known, word) and known is not None and known.elements.get(element) is present
 
 
-def waits(known: Refused | None, word: Stamp | None) -> bool:
+def waits(known: RefusedField | None, word: Stamp | None) -> bool:
     """Whether what is contested is not to be tried now; `word` is a person's decision on the field."""
     return known is not None and known.contested and known.due_us is not None and not overrules(word, known.stamp)
 

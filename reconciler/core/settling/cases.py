@@ -1,4 +1,4 @@
-"""Cases: an attempt at its end, and by which rules what follows from it is decided (`core/settling/settle.py`)."""
+"""Cases: what an attempt has found and decided, and its options, from which `core/settling/settle.py` settles it."""
 
 from collections.abc import Mapping
 
@@ -53,7 +53,7 @@ class Pace:
 
 
 @attrs.frozen
-class Rulebook:
+class AttemptOptions:
     """What all attempts share: policy, pace, and where outcomes go."""
 
     policy: Policy
@@ -85,7 +85,7 @@ class Case:
 
     document: Document
     lane: Lane
-    rules: Rulebook
+    options: AttemptOptions
     now_us: int
     chance: float
     snapshot: Snapshot | None = None  # what was decided on
@@ -114,5 +114,5 @@ class Case:
     @property
     def moment(self) -> Moment:
         """By which clock and chance the waits of refused fields are reckoned."""
-        pace = self.rules.pace
+        pace = self.options.pace
         return Moment(self.now_us, self.chance, pace.cooldown_base_s, pace.contested_window_s)

@@ -42,7 +42,7 @@ def with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decisio
     """Open the conflicts that are new, close those that are no more, and tell of both."""
     if not waiting and not case.document.agreement.held:
         return settlement
-    key, now_us, rules = case.document.key, case.now_us, case.rules
+    key, now_us, options = case.document.key, case.now_us, case.options
     before = {conflict.id: conflict for conflict in case.document.agreement.held}
     held = tuple(before.get(conflict.id, conflict) for conflict in (conflicts.of(key, d, now_us) for d in waiting))
     still = {conflict.id for conflict in held}
@@ -56,7 +56,7 @@ def with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decisio
         agreement=attrs.evolve(settlement.agreement, held=held),
         opened=opened,
         closed=tuple(conflict.id for conflict in gone),
-        outcomes=settlement.outcomes + tuple(outcomes.record(o, rules.outcomes_topic, rules.source) for o in told),
+        outcomes=settlement.outcomes + tuple(outcomes.record(o, options.outcomes_topic, options.source) for o in told),
     )
 
 
@@ -118,7 +118,7 @@ def _record(case: Case, plan: Plan, snapshot: Snapshot, result: AttemptResult) -
         desired=document.desired,
         base=document.agreement.base,
         snapshot=attrs.evolve(snapshot, body=shown, type_normalisers=type_normalisers, read_only=read_only),
-        policy=case.rules.policy_digest,
+        policy=case.options.policy_digest,
         decisions=tuple(_verdict(decision) for decision in plan.decisions),
         patch=dict(plan.fields) if isinstance(plan, Patch) else None,
         result=result,

@@ -20,7 +20,7 @@ _WRITE_CHARACTERS = 8
 def of(case: Case) -> str:
     """Return the mark of a check-out that this attempt may make: a new one for each attempt."""
     key = case.document.key
-    document = _digest(case.rules.source, key, characters=_DOCUMENT_CHARACTERS)
+    document = _digest(case.options.source, key, characters=_DOCUMENT_CHARACTERS)
     write = _digest(key, case.now_us, case.chance, characters=_WRITE_CHARACTERS)
     return f"rec-{document}-{write}"
 

@@ -30,7 +30,7 @@ _SECOND_US = 1_000_000
 
 def until_us(case: Case) -> int | None:
     """Return until when the write of a case waits for further changes, `None` if it goes out now."""
-    pace, now_us = case.rules.pace, case.now_us
+    pace, now_us = case.options.pace, case.now_us
     if not makes_an_iteration(case) or _is_pressing(case):
         return None
     begun_us = min(case.document.pending_since_us or now_us, now_us)

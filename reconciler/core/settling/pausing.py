@@ -23,7 +23,7 @@ def left(case: Case) -> Settlement:
 
 def looked_at(case: Case, doubt: Intent | None) -> Settlement:
     """No lock of ours is there (any more). What the write in doubt has come to is for whoever resumes the document."""
-    pace, agreement = case.rules.pace, attrs.evolve(case.document.agreement, intent=doubt, cooldowns=0)
+    pace, agreement = case.options.pace, attrs.evolve(case.document.agreement, intent=doubt, cooldowns=0)
     return _settlement(
         case, agreement, backoff.interval_s(_STABLEST, pace.interval_s, case.chance, pace.interval_factor_max)
     )
@@ -31,7 +31,7 @@ def looked_at(case: Case, doubt: Intent | None) -> Settlement:
 
 def to_be_looked_at(case: Case) -> Settlement:
     """It could not be seen to that no lock of ours is there: again, after a wait that grows."""
-    pace, times = case.rules.pace, case.document.agreement.cooldowns + 1
+    pace, times = case.options.pace, case.document.agreement.cooldowns + 1
     agreement = attrs.evolve(case.document.agreement, cooldowns=times)
     return _settlement(
         case, agreement, backoff.cooldown_s(times, pace.cooldown_base_s, pace.cooldown_max_s, case.chance)

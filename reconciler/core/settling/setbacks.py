@@ -43,7 +43,7 @@ def noted(case: Case, answer: WriteAnswer) -> Case:
     wait_s = 0.0
     if counted > 0:
         longest_s = _LOCKED_S if isinstance(answer, Locked) else retrying.DAY_S
-        wait_s = backoff.cooldown_s(counted, case.rules.pace.cooldown_base_s, longest_s, case.chance)
+        wait_s = backoff.cooldown_s(counted, case.options.pace.cooldown_base_s, longest_s, case.chance)
     setback = Setback(
         reason=_reason(answer),
         tries=tries,

@@ -64,11 +64,11 @@ def agreed(case: Case, after: Snapshot, result: AttemptResult, *, again: str = "
     assert case.plan is not None
     assert case.snapshot is not None
     old = case.document.agreement
-    base = planning.agree(case.plan, case.snapshot, after, case.rules.policy, case.moment)
+    base = planning.agree(case.plan, case.snapshot, after, case.options.policy, case.moment)
     # A write that went through whole needs no second look; one that left something open is decided again as it stands.
     final: Plan = InSync((), base) if isinstance(case.plan, Patch) else case.plan
     if isinstance(case.plan, Patch) and (base.refused or any(_waits(d) or d.later for d in case.plan.decisions)):
-        final = planning.draft(case.document.desired, base, after, case.rules.policy)
+        final = planning.draft(case.document.desired, base, after, case.options.policy)
     stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
     # While the document stands where it stood, a write in doubt may still come: then it must not pass for an edit.
     doubt = old.intent if old.intent is not None and old.intent.token == after.token else None
@@ -128,7 +128,7 @@ def confirmed(case: Case) -> Settlement:
 
 def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
     """Somebody wrote between our read and our write. Nothing was applied: read and decide again, a little later."""
-    old, pace = case.document.agreement, case.rules.pace
+    old, pace = case.document.agreement, case.options.pace
     clashes = old.clashes + 1
     # Its status does not say whether it was contended before: it is pending during its tries. If it was locked or
     # parked since, what it cooled down for is over, as writes come through again.
@@ -153,7 +153,7 @@ def refused(case: Case, answer: Refused) -> Settlement:
     assert isinstance(case.plan, Patch)
     assert case.snapshot is not None
     base = planning.refuse(case.plan.base, case.plan, answer.fields, answer.message, case.moment)
-    rest = planning.draft(case.document.desired, base, case.snapshot, case.rules.policy)
+    rest = planning.draft(case.document.desired, base, case.snapshot, case.options.policy)
     waiting = [decision for decision in rest.decisions if _waits(decision)]
     agreement = attrs.evolve(_calm(case), base=rest.base, snapshot=case.snapshot)
     # Told at once: whoever rebuilds the base from the outcomes must not try again what was refused.
@@ -230,7 +230,7 @@ def failed(case: Case, message: str, intent: Intent | None = None) -> Settlement
 
 
 def _again(case: Case, agreement: Agreement, reason: str, at_least_s: float) -> Settlement:
-    pace = case.rules.pace
+    pace = case.options.pace
     failures = case.document.agreement.failures + 1
     wait_s = max(at_least_s, backoff.delay_s(failures, pace.backoff_base_s, pace.backoff_max_s, case.chance))
     agreement = attrs.evolve(agreement, failures=failures)
@@ -240,7 +240,7 @@ def _again(case: Case, agreement: Agreement, reason: str, at_least_s: float) -> 
 def _cooling(
     case: Case, agreement: Agreement, status: Status, reason: str, *, entered: bool, at_least_s: float = 0.0
 ) -> Settlement:
-    pace = case.rules.pace
+    pace = case.options.pace
     wait_s = backoff.cooldown_s(agreement.cooldowns, pace.cooldown_base_s, pace.cooldown_max_s, case.chance)
     wait_s += at_least_s
     told: tuple[Outcome, ...] = ()
@@ -260,7 +260,7 @@ def _settlement(
     told: tuple[Outcome, ...] = (),
     lane: Lane | None = None,
 ) -> Settlement:
-    rules, key = case.rules, case.document.key
+    options, key = case.options, case.document.key
     untold = with_base(case.document.agreement, agreement.base, case.stored).untold
     number = case.document.agreement.told
     if any(outcome.type is OutcomeType.RECONCILED for outcome in told):
@@ -276,7 +276,7 @@ def _settlement(
         lane=lane,
         due_us=due_us,
         at_us=case.now_us,
-        outcomes=tuple(outcomes.record(outcome, rules.outcomes_topic, rules.source, number) for outcome in told),
+        outcomes=tuple(outcomes.record(outcome, options.outcomes_topic, options.source, number) for outcome in told),
         attempts=1,
     )
 
@@ -309,7 +309,7 @@ def _next_us(case: Case, base: Base, stable: int) -> int | None:
 
 
 def _interval_us(case: Case, stable: int) -> int | None:
-    pace = case.rules.pace
+    pace = case.options.pace
     interval_s = backoff.interval_s(stable, pace.interval_s, case.chance, pace.interval_factor_max)
     return None if interval_s is None else _in(case, interval_s)
 

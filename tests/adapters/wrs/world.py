@@ -192,7 +192,7 @@ class WrsWorld(World):
         self.gate = Gate(
             self.adapter, self.clock, limiter=Limiter(16), breaker=Breaker(documents_max=1000), quota=RetryQuota()
         )
-        self.attempts = Attempt(self.gate, self.store, self.clock, self.rules, self.budget)
+        self.attempts = Attempt(self.gate, self.store, self.clock, self.attempt_options, self.budget)
 
     async def opened(self) -> Self:
         """Let the clock of our side be later than anything that people have done on the server."""
