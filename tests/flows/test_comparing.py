@@ -25,7 +25,7 @@ async def many(world: World, running: Running, count: int) -> list[str]:
 
 async def compared(world: World, running: Running) -> int:
     """Have every document compared, and wait until none is left."""
-    count = await running.daemon._actions().compare("boss", None)
+    count = await running.daemon._make_actions().compare("boss", None)
     rows = world.store.rows.values()
     await running.pass_until(
         lambda: not any(row.lane is Lane.RESYNC and row.due_us and row.due_us <= world.clock.now_us() for row in rows),

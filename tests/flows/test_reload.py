@@ -87,10 +87,10 @@ async def test_a_paused_document_is_left_alone_by_a_new_policy_until_it_is_resum
     async with world.running(policy_source=policy_source, resync=config.Resync(interval_s=0)) as running:
         world.append(world.event({"title": "Cover"}, time=LONG_AGO))
         await running.settled()
-        await running.daemon._actions().pause("jdoe", [KEY], "")
+        await running.daemon._make_actions().pause("jdoe", [KEY], "")
         await reload(running, policy_source)
         await world.clock.advance(3600)
         assert world.live()["title"] == "Bracket"
-        await running.daemon._actions().resume("jdoe", [KEY])
+        await running.daemon._make_actions().resume("jdoe", [KEY])
         await running.settled()
         assert world.live()["title"] == "Cover"

@@ -180,7 +180,7 @@ class Operators:
 
     def _actions(self, here: _Here) -> tuple[Any, str]:
         self._number += 1
-        return attrs.evolve(here.daemon._actions(), store=here.store, log=here.log), f"operator {self._number}"
+        return attrs.evolve(here.daemon._make_actions(), store=here.store, log=here.log), f"operator {self._number}"
 
     async def _pause(self, here: _Here, key: str) -> None:
         actions, who = self._actions(here)
