@@ -42,7 +42,7 @@ async def test_a_state_that_the_life_cycle_does_not_allow_is_held_with_those_tha
     await world.emit({"State": "RELEASED"})
     assert (await world.settle()).status is Status.HELD
     (held,) = world.document().agreement.held
-    assert "UNDERREVIEW" in held.reason
+    assert "UNDERREVIEW" in str(held.reasons)
     assert world.ours() == []
 
 
