@@ -28,7 +28,7 @@ _PAUSE_S_MIN = 2.0  # between two requests, however often the hook is called
 _WOKEN = (Status.SYNCED, Status.HELD, Status.LOCKED, Status.PARKED)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Drift:
     """The loop over a server's list of changes. With `poll_s` 0 it asks when `woken` is set, and once an hour."""
 

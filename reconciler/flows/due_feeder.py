@@ -41,7 +41,7 @@ def contradiction(last_us: int | None, now_us: int) -> str:
     )
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class DueFeeder:
     """The loop that refills the queue from the store."""
 

@@ -50,7 +50,7 @@ class HeldUpError(Exception):
     """The request was not sent, because Windchill is not to be asked now. Start again from the row."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Gate:
     """The only way of flows to Windchill."""
 

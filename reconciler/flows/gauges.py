@@ -29,7 +29,7 @@ from reconciler.ports import Clock, EventLog, Store, Telemetry, Views, standing
 _AGE_S_MAX = 5.0  # a third of the usual scrape interval
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Gauges:
     """Sets the gauges of `telemetry` to their present values."""
 
@@ -99,7 +99,7 @@ class Counted(Protocol):
         ...
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Series:
     """The last day, a point a minute, for plots. It is kept in memory and begins again with each start."""
 

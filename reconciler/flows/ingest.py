@@ -59,7 +59,7 @@ class _Batch:
     count: int = 0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Ingest:
     """The fold loop. `run` goes on until `stop`."""
 

@@ -40,7 +40,7 @@ class Backlog(NamedTuple):
     oldest_s: float
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Post:
     """Delivers notifications, however long it takes. `stopping` ends every wait."""
 

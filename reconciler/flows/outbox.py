@@ -25,7 +25,7 @@ _IDLE_S = 5.0  # a message of another process is found within this time
 _BACKOFF_S_MAX = 30.0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Publisher:
     """The outbox loop. `wake` is set whenever a message is left; `sign` returns a record as it is published."""
 

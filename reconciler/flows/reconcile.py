@@ -37,7 +37,7 @@ class _Work:
     loaded_us: int
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Reconciler:
     """The reconcile loop. `feed`, and `work` once for each worker, run until `stop`."""
 

@@ -64,7 +64,7 @@ class Belief:
         return None if fault is None else Refusal(place, signing.STAGE, reason)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Bases:
     """Collects the last base of each document from outcomes, until `store` stores them."""
 

@@ -61,7 +61,7 @@ class PolicySource:
     asked: asyncio.Event = attrs.field(factory=asyncio.Event)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Reload:
     """The loop that takes up new policies. `take_up` puts a policy in force, in one step."""
 

@@ -63,7 +63,7 @@ class Thresholds:
     audit_s: float  # between two checks of the audit trail
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class Watch:
     """Looks for notices and has them posted, until `stop`."""
 
