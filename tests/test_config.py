@@ -78,7 +78,7 @@ def test_where_a_part_has_defaults_of_its_own_they_are_those_of_the_configuratio
     defaults, windchill = config.Config(), config.Config().windchill
     assert factory.decoding(defaults).record_bytes_max == decode.Options().record_bytes_max
     assert factory.decoding(defaults).clock_skew_us_max == decode.Options().clock_skew_us_max
-    assert factory.make_door(defaults, SystemClock()).sessions.browsing.lasts_s == Browsing().lasts_s
+    assert factory.make_access_control(defaults, SystemClock()).sessions.browsing.lasts_s == Browsing().lasts_s
     for options in (WrsOptions(base_url="http://x"), DocumentsOptions(base_url="http://x")):
         names = {field.name for field in attrs.fields(type(options))} & {
             one.name for one in attrs.fields(GROUPS["windchill"])
