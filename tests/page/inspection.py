@@ -1,4 +1,4 @@
-"""What an inspector of accessibility looks for on a page, in the browser: names, labels, headings, contrast."""
+"""Accessibility checks in the browser: names, labels, headings, contrast."""
 
 from playwright.async_api import Page
 

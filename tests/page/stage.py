@@ -1,4 +1,4 @@
-"""A plant's worth of documents, on which everything has happened that a page shows: for tests and for pictures."""
+"""Documents in every state that a page shows, for tests and screenshots."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an operator does on a page, in a real browser, is done, with scripts and without; nobody else may."""
+"""Operator actions on a page in a real browser, with and without scripts; no one else may act."""
 
 import re
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Every page in a real browser: it fits, it is in order, everybody can read it, and nothing complains."""
+"""Every page in a real browser: it fits, is accessible, stays current, and causes no browser errors."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What is shown of values: none becomes markup, nothing stays unseen, long things are cut, differences are marked."""
+"""How values are shown: never as markup, with invisible characters visible, long ones cut, differences marked."""
 
 import html
 import json

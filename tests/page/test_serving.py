@@ -1,4 +1,4 @@
-"""How pages are served, before any browser: their policy, their files, and what is said when there is none."""
+"""How pages are served, without a browser: their security policy, static files, content, and errors."""
 
 from __future__ import annotations
 

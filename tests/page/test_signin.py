@@ -1,4 +1,4 @@
-"""Signing in by an identity provider of another site, in a real browser, and the pages that say why not."""
+"""Signing in with an identity provider of another site, in a real browser, and its error pages."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What pages compute from what the API shows, without a browser: attention, plots, trends, sides."""
+"""What pages compute from views, without a browser: needs attention, plots, trends, sides."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""A collector of traces on a real socket: it takes OTLP over HTTP, and shows what came."""
+"""A collector of traces on a real socket: it receives OTLP over HTTP and shows it to the test."""
 
 import gzip
 import threading

@@ -1,4 +1,4 @@
-"""The admin server on a real socket, over answers that a test sets."""
+"""The admin server on a real socket, over a daemon whose state a test sets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping

@@ -1,4 +1,4 @@
-"""Somebody of each role, with a token, a session, or nothing."""
+"""Clients of each role, with a token, a session, or nothing."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Tokens: what is one, and the file that they are in."""
+"""Tokens and the file that lists them."""
 
 import os
 import re

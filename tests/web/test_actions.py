@@ -1,4 +1,4 @@
-"""What an operator does through the API: what is answered, what comes of it, and the record of who did it."""
+"""Operator actions through the API: the answers, the effects, and the record of who did what."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The API that shows: pages, one of each, what is refused, and keys that are no pleasure."""
+"""The read-only API: lists, single items, refused requests, and awkward keys."""
 
 import base64
 import json

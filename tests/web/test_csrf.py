@@ -1,4 +1,4 @@
-"""What a browser sends by itself: from which pages an action is taken, with sessions and where nobody is asked."""
+"""Cross-site requests: which pages may cause actions, with sessions and without a sign-in."""
 
 import pytest
 from httpx import AsyncClient

@@ -1,4 +1,4 @@
-"""The daemon and its server together: what the probes say through its life, and how both end."""
+"""The daemon and its server together: probes through its life, measurements, and shutdown."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Events over HTTP: every mode of the binding, what is refused, and that nothing is said before the log has it."""
+"""Events over HTTP: every mode of the binding, refusals, and no answer before the log has the events."""
 
 import json
 from typing import Any

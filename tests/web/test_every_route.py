@@ -1,4 +1,4 @@
-"""Every route, without anything to show and with each role: by a token, by a session."""
+"""Every route, without credentials and with each role, by token and by session."""
 
 from typing import Any
 

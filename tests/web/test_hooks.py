@@ -1,4 +1,4 @@
-"""The hook: who may wake the daemon, how often, and what becomes of what is sent."""
+"""Windchill's hook: who may wake the daemon, how often, and what happens to the body."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""More clients than can be served, on real sockets: what is answered all the same, and who has to go."""
+"""More clients than can be served, on real sockets: which are answered, and which are disconnected."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""docs/api.md: every command line in it does what it is there for, on a server with a document in it."""
+"""docs/api.md: every command line in it works on a server with a document."""
 
 import asyncio
 import re

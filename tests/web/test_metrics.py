@@ -1,4 +1,4 @@
-"""Metrics: what is counted, what is looked at, and how it is told."""
+"""Metrics: counters, gauges, and their export."""
 
 import ast
 import asyncio

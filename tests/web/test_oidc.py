@@ -1,4 +1,4 @@
-"""JWTs of an identity provider on the API: which are believed, and what becomes of a provider that misbehaves."""
+"""JWTs of an identity provider on the API: which are accepted, and how a misbehaving provider is handled."""
 
 import asyncio
 import base64

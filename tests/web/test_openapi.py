@@ -1,4 +1,4 @@
-"""The OpenAPI document: true to 3.1 as far as we use it, to what is checked in, and to what is really answered."""
+"""The OpenAPI document: valid 3.1, the same as the one checked in, and true of real answers."""
 
 import copy
 import json

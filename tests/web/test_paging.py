@@ -1,4 +1,4 @@
-"""Lists of large values: a page ends once enough bytes are in it, says where the next begins, and loses nothing."""
+"""Lists of large values: a page ends after enough bytes, names the next page, and loses nothing."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""The real program: the address it tells, its probes, and its manners when it is told to stop."""
+"""The real program: the address it prints, its probes, and how it stops."""
 
 import json
 import signal

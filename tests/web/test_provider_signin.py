@@ -1,4 +1,4 @@
-"""Signing in by way of an identity provider, from our page and back, on real sockets."""
+"""Signing in with an identity provider, from our page and back, on real sockets."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The real program, told by SIGHUP to read its policy again while it works on the simulated Windchill."""
+"""The real program reloading its policy on SIGHUP while it works on the simulated Windchill."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""What holds for every route, and for what is none."""
+"""What holds for every route and for unknown ones."""
 
 import asyncio
 import json

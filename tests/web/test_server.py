@@ -1,4 +1,4 @@
-"""The server on its socket: addresses, limits, and how it ends."""
+"""The server on its socket: addresses, limits, and shutdown."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""Sessions: signing in, staying, and every way that one ends."""
+"""Sessions: signing in, staying signed in, every way to end, and sealed cookies."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""From the event to the PATCH, as a collector of traces sees it: the real program over real sockets."""
+"""Traces from the event to the PATCH, as a collector sees them: the real program over real sockets."""
 
 import json
 import os
