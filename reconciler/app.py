@@ -26,7 +26,7 @@ from reconciler.adapters.counters import Counters
 from reconciler.adapters.metrics import Exposition
 from reconciler.adapters.tracing import configured as configured_tracing
 from reconciler.config import Config
-from reconciler.core.events import announcing
+from reconciler.core.events import outcomes
 from reconciler.core.events.signing import Required
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
@@ -293,7 +293,7 @@ class Daemon:
         self.ingest.decode_by(in_force.decoding)
 
     def _make_signer(self) -> Callable[[Outgoing], Outgoing]:
-        return partial(announcing.signed, topic=self.config.log.outcomes_topic, keys=self._in_force.decoding.keys)
+        return partial(outcomes.signed, topic=self.config.log.outcomes_topic, keys=self._in_force.decoding.keys)
 
     def _require_signatures(self, signed: Required) -> None:
         """Accept only signed decisions from here on."""

@@ -1,16 +1,16 @@
 """
-Errors: the unexpected, named by what a person can do about it.
+Errors: unexpected failures, named by what a person can do about them.
 
-Expected things (a version conflict, a bad record) are values in `model`, never raised.
+Expected results (a version conflict, a bad record) are values in `model`, never raised.
 """
 
 
 class ReconcilerError(Exception):
-    """The root of ours. The message is one line: what is wrong, and what to do."""
+    """The root of our errors. The message is one line: what is wrong, and what to do."""
 
 
 class ConfigError(ReconcilerError):
-    """The configuration can't be used as it is."""
+    """The configuration is unusable."""
 
 
 class StoreError(ReconcilerError):
@@ -18,11 +18,11 @@ class StoreError(ReconcilerError):
 
 
 class StoreDamagedError(StoreError):
-    """The state store's file is not as it was left: it has to be rebuilt from the logs, or restored."""
+    """The state store's file is damaged: rebuild it from the logs, or restore it."""
 
 
 class StoreFullError(StoreError):
-    """There is no room to write to the state store; what was stored before is whole."""
+    """The disk is full, so nothing can be written to the state store; the stored data is intact."""
 
 
 class LogError(ReconcilerError):
@@ -30,16 +30,16 @@ class LogError(ReconcilerError):
 
 
 class RecordTooLargeError(LogError):
-    """A record is larger than the log takes; none of the records given with it was sent, or all may be sent again."""
+    """A record is larger than the log allows; none of the records given with it was sent, or all may be sent again."""
 
 
 class LogTruncatedError(LogError):
-    """The log no longer holds the offsets we need next: events may be lost, so we stop instead of jumping."""
+    """The log no longer holds the next offsets: events may be lost, so we stop instead of skipping them."""
 
 
 class ClockBehindError(LogError):
-    """The broker's own timestamps show that this host's clock is behind: by it, good events would be refused."""
+    """The broker's own timestamps show that this host's clock is behind, so it would refuse good events."""
 
 
 class UsageError(ReconcilerError):
-    """A command was asked for something it can't do; exit code 2."""
+    """A command can't do what its arguments request; exit code 2."""

@@ -1,8 +1,8 @@
 """
-Tracing: what the loops tell of their work to whoever follows it from event to PATCH, as a Protocol.
+Tracing: the Protocol by which the loops report their work, from event to PATCH.
 
-Beside `ports`, and like there: an adapter knows the library, `NO_TRACING` stands for it where nobody follows. Nothing
-here may fail, wait, or cost anything worth measuring while nobody does.
+An adapter knows the library; `NO_TRACING` takes its place where tracing is off. Nothing here may fail or wait, and
+tracing that is off must cost nothing worth measuring.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ class RequestSpan(Protocol):
 
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """What tells the server whose work it is part of."""
+        """Headers that tell the server the trace."""
         ...
 
     def answered(self, status: int) -> None:
-        """Note the status of the answer; a request of which none is noted came to nothing."""
+        """Note the status of the answer; a request without one failed."""
         ...
 
 
@@ -31,7 +31,7 @@ class AttemptSpan(Protocol):
     """An attempt under way."""
 
     def ended(self, settlement: Settlement) -> Settlement:
-        """Note what came of it; return the settlement, whose outcomes name the trace if the attempt had one cause."""
+        """Note the result; return the settlement, whose outcomes name the trace if the attempt had one cause."""
         ...
 
 
@@ -40,60 +40,53 @@ class Tracing(Protocol):
 
     @property
     def on(self) -> bool:
-        """Whether anybody follows."""
+        """Whether tracing is on."""
         ...
 
     def note(self, records: Sequence[Record]) -> None:
-        """Remember which events say what trace they belong to."""
+        """Remember the traces of events."""
         ...
 
     def attempt(self, document: Document, lane: Lane) -> AbstractContextManager[AttemptSpan]:
-        """Follow an attempt; requests within it are part of it."""
+        """Trace an attempt and the requests within it."""
         ...
 
     def request(self, method: str, url: str) -> AbstractContextManager[RequestSpan]:
-        """Follow a request."""
+        """Trace a request."""
         ...
 
     async def close(self) -> None:
-        """Hand over what is known so far, within a bound."""
+        """Send the finished spans, within a time limit."""
         ...
 
 
-class _Nobody:
-    """Nobody follows an attempt or a request."""
-
+class _NoSpan:
     headers: Sequence[tuple[bytes, bytes]] = ()
 
     def answered(self, status: int) -> None:
-        """Do nothing."""
+        pass
 
     def ended(self, settlement: Settlement) -> Settlement:
-        """Return the settlement as it is."""
         return settlement
 
 
-_NOBODY: Final = nullcontext(_Nobody())
+_NO_SPAN: Final = nullcontext(_NoSpan())
 
 
 class _NoTracing:
-    """Nobody follows anything."""
-
     on: bool = False
 
     def note(self, records: Sequence[Record]) -> None:
-        """Do nothing."""
+        pass
 
     def attempt(self, document: Document, lane: Lane) -> AbstractContextManager[AttemptSpan]:  # noqa: ARG002  the port's
-        """Return nobody."""
-        return _NOBODY
+        return _NO_SPAN
 
     def request(self, method: str, url: str) -> AbstractContextManager[RequestSpan]:  # noqa: ARG002  the port's
-        """Return nobody."""
-        return _NOBODY
+        return _NO_SPAN
 
     async def close(self) -> None:
-        """Do nothing."""
+        pass
 
 
 NO_TRACING: Final[Tracing] = _NoTracing()

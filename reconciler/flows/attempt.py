@@ -22,7 +22,7 @@ from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import contest, retrying
 from reconciler.core.planning import plan as planning
 from reconciler.core.scheduling.limiter import WriteBudget
-from reconciler.core.settling import marks, notes, pacing, pausing, setbacks, settle
+from reconciler.core.settling import notes, pacing, setbacks, settle
 from reconciler.core.settling.cases import AttemptOptions, Case
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import (
@@ -128,18 +128,18 @@ class Attempt:
         """Somebody has paused the document. Where writes take locks, see to it that none of ours stays there."""
         doubt = case.document.agreement.intent
         if not self.gate.locks:
-            return pausing.left(case)
+            return settle.paused(case)
         kept = await self._kept_from_releasing(case)
         case = self._now(case)
         if kept is not None and kept.status is not Status.PARKED:  # what can't be had has no lock of ours
-            return pausing.to_be_looked_at(case)
-        return pausing.looked_at(case, None if doubt is None else attrs.evolve(doubt, lock=None))
+            return settle.paused_perhaps_locked(case)
+        return settle.paused_unlocked(case, None if doubt is None else attrs.evolve(doubt, lock=None))
 
     async def _kept_from_releasing(self, case: Case) -> Settlement | None:
         """Give up a lock that an earlier write has left behind; return how it ends if that can't be done now."""
         key, agreement = case.document.key, case.document.agreement
         lock = None if agreement.intent is None else agreement.intent.lock
-        mark = marks.of(case) if agreement.intent is None else agreement.intent.mark or marks.of(case)
+        mark = notes.mark(case) if agreement.intent is None else agreement.intent.mark or notes.mark(case)
         match await self.gate.release(key, lock, mark, failures=agreement.failures):
             case Released():
                 return None
@@ -355,7 +355,7 @@ class Writing:
         self._token: Token = plan.token
         self._ledger = ledger
         self._redecide = redecide
-        self.mark = marks.of(case)
+        self.mark = notes.mark(case)
         self.intent = self._intent(None)
         self.nothing_left: Case | None = None
 

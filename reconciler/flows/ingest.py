@@ -17,7 +17,7 @@ import attrs
 import structlog
 
 from reconciler.core.events import anchoring, decode, decode_fast, outcomes, timing
-from reconciler.core.folding import fold, superseding
+from reconciler.core.folding import fold
 from reconciler.errors import ClockBehindError
 from reconciler.flows import watchdog
 from reconciler.model.desired import Desired
@@ -333,7 +333,7 @@ class Ingest:
                 new = said[key] if old is None else fold.join(old, said[key])
                 if new is not old:
                     rows[key] = new
-                if old is not None and (lost := superseding.superseded(old, said[key], new)) is not None:
+                if old is not None and (lost := fold.superseded(old, said[key], new)) is not None:
                     superseded[key] = lost
             await self._clock.sleep(0)
         return rows, superseded

@@ -21,7 +21,7 @@ from reconciler.core.events import anchoring, decode, outcomes, signing
 from reconciler.core.events.anchoring import Span
 from reconciler.core.events.outcomes import Heading, OutcomeType
 from reconciler.core.events.signing import Required
-from reconciler.core.folding import refolding
+from reconciler.core.folding.rows import agreement_before
 from reconciler.model import instant
 from reconciler.model.base import Base
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane
@@ -138,7 +138,7 @@ class Bases:
             if base is not None:
                 # Its conflicts stay open, so that the next attempt can close them.
                 taken = Agreement(base=base, told=found.number, held=old.held)
-                agreements[key] = refolding.before(taken, _latest(found.time))
+                agreements[key] = agreement_before(taken, _latest(found.time))
             if len(agreements) % _SLICE == 0:
                 await self._clock.sleep(0)
         if agreements:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from reconciler.core.events import announcing, signing
+from reconciler.core.events import outcomes, signing
 from reconciler.core.events.outcomes import OutcomeType
 from reconciler.core.events.signing import Required
 from reconciler.model import signing as model
@@ -48,7 +48,7 @@ async def begin(store: Store, now: Required, at_us: int, topic: str, source: str
     noted, fresh = await store.signing(), model.noted(now.since, now.keys.id)
     if noted == fresh:
         return
-    await store.note_signing(fresh, announcing.began(fresh, at_us, topic, source))
+    await store.note_signing(fresh, outcomes.signing_began(fresh, at_us, topic, source))
     _log.info("decisions and outcomes are signed", key=now.keys.id, since=[list(one) for one in fresh.since])
 
 
@@ -63,7 +63,7 @@ async def _announced(
             for record in await log.fetch(_BATCH, _FETCH_TIMEOUT_S):
                 if record.value is None or _BEGAN not in record.value or signing.fault(record.value, keys) is not None:
                     continue
-                for place, offset in (announcing.since(record.value) or {}).items():
+                for place, offset in (outcomes.signing_since(record.value) or {}).items():
                     found = {} if found is None else found
                     found[place] = min(offset, found.get(place, offset))
             await clock.sleep(0)

@@ -1,7 +1,7 @@
 """
-What Windchill answered: expected things as values (ARCHITECTURE.md), whatever the dialect.
+Windchill's answers: expected results as values (ARCHITECTURE.md), the same for every dialect.
 
-A dialect decides what a status code means and says so here. For everyone else `status` is only a text for people.
+Only a dialect knows the meaning of a status code, and returns one of these. Elsewhere `status` is only shown to people.
 """
 
 import attrs
@@ -11,15 +11,15 @@ from reconciler.model.snapshot import Snapshot, Token
 
 @attrs.frozen
 class Unchanged:
-    """The document is as it was when it was last read (304)."""
+    """The document is the same as when it was last read (304)."""
 
 
 @attrs.frozen
 class Written:
     """
-    The write was applied. `snapshot` when the server showed the document after it, else perhaps a `token`.
+    The write was applied. `snapshot` if the server showed the document after it, else perhaps a `token`.
 
-    `again` says why the document is to be read again at once: somebody has changed it since, or it could not be read.
+    `again` says why the document must be read again at once: someone has changed it since, or it could not be read.
     """
 
     snapshot: Snapshot | None
@@ -38,9 +38,9 @@ class VersionConflict:
 @attrs.frozen
 class Refused:
     """
-    The server does not accept this write (400, 422, a business rule); `fields` are those it names.
+    The server refuses this write (400, 422, a business rule); `fields` are those that it names.
 
-    `perhaps_stale`: it may have refused because the document has changed since our read. A read tells.
+    `perhaps_stale`: the reason may be that the document has changed since our read. Another read shows it.
     """
 
     status: int
@@ -51,7 +51,7 @@ class Refused:
 
 @attrs.frozen
 class Locked:
-    """Checked out or locked by somebody (423, or a 409 that says so). `kind` names a lock that is no person's."""
+    """Someone has it checked out or locked (423, or a 409 that says so). `kind` names a lock that is no person's."""
 
     status: int
     message: str
@@ -61,7 +61,7 @@ class Locked:
 
 @attrs.frozen
 class Released:
-    """No lock of ours is left on the document."""
+    """No lock of ours is on the document."""
 
 
 @attrs.frozen
@@ -101,7 +101,7 @@ class Throttled:
 
 @attrs.frozen
 class Failed:
-    """The server failed or could not be reached, and surely nothing was applied (a read, a refused connection)."""
+    """The server failed or could not be reached, and nothing can have been applied (a read, a refused connection)."""
 
     message: str
     status: int | None = None
@@ -124,7 +124,7 @@ class Unguarded:
 
 @attrs.frozen
 class Broken:
-    """An answer that is not what the protocol promises: an HTML login page, a wrong type, too large. Never data."""
+    """An answer that breaks the protocol: an HTML login page, a wrong type, too large. Never data."""
 
     message: str
 

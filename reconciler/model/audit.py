@@ -18,7 +18,7 @@ from reconciler.model.value import Json
 
 
 class AttemptResult(enum.StrEnum):
-    """What an attempt came to: the stable codes of the trail, the log lines and the metrics."""
+    """The result of an attempt: the stable codes of the trail, the log lines and the metrics."""
 
     IN_SYNC = "in_sync"  # there was nothing to write
     HELD = "held"  # nothing to write, and at least one field waits for a person
@@ -31,16 +31,16 @@ class AttemptResult(enum.StrEnum):
     THROTTLED = "throttled"
     NOT_AVAILABLE = "not_available"
     FAILED = "failed"
-    NO_TOKEN = "no_token"  # noqa: S105  no password: nothing to guard a write with
+    NO_TOKEN = "no_token"  # noqa: S105  no password: a document without one can't be written
     UNGUARDED = "unguarded"  # 428: the server saw no guard, which is a fault of ours
     TOO_WIDE = "too_wide"  # more managed fields than a document may have
-    THRESHOLD = "threshold"  # comparisons have written to as many documents as is allowed for now
+    THRESHOLD = "threshold"  # comparisons have written to as many documents as the threshold allows
     COLLECTING = "collecting"  # waits for further changes; never recorded
 
 
 @attrs.frozen
 class Verdict:
-    """What one decision came to."""
+    """One decision, as the trail keeps it."""
 
     field: str
     verb: str
@@ -53,7 +53,7 @@ class Verdict:
     live: Json
     event: str  # id of the event that made the claim
     source: str
-    later: bool = False  # to be written, but in a write of its own after this one
+    later: bool = False  # goes out in a separate write after this one
 
 
 @attrs.frozen
@@ -78,7 +78,7 @@ class AuditRecord:
     message: str
     status: int | None
     token_after: Token | None
-    repeats: int = 0  # attempts since the document's record before this one that came to the same as that one
+    repeats: int = 0  # attempts since the document's previous record with the same result as that one
     id: int = 0  # given by the store
 
 
@@ -87,7 +87,7 @@ class AuditRecord:
 
 @attrs.frozen
 class Contention:
-    """How often a field was written, and how often somebody else moved it under a write of ours."""
+    """How often a field was written, and how often someone else changed it before a write of ours."""
 
     field: str
     conflicts: int
@@ -99,7 +99,7 @@ class Settlement:
     """One transaction at the end of an attempt: the document's new agreement with its trail, all or nothing."""
 
     key: str
-    revision: int  # that was decided on; if the row has moved on since, it stays due at once, or until a wait is over
+    revision: int  # that was decided on; if the row has a later one, it stays due at once, or when a wait is over
     agreement: Agreement
     status: Status
     reason: str
@@ -110,7 +110,7 @@ class Settlement:
     result: AttemptResult | None = None  # recorded or not; None: the attempt came to no decision
     outcomes: tuple[Outgoing, ...] = ()  # queued in the outbox
     opened: tuple[Conflict, ...] = ()
-    closed: tuple[str, ...] = ()  # ids of conflicts that are no more
+    closed: tuple[str, ...] = ()  # ids of conflicts that have ended
     conflicts: int = 0  # version conflicts of this attempt, added to the row's count
     attempts: int = 0  # added likewise
     contention: tuple[Contention, ...] = ()

@@ -1,4 +1,4 @@
-"""The base: what both sides last agreed on, field by field."""
+"""The base: the values that both sides last agreed on, field by field."""
 
 from typing import NamedTuple
 
@@ -11,16 +11,16 @@ from reconciler.model.value import Json
 
 class Agreed(NamedTuple):
     """
-    What was last agreed on one field: the live value then, and the stamp of the claim it settled.
+    The last agreement on one field: the live value, and the stamp of the claim that it satisfied.
 
-    `stamp` is `None` after an adoption that nothing has settled yet. `elements` holds, for a list that is merged
-    element by element, the stamp at which each managed element was agreed.
+    `stamp` is `None` if the live value was adopted and no claim has been satisfied yet. `elements` holds, for a list
+    that is merged element by element, the stamp at which each managed element was agreed.
 
-    `digest`, if it is not empty, is that of a value that is not known: an outcome was too large to tell it, and the
-    store was lost. It is enough to tell agreed from changed, and is never written anywhere; `value` means nothing then.
+    `digest`, if it is not empty, is that of an unknown value: an outcome was too large to hold it, and the store was
+    lost. It shows whether the value has changed, and is never written anywhere; `value` means nothing then.
 
-    `writes` holds when we wrote what is wanted, latest last and only as many as it takes to be contested: by element,
-    or under `""` for the whole value.
+    `writes` holds the times of our last writes of the wanted value, oldest first, only as many as it takes to be
+    contested: by element, or under `""` for the whole value.
     """
 
     value: Json
@@ -32,13 +32,12 @@ class Agreed(NamedTuple):
 
 class RefusedField(NamedTuple):
     """
-    Writes of this field that came to nothing: it is not tried again before its time.
+    Writes of a field that were refused or did not last: the field is not tried again before its time.
 
-    `tries` counts how often it came to this, `at_us` is when it last did. `due_us` is when it is tried again; `None`:
-    that time has come, and the next attempt tries. *Contested* is a field that the server stores otherwise than it was
-    written, or that is changed again after each write: then it is about the value of which `wanted` is the digest,
-    whichever event asks for that, or of a list that is merged about single `elements`, each with whether it is to be
-    there.
+    `tries` counts these failures, `at_us` is the last. `due_us` is the time of the next try; `None`: it is due, and the
+    next attempt tries. A *contested* field is stored otherwise than it was written, or changed again after each write.
+    Then this is about the value with the digest `wanted`, whichever event requests it, or for a list that is merged,
+    about single `elements`, each with whether it is to be there.
     """
 
     stamp: Stamp
@@ -55,9 +54,9 @@ class RefusedField(NamedTuple):
 @attrs.frozen
 class Wrote:
     """
-    Our own last write, so that it is not taken for somebody else's edit when another field is adopted.
+    Our own last write, so that it does not look like someone else's edit when another field is adopted.
 
-    `modified_before` is when the document had last been modified by others, as a canonical instant.
+    `modified_before` is when others last modified the document before it, as a canonical instant.
     """
 
     token: Token | None

@@ -1,5 +1,5 @@
 """
-The audit chain: each record carries a link, which stands for that record and for all before it.
+The audit chain: each record carries a link, a hash over that record and all before it.
 
 Decisions (`model/audit.py`) and operators' actions (`model/action.py`) are in one chain, in the order in which they
 came. What is hashed, so that another program can verify a trail. The link of record n is
@@ -9,13 +9,13 @@ came. What is hashed, so that another program can verify a trail. The link of re
 the four one after the other, with nothing between them:
 
 - TAG: the 29 bytes of `windchill-reconciler/audit/2` in ASCII and a line feed (0x0A);
-- link(n - 1): the 32 bytes of the link before; of the first record, GENESIS, which is 32 zero bytes;
+- link(n - 1): the 32 bytes of the link before; for the first record, GENESIS, which is 32 zero bytes;
 - n: the record's number in 8 bytes, the most significant first; records are numbered 1, 2, 3, …;
 - record: the record byte for byte as it is stored and exported: JSON in UTF-8, an object with one member, which is
   named after its kind, `{"decision":{…}}` or `{"act":{…}}`, and holds document and time too.
 
-All that stands before the record has a fixed length, so no two different inputs run into the same bytes, and a record
-of one kind can't be passed off as one of the other.
+All parts before the record have a fixed length, so different inputs never give the same bytes, and a record of one kind
+can't be passed off as one of the other.
 """
 
 import hashlib
@@ -36,13 +36,13 @@ _HEAD = re.compile(r"([1-9][0-9]{0,18}):([0-9a-fA-F]{64})")
 
 
 class Head(NamedTuple):
-    """A record's number and link. The newest one's stands for the whole trail, and is worth keeping elsewhere."""
+    """A record's number and link. The newest one proves the whole trail, and is worth keeping elsewhere."""
 
     number: int
     link: bytes
 
     def __str__(self) -> str:
-        """Return `NUMBER:HASH`, as people keep it."""
+        """Return `NUMBER:HASH`."""
         return f"{self.number}:{self.link.hex()}"
 
 
@@ -52,10 +52,10 @@ BEGIN = Head(0, GENESIS)  # of a trail without records
 @attrs.frozen
 class Entry:
     """
-    One record as it is stored: nothing here has been believed yet.
+    One record as it is stored, not verified yet.
 
-    `columns` are those by which a store finds it, as `columns_of` has them, or empty where one has a type that none of
-    ours has. A file has none.
+    `columns` are those by which a store finds it, as in `columns_of`, or empty if one has a wrong type. A file has
+    none.
     """
 
     number: int
@@ -66,12 +66,12 @@ class Entry:
 
 
 def link(previous: bytes, number: int, record: bytes) -> bytes:
-    """Return the link of a record: see the top of this file."""
+    """Return the link of a record, as defined above."""
     return hashlib.sha256(b"".join((TAG, previous, number.to_bytes(_NUMBER_BYTES, "big"), record))).digest()
 
 
 def extend(head: Head, record: bytes) -> Head:
-    """Return the head once a record has followed."""
+    """Return the head after one more record."""
     number = head.number + 1
     return Head(number, link(head.link, number, record))
 

@@ -1,7 +1,7 @@
 """
-The stored form of our values: JSON, canonical, decoded straight into their types.
+The stored form of our values: canonical JSON, decoded straight into their types.
 
-One library encodes and decodes, so that what was accepted can always be written back.
+One library encodes and decodes, so that every accepted value can be written back.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from reconciler.model.policy import Policy
 
 T = TypeVar("T")
 
-UNREADABLE = (ValueError, RecursionError)  # what decoding raises: `msgspec.DecodeError` is a ValueError
+UNREADABLE = (ValueError, RecursionError)  # raised by decoding: `msgspec.DecodeError` is a ValueError
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _desired = msgspec.json.Decoder(Desired)
@@ -36,7 +36,7 @@ decode_agreement = _agreement.decode
 
 
 def encode_record(record: Recorded) -> bytes:
-    """Return a record as the audit chain holds it: see `reconciler.model.chain`."""
+    """Return a record in the form of the audit chain (`model/chain.py`)."""
     return (b'{"act":%b}' if isinstance(record, OperatorAction) else b'{"decision":%b}') % encode(record)
 
 
@@ -69,7 +69,7 @@ def decode_policy(text: bytes) -> Policy:
 
 
 def readable_policies(texts: Mapping[str, bytes]) -> dict[str, Policy]:
-    """Return stored policies by digest, those that can be read; the trail's verifier says what is wrong with others."""
+    """Return the stored policies that can be read, by digest; the trail's verifier reports the others."""
     found = {}
     for name, text in texts.items():
         with contextlib.suppress(*UNREADABLE):

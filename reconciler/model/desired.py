@@ -1,4 +1,4 @@
-"""Desired state: what the log says a document should be, with the provenance of every value."""
+"""Desired state: the values that the log requests for a document, with the provenance of each."""
 
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ class Register(NamedTuple):
     """
     The latest claim on a field. A tuple for speed, and because it is stored by the million.
 
-    `managed` false means "released": the claim says that we no longer manage the field, and `value` means nothing.
-    `expect` is `()` or holds the one live value that the producer knowingly replaces.
+    `managed` false means "released": we no longer manage the field, and `value` means nothing. `expect` is `()` or
+    holds the one live value that the producer expects and replaces.
     """
 
     stamp: Stamp
@@ -33,17 +33,17 @@ class Element(NamedTuple):
 
 class Rival(NamedTuple):
     """
-    A claim that loses by its place alone: one of the same time and sequence outranks it.
+    A claim that loses by its place alone: another one of the same time and sequence outranks it.
 
-    It is kept because a copy of a record, at a lesser place, can turn that rank. `element` is canonical JSON text, or
-    `None` for a claim on the whole value. A claim on an element has present (true) or absent (false) as its value.
+    It is kept because a copy of a record, at a lesser place, can reverse that rank. `element` is canonical JSON text,
+    or `None` for a claim on the whole value. The value of a claim on an element is present (true) or absent (false).
     """
 
     element: str | None
     claim: Register
 
 
-# Shared by the million fields that have none. Never changed: values are replaced, not mutated.
+# Shared by the many fields that have none. Never changed: values are replaced, not mutated.
 NO_ELEMENTS: dict[str, Element] = {}
 
 
@@ -51,16 +51,22 @@ class Field(NamedTuple):
     """
     A field's desired value: its register, with the elements stamped after it on top.
 
-    `elements` is keyed by the element's canonical JSON text. What the register covers is not among them.
+    `elements` is keyed by the element's canonical JSON text, without those that the register covers.
     """
 
     register: Register | None
     elements: dict[str, Element] = NO_ELEMENTS
     rivals: tuple[Rival, ...] = ()
 
+    @property
+    def claims(self) -> list[Register | Element]:
+        """All claims: the register first, then those on elements."""
+        elements = self.elements.values()
+        return [*elements] if self.register is None else [self.register, *elements]
+
 
 class Accepted(NamedTuple):
-    """A person's word that what Windchill stores counts as the value that was written."""
+    """A person's decision that the value stored by Windchill counts as the wanted one."""
 
     stamp: Stamp
     stored: Json
@@ -72,9 +78,9 @@ class Desired(NamedTuple):
     The folded row of one document. Fields stamped up to `released` are not managed.
 
     `rivals` are other releases of the same time and sequence; `covered` holds claims of that time which the release
-    covers by its place alone. `cut` is set where the log names more fields than a row may have: claims up to that level
-    were let go, and the document is not written to. `accepted` holds, by field and by the canonical text of what was
-    wanted, which other form of it a person has accepted.
+    covers by its place alone. `cut` is set if the log names more fields than a row may have: claims up to that level
+    were dropped, and the document is not written to. `accepted` holds, by field and by the canonical text of the wanted
+    value, the other form of it that a person has accepted.
     """
 
     fields: dict[str, Field] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed

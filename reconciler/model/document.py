@@ -1,4 +1,4 @@
-"""The document as the reconciler keeps it: desired state beside everything agreed with Windchill."""
+"""The document as the reconciler keeps it: the desired state, and the agreement with Windchill."""
 
 import enum
 from typing import Final, NamedTuple
@@ -14,25 +14,25 @@ from reconciler.model.value import Json
 
 
 class Status(enum.StrEnum):
-    """Where a document stands. Everything except `SYNCED` is unsettled work or waits for somebody."""
+    """The status of a document."""
 
-    PENDING = "pending"  # changed by the log or due again, not yet settled
+    PENDING = "pending"  # changed by the log, or due again
     COLLECTING = "collecting"  # its changes wait a little, so that they make one iteration together
     SYNCED = "synced"  # every managed field is agreed
-    HELD = "held"  # some field waits for a person; everything else is agreed
+    HELD = "held"  # a field waits for a decision; all others are agreed
     CONTENDED = "contended"  # too many version conflicts in a row: cooling down
-    LOCKED = "locked"  # checked out by somebody: tried again slowly
+    LOCKED = "locked"  # locked or checked out: tried again slowly
     PARKED = "parked"  # can't be read or written (403, 404, 410, no token): tried again slowly
-    PAUSED = "paused"  # an operator wants it neither read nor written until they resume it; known to the store only
+    PAUSED = "paused"  # by an operator: neither read nor written until they resume it; known to the store only
 
 
-SETTLED: Final = (Status.SYNCED, Status.HELD, Status.PARKED)  # no other attempt is on its way to them
+SETTLED: Final = (Status.SYNCED, Status.HELD, Status.PARKED)  # the last attempt has ended without a prompt retry
 
 
 class Lane(enum.IntEnum):
     """Why a document is queued, most urgent first. The numbers are stored."""
 
-    ASKED = -1  # a person wants it tried now, whatever has been put off
+    ASKED = -1  # a person asked for a retry now, whatever has been put off
     OPERATOR = 0  # a person's event, or the end of a pause
     EVENT = 1
     RETRY = 2
@@ -43,13 +43,13 @@ class Lane(enum.IntEnum):
 @attrs.frozen
 class Intent:
     """
-    A write that was about to be sent: stored before sending, so that a lost reply is never answered blindly.
+    A write that was about to be sent: stored before sending, so that we never write again blindly after a lost reply.
 
-    `settled` is what each written field agrees on if the write was applied: by the time this is known the log may want
-    something newer, and our own value must not be taken for somebody's edit. `earlier` are writes under the same token
-    that nobody knows the end of either: a request may be applied long after we gave it up. `lock` names the lock that
-    was taken on the document for it, in the dialect's own words; `mark` stands in the note of that lock, and proves it
-    ours when the answer to taking it was lost.
+    `settled` is the agreement on each written field if the write was applied: when we know that, the log may request
+    something newer, and our own value must not look like a user's edit. `earlier` are writes under the same token whose
+    results are unknown too: a request may be applied long after we gave it up. `lock` names the lock that was taken on
+    the document for it, in the dialect's own form; `mark` is in the note of that lock, and proves it ours if the answer
+    to taking it was lost.
     """
 
     fields: dict[str, Json]
@@ -63,7 +63,7 @@ class Intent:
 
 @attrs.frozen
 class Conflict:
-    """An open field conflict: a person decides. The same clash found again has the same id."""
+    """An open conflict of a field, for a person to decide. The same conflict found again has the same id."""
 
     id: str
     field: str
@@ -88,7 +88,7 @@ class ConflictRow:
 
 @attrs.frozen
 class Repeating:
-    """The result that was audited last, by its digest, and how often it has come again without a record of its own."""
+    """The last recorded result, by its digest, and how often it came again without a record."""
 
     digest: str
     times: int = 0
@@ -106,9 +106,9 @@ class Superseded:
 @attrs.frozen
 class Setback:
     """
-    Writes in a row that failed under a lock of ours, and until when the document is not locked again for the same.
+    Writes in a row that failed under a lock of ours, and when the document may be locked again for the same.
 
-    `asked` and `seen` are digests of what was to be written and of what people can change in the document.
+    `asked` and `seen` are digests of the patch and of the fields that people can change.
     """
 
     reason: str
@@ -117,36 +117,36 @@ class Setback:
     due_us: int
     asked: str
     seen: str
-    locked: str = ""  # by what it turned out to be locked, empty if it was not
+    locked: str = ""  # the other lock that was found, empty if none was
     status: int | None = None
 
 
 @attrs.frozen
 class Agreement:
-    """What the reconciler knows of one document: the base, the last snapshot, an intent in doubt, its troubles."""
+    """The reconciler's knowledge of one document: the base, the last snapshot, an intent in doubt, failures."""
 
     base: Base = NO_BASE
     snapshot: Snapshot | None = None
-    untold: bool = False  # the base has changed since an outcome last told of it
+    untold: bool = False  # the base has changed since the last outcome
     intent: Intent | None = None
     held: tuple[Conflict, ...] = ()
     failures: int = 0  # attempts in a row that failed; sets the backoff
     clashes: int = 0  # version conflicts in a row; sets the wait, and when to give up for a while
     cooldowns: int = 0  # times in a row that it was contended; doubles the cool-down
-    aside: Status | None = None  # contended, locked or parked: what it was last, in a row
-    aside_us: int | None = None  # since when
+    aside: Status | None = None  # contended, locked or parked: the last of these, until an attempt succeeds
+    aside_us: int | None = None  # since then
     stable: int = 0  # re-comparisons in a row that found no drift; lengthens the interval
     checked_in_us: int | None = None  # when a write of ours last made an iteration
     setback: Setback | None = None  # None after a write that went through
-    told: int = 0  # outcomes that have told of the base, ever: which of two agreements is the later one
-    repeating: Repeating | None = None  # None after a result that is audited every time
+    told: int = 0  # outcomes with the base, ever: the greater number is the later agreement
+    repeating: Repeating | None = None  # None after a result that is recorded every time
 
 
 NO_AGREEMENT = Agreement()
 
 
 class Row(NamedTuple):
-    """A document's row without what was folded and agreed; what happens to it is said in `core/folding/rows.py`."""
+    """A document's row without desired state and agreement; `core/folding/rows.py` has its changes."""
 
     key: str
     revision: int
@@ -161,16 +161,16 @@ class Row(NamedTuple):
 
 @attrs.frozen
 class Document:
-    """One row of the store: each member of `Row`, and what was folded and agreed."""
+    """One row of the store: the members of `Row`, desired state and agreement."""
 
     key: str
     desired: Desired = NOTHING_DESIRED
-    revision: int = 0  # counts folds that changed the row and operators' wishes; settling an older one leaves it due
+    revision: int = 0  # counts folds that changed the row and operators' actions; the end of an older one leaves it due
     agreement: Agreement = NO_AGREEMENT
     status: Status = Status.PENDING
     reason: str = ""
     lane: Lane = Lane.EVENT
-    due_us: int | None = None  # when it is looked at again; None: not until something changes
+    due_us: int | None = None  # the time of the next attempt; None: not until something changes
     pending_since_us: int | None = None
     conflicts: int = 0  # version conflicts, ever
     attempts: int = 0  # attempts, ever
@@ -178,7 +178,7 @@ class Document:
 
 @attrs.frozen
 class Due:
-    """A document that is to be looked at."""
+    """A document that is due for an attempt."""
 
     key: str
     lane: Lane

@@ -1,11 +1,9 @@
 """
-Events, and what else a record of the change log can turn out to be.
+Events and other records of the change log, and its topics (docs/topics.md).
 
-Topics: what the change log is made of, and who may speak in which part of it (docs/topics.md).
-
-An event names its own source, so the name alone proves nothing. What does is the topic: the broker lets only those
-write to it who may (a file log: the file's permissions), and here it is said whose events are taken from it. Operators'
-decisions stand in a topic of their own, and nowhere else.
+An event names its own source, so the name alone proves nothing. The topic does: the broker decides who may write to it
+(for a file log: the file's permissions), and `Topics` decides whose events are accepted from it. Operators' decisions
+are in a topic of their own, and nowhere else.
 """
 
 import functools
@@ -23,7 +21,7 @@ Header: TypeAlias = tuple[str, bytes | None]  # Kafka lets a header's value be n
 
 
 class Record(Protocol):
-    """One record of a log, as the client library hands it out: reading it must not cost a copy."""
+    """One record of a log, in the client library's own type, to avoid a copy."""
 
     @property
     def topic(self) -> str: ...
@@ -44,7 +42,7 @@ class Record(Protocol):
 
 
 class PlainRecord(NamedTuple):
-    """A record made by ourselves: a line of a file, a stored dead letter, a test's."""
+    """A record that we make ourselves: a line of a file, a stored dead letter, a test's."""
 
     topic: str
     partition: int
@@ -67,7 +65,7 @@ class Outgoing(NamedTuple):
 
 class Event(NamedTuple):
     """
-    A change event after decoding: what a document should be, by whom, when (schemas/event.schema.json).
+    A decoded change event: requested values of a document, by whom, when (schemas/event.schema.json).
 
     A tuple for speed: one is made per record. `elements` holds, per field and canonical element, present or absent.
     """
@@ -86,7 +84,7 @@ class Event(NamedTuple):
 
 @attrs.frozen
 class Refusal:
-    """A record that can't be used, with a reason its producer can act on. It becomes a dead letter."""
+    """An unusable record, with a reason that its producer can act on. It becomes a dead letter."""
 
     place: Place
     stage: str  # "decode", "profile", "policy"
@@ -95,7 +93,7 @@ class Refusal:
 
 @attrs.frozen
 class Foreign:
-    """A record of somebody else's type on a shared topic: counted and skipped."""
+    """A record of a foreign type on a shared topic: counted and skipped."""
 
     place: Place
     type: str
@@ -106,7 +104,7 @@ Decoded = Event | Refusal | Foreign
 
 @attrs.frozen
 class DeadLetter:
-    """A refused record, kept whole so that it can be driven again: original bytes, key and headers."""
+    """A refused record, kept whole so that it can be replayed: original bytes, key and headers."""
 
     place: Place
     timestamp: int  # milliseconds since 1970
@@ -120,21 +118,21 @@ class DeadLetter:
 
     @property
     def id(self) -> str:
-        """`topic/partition/offset`: the record itself is the identity, so refusing it twice keeps one letter."""
+        """`topic/partition/offset`: a record that is refused twice has one letter."""
         return self.place.text
 
 
 # --------------------------------------------------------------------------------------------------------------- topics
 
 
-OURS = "//reconciler/"  # how every source begins that is ours
-DECISIONS = ".decisions"  # how the file beside a file log ends that takes operators' decisions
+OURS = "//reconciler/"  # all our sources begin so
+DECISIONS = ".decisions"  # the file for operators' decisions beside a file log ends so
 PACKED = (".gz", ".zst")
 
 
 @attrs.frozen
 class ChangeTopic:
-    """A topic that systems append to; `sources` are globs, and none means any source but ours."""
+    """A topic that systems append to; `sources` are globs, none means any source but ours."""
 
     name: str
     sources: tuple[str, ...] = ()
@@ -146,7 +144,7 @@ class Topics:
 
     changes: tuple[ChangeTopic, ...] = (ChangeTopic("windchill.document.changes"),)
     decisions: str = "windchill.document.decisions"
-    closed: tuple[str, ...] = ()  # what we publish to: whoever writes there asks for nothing, also not by an archive
+    closed: tuple[str, ...] = ()  # that we publish to: events there are refused, in an archive too
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -154,24 +152,24 @@ class Topics:
         return (*(one.name for one in self.changes), self.decisions)
 
     def refusal(self, topic: str, source: str) -> str | None:
-        """Return why an event of this source is not taken from a topic, `None` if it is."""
+        """Return why an event of this source is refused from a topic, `None` if it is accepted."""
         return _refusal(self, topic, source)
 
     def of(self, source: str) -> str:
-        """Return the topic that events of this source are appended to; one that refuses them where none takes them."""
+        """Return the topic for events of this source; if none accepts them, one that refuses them."""
         if is_ours(source):
             return self.decisions
         names = (one.name for one in self.changes)
         return next((name for name in names if self.refusal(name, source) is None), self.changes[0].name)
 
     def again(self, topic: str) -> str:
-        """Return the topic that a record from `topic` goes back to: that one, as long as it is read."""
+        """Return the topic for a replay of a record from `topic`: the same, if it is still read."""
         if topic in self.names:
             return topic
         return self.decisions if self._decides(topic) else self.changes[0].name
 
     def _decides(self, topic: str) -> bool:
-        """Whether a topic takes decisions: the one that is configured, and what was one in an archive."""
+        """Whether a topic takes decisions: the configured one, or one in an archive by its name."""
         if topic == self.decisions:
             return True
         if any(topic == one.name for one in self.changes):
@@ -180,7 +178,7 @@ class Topics:
 
 
 def is_ours(source: str) -> bool:
-    """Whether a source is one that only the reconciler and its operators may name, in whatever case."""
+    """Whether only the reconciler and its operators may name a source, in upper or lower case."""
     return source.lower().startswith(OURS)
 
 
@@ -192,7 +190,7 @@ def unpacked(name: str) -> str:
 @functools.lru_cache(maxsize=4096)  # bounded: sources come from outside
 def _refusal(topics: Topics, topic: str, source: str) -> str | None:
     if topic in topics.closed:
-        return f"{topic} is not for events: nobody asks for anything there"
+        return f"{topic} is not for events: the reconciler publishes there"
     if topics._decides(topic):  # noqa: SLF001  a method's body, outside of the class for the sake of the cache
         return None if source == OPERATORS else f"{topic} takes decisions of operators ({OPERATORS}) only"
     if is_ours(source):
@@ -203,4 +201,4 @@ def _refusal(topics: Topics, topic: str, source: str) -> str | None:
     bound = next((one.sources for one in topics.changes if one.name == topic), ())
     if not bound or source == f"//kafka/{topic}" or any(fnmatchcase(source, glob) for glob in bound):
         return None
-    return f"source {source!r} may not speak in {topic}: [[log.topics]] allows {', '.join(bound)} there"
+    return f"source {source!r} may not write to {topic}: [[log.topics]] allows {', '.join(bound)} there"

@@ -1,11 +1,11 @@
-"""Who an identity provider says somebody is."""
+"""Answers of an identity provider about a person."""
 
 import attrs
 
 
 @attrs.frozen
 class Verified:
-    """The provider vouches for somebody. `roles` are its own words, which mean nothing until they are looked up."""
+    """The provider vouches for a person. `roles` are its own names, which the configuration maps to ours."""
 
     name: str
     roles: frozenset[str]
@@ -13,14 +13,14 @@ class Verified:
 
 @attrs.frozen
 class Rejected:
-    """What was shown proves nothing; the reason is in words of ours alone."""
+    """The credential is invalid; the reason contains no text from outside."""
 
     reason: str
 
 
 @attrs.frozen
 class Away:
-    """The provider can't be asked now."""
+    """The provider does not answer now."""
 
     reason: str
 
@@ -30,7 +30,7 @@ IdentityResult = Verified | Rejected | Away
 
 @attrs.frozen
 class Flow:
-    """One sign-in by way of the provider; all of it but `redirect_uri` is known to one browser and us only."""
+    """One sign-in through the provider; only one browser and we know all of it except `redirect_uri`."""
 
     redirect_uri: str
     state: str = attrs.field(repr=False)

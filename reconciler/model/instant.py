@@ -17,13 +17,20 @@ _RFC_3339 = re.compile(  # section 5.6; "T" and "Z" may be lower case
 )
 
 
+SECOND_US = 1_000_000
+
+
+def after_us(instant_us: int, wait_s: float) -> int:
+    """Return the moment `wait_s` seconds after another one."""
+    return instant_us + round(wait_s * SECOND_US)
+
+
 def canonical(text: str) -> str:
     """
     Return an RFC 3339 timestamp (any offset, any precision) in canonical form; digits past microseconds are cut.
 
-    A leap second (`23:59:60` in UTC, with any fraction) counts as the last microsecond before it, since the time line
-    has no room for it. Raises ValueError for anything else, and for a time without an offset: its meaning would depend
-    on the reader.
+    A leap second (`23:59:60` in UTC, with any fraction) counts as the last microsecond before it. Raises ValueError for
+    anything else, and for a time without an offset: its meaning would depend on the reader.
     """
     found = _RFC_3339.fullmatch(text)
     if found is None:
@@ -54,7 +61,7 @@ def from_us(instant_us: int) -> str:
 
 
 def to_us(canonical_text: str) -> int:
-    """Return microseconds since 1970 of a canonical text; raises ValueError for what is none."""
+    """Return microseconds since 1970 of a canonical text; raises ValueError for any other text."""
     moment = datetime.fromisoformat(canonical_text)
     if moment.tzinfo is None:
         raise ValueError("it has no offset")

@@ -1,4 +1,4 @@
-"""Decisions and plans: what is to happen to each managed field, and to the document."""
+"""Decisions on managed fields, and the plan of a document."""
 
 import enum
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from reconciler.model.value import MISSING, Json, Missing
 
 
 class Verb(enum.StrEnum):
-    """What happens to a field."""
+    """The action on a field."""
 
-    KEEP = "keep"  # nothing to do: they agree, or a former yield stands
+    KEEP = "keep"  # nothing to do: they agree, or an earlier yield still counts
     WRITE = "write"  # Windchill gets the desired value
-    YIELD = "yield"  # Windchill's value stands; it becomes the base
+    YIELD = "yield"  # Windchill's value stays and becomes the base
     HOLD = "hold"  # a person decides; nothing is written
 
 
@@ -31,8 +31,8 @@ class Pair(NamedTuple):
 class Hold(enum.StrEnum):
     """Why a field is held."""
 
-    DECIDE = "decide"  # both sides moved, or its rule wants a person, or nobody can tell what would be overwritten
-    REFUSED = "refused"  # Windchill does not take the value
+    DECIDE = "decide"  # both sides changed it, its rule wants a person, or a write could replace an unknown value
+    REFUSED = "refused"  # Windchill refuses the value
     CONTESTED = "contested"  # Windchill stores another one, or something changes it again after each write
 
 
@@ -48,21 +48,21 @@ class ReasonCode(enum.StrEnum):
     # A field without a base.
     ADOPTED_AGREED = "adopted_agreed"
     ADOPTED_OURS = "adopted_ours_only"
-    ADOPTED_MODIFIED_SINCE = "adopted_modified_since"  # after the event: no one can tell whose value is wanted
+    ADOPTED_MODIFIED_SINCE = "adopted_modified_since"  # after the event: it is not clear whose value is wanted
     ADOPTED_UNTIMED = "adopted_untimed"  # the server does not say when the document was modified
-    # What no rule can decide.
+    # No rule can decide it.
     HIDDEN = "hidden"  # by the server
     READ_ONLY = "read_only"
     NOT_AN_OBJECT = "not_an_object"  # the live value of the group that the field is in
     GROUP = "group"  # the name is one of a group of fields
     CROWDED = "crowded"  # too many claims of one time
-    # What was tried before.
+    # Earlier tries failed.
     REFUSED = "refused"
     CONTESTED = "contested"
 
 
 class TieBreak(enum.StrEnum):
-    """What decided a field where its rule asks further."""
+    """The further fact that decided a field under its rule."""
 
     BLANK = "blank"
     FILLED = "not_blank"
@@ -72,19 +72,19 @@ class TieBreak(enum.StrEnum):
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a field, or one element of a list, was decided as it was. `core/planning/reasons.py` puts it into words."""
+    """Why a field, or one element of a list, was decided as it was; `core/planning/reasons.py` has the sentences."""
 
     code: ReasonCode
-    overlap: str = ""  # what the rule says under `on_overlap`, where that was asked
+    overlap: str = ""  # the rule's `on_overlap`, if that decided
     tie_break: TieBreak | None = None
     element: str = ""  # its canonical text
     about: str = ""  # another field: the one in the way, or a member of the group
-    message: str = ""  # what the server said, or what was seen of the last writes
+    message: str = ""  # from the server, or about the last writes
 
 
 @attrs.frozen
 class Decision:
-    """One field's decision with everything it was taken from."""
+    """One field's decision with all its inputs."""
 
     field: str
     verb: Verb
@@ -95,23 +95,28 @@ class Decision:
     base: Json | Missing
     live: Json | Missing
     stamp: Stamp  # the newest claim that the decision considered
-    target: Json | Missing = MISSING  # what is to be written, for WRITE
+    target: Json | Missing = MISSING  # the value to write, for WRITE
     ours: bool = False
     theirs: bool = False
     elements: dict[str, Stamp] = attrs.field(factory=dict)  # for sets: the claims settled if this decision goes through
     held_elements: tuple[str, ...] = ()  # for sets: elements that a person has to decide
     hold: Hold = Hold.DECIDE  # for HOLD, and for held elements
-    word: Stamp | None = None  # when a person decided it, if that is what is wanted
-    accepted: tuple[Pair, ...] = ()  # forms of wanted values that count as those
-    later: bool = False  # to be written, but in a write of its own after this one
+    by_person: Stamp | None = None  # the stamp of a person's decision, if the desired value is from it
+    accepted: tuple[Pair, ...] = ()  # forms that count as wanted values
+    later: bool = False  # goes out in a separate write after this one
+
+    @property
+    def waits(self) -> bool:
+        """Whether a person has to decide the field, or elements of it."""
+        return self.verb is Verb.HOLD or bool(self.held_elements)
 
 
 @attrs.frozen
 class InSync:
-    """Nothing to write and nobody to ask."""
+    """Nothing to write, and no field waits for a person."""
 
     decisions: tuple[Decision, ...]
-    base: Base  # the base with what was adopted
+    base: Base  # with the adopted fields
 
 
 @attrs.frozen
@@ -125,15 +130,15 @@ class Held:
 @attrs.frozen
 class Patch:
     """
-    The fields to write, and only those, guarded by the token they were decided on.
+    The fields to write, and only those, guarded by the token that they were decided on.
 
-    What the server takes only in a write of its own is not among them while there is anything else to write.
+    A field that needs a separate write is not among them while there is anything else to write.
     """
 
     decisions: tuple[Decision, ...]
     base: Base
     fields: dict[str, Json]
-    token: Token | None  # None: the server gives no token, so that nothing can be written safely
+    token: Token | None  # None: the server gives no token, so no write is safe
 
 
 Plan = InSync | Held | Patch

@@ -11,10 +11,10 @@ class Strategy(enum.StrEnum):
     """How a field is decided (the columns of the table in README.md, "Policy: who wins")."""
 
     EXTERNAL = "external"  # the log wins
-    PRESERVE = "preserve"  # a user's edit stands until a newer event, and against it
-    MERGE = "merge"  # whoever moved wins; when both did, `on_overlap` decides
-    NEWEST = "newest"  # when both moved, the later one
-    HOLD = "hold"  # any move of theirs asks a person
+    PRESERVE = "preserve"  # a user's edit stays until a newer event, and against it
+    MERGE = "merge"  # the only side that changed it wins; if both did, `on_overlap` decides
+    NEWEST = "newest"  # if both changed it, the later one wins
+    HOLD = "hold"  # a person decides about any edit of theirs
     FILL = "fill"  # written only where blank
     IGNORE = "ignore"  # never managed
 
@@ -23,11 +23,11 @@ class ListMode(enum.StrEnum):
     """How a list is compared and merged."""
 
     ATOMIC = "atomic"  # as one value
-    SET = "set"  # element by element; elements that nobody manages are left alone
+    SET = "set"  # element by element; unmanaged elements are left alone
 
 
 class Adopt(enum.StrEnum):
-    """What to do with a field first seen on a document that was modified after the event."""
+    """The decision on a field that is first seen on a document that was modified after the event."""
 
     WRITE = "write"
     YIELD = "yield"
@@ -35,7 +35,7 @@ class Adopt(enum.StrEnum):
 
 
 class Normaliser(enum.StrEnum):
-    """What is taken off a value before it is compared; `TRIM` and `BLANK` are taken off before it is written too."""
+    """A step that normalises a value before it is compared; `TRIM` and `BLANK` apply before it is written, too."""
 
     TRIM = "trim"  # white space at both ends
     CASE = "case"  # upper and lower case are equal
@@ -52,27 +52,27 @@ class Rule:
     fields: tuple[str, ...]
     strategy: Strategy
     on_overlap: Strategy = Strategy.HOLD  # hold, external, preserve or newest
-    on_adopt: Adopt | None = None  # None: what the strategy says
+    on_adopt: Adopt | None = None  # None: as the strategy says
     list: ListMode = ListMode.ATOMIC
     normalise: tuple[Normaliser, ...] = ()
     types: tuple[str, ...] = ()  # document types; empty: all
     sources: tuple[str, ...] = ()  # event sources that may set these fields; empty: all
-    name: str = ""  # how explanations call it: "policy[2]", "default"
+    name: str = ""  # in explanations: "policy[2]", "default"
 
     def covers(self, field: str, document_type: str | None) -> bool:
-        """Whether this rule speaks about a field of a document of this type."""
+        """Whether this rule covers a field of a document of this type."""
         if self.types and not (document_type and _matches(self.types, document_type)):
             return False
         return _matches(self.fields, field)
 
     def admits(self, source: str) -> bool:
-        """Whether an event source may set this rule's fields. Operators may resolve any field."""
+        """Whether an event source may set this rule's fields; operators may set any."""
         return not self.sources or source == OPERATORS or _matches(self.sources, source)
 
 
 OPERATORS = "//reconciler/operators"
 FALLBACK = Rule(("*",), Strategy.MERGE, name="default")
-# The field's practice (README.md, "Policy: who wins"): status belongs to the process, the owner to people.
+# Usual practice (README.md, "Policy: who wins"): status belongs to the process, the owner to people.
 DEFAULT_RULES = (
     Rule(("status", "State"), Strategy.EXTERNAL, name="default status"),
     Rule(("owner",), Strategy.PRESERVE, name="default owner"),
@@ -91,10 +91,10 @@ class Policy:
 
     def refuses(self, field: str, source: str) -> Rule | None:
         """
-        Return the rule that forbids a source to set a field, `None` when it may.
+        Return the rule that forbids a source to set a field, `None` if it may.
 
-        At the log's side the document's type is not known, so a rule narrowed to types forbids only when every rule
-        that could come to decide the field forbids too.
+        The log does not tell the document's type, so a rule narrowed to types forbids only if every rule that could
+        decide the field forbids too.
         """
         return _forbidding(self, field, source)
 

@@ -1,4 +1,4 @@
-"""Signing: the keys, and from where on everything is signed with one of them."""
+"""Signing: the keys, and the places where signing began."""
 
 import base64
 import hashlib
@@ -15,24 +15,24 @@ _ID_DIGITS = 16
 
 @attrs.frozen
 class Keys:
-    """What is signed with, and what else is believed: keys of before."""
+    """The key to sign with, and previous keys that are still trusted."""
 
     key: bytes = attrs.field(repr=False)
     previous: tuple[bytes, ...] = attrs.field(default=(), repr=False)
 
     @property
     def id(self) -> str:
-        """Return a name of the key that is signed with; it tells nothing of the key."""
+        """Return a name of the key, which does not reveal it."""
         return hmac.digest(self.key, b"windchill-reconciler key", hashlib.sha256).hex()[:_ID_DIGITS]
 
 
 @attrs.frozen
 class Noted:
     """
-    Where each partition of change, decision and outcome log ended when signing was switched on.
+    The end of each partition of change, decision and outcome log when signing began.
 
-    What stands before may be unsigned. `key` names the key with which that is announced in the outcome log; empty: it
-    is not announced yet with the present one.
+    Earlier records may be unsigned. `key` names the key that signed the announcement in the outcome log; empty: it is
+    not announced yet with the present one.
     """
 
     since: tuple[tuple[str, int, int], ...]  # topic, partition, offset
@@ -40,17 +40,17 @@ class Noted:
 
     @property
     def places(self) -> Mapping[Partition, int]:
-        """The same, to look a partition up."""
+        """The offsets by partition."""
         return {Partition(topic, partition): offset for topic, partition, offset in self.since}
 
 
 def noted(places: Mapping[Partition, int], key: str = "") -> Noted:
-    """Return places as they are noted."""
+    """Return places in the form in which they are stored."""
     return Noted(tuple(sorted((*place, offset) for place, offset in places.items())), key)
 
 
 def keys(key: str, previous: str = "") -> Keys | None:
-    """Return the keys that settings spell in base64, those of before one a line; `None`: nothing is signed."""
+    """Return the keys from settings in base64, previous ones one a line; `None`: nothing is signed."""
     return Keys(_bytes(key), tuple(map(_bytes, previous.split()))) if key else None
 
 

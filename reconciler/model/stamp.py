@@ -1,4 +1,4 @@
-"""Stamps and places: what ranks two claims on one field, and where a record stands in its log."""
+"""Stamps and places: the rank of a claim on a field, and the place of a record in its log."""
 
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
@@ -12,7 +12,7 @@ class Partition(NamedTuple):
 
 
 class Anchor(NamedTuple):
-    """The last record that was read of a partition: where it stands, and the digest of all that it holds."""
+    """The last record that was read of a partition: its offset and the digest of its content."""
 
     offset: int
     digest: str
@@ -22,7 +22,7 @@ NO_ANCHORS: Mapping[Partition, Anchor] = {}
 
 
 class Place(NamedTuple):
-    """Where a record stands: topic, partition, offset. For a file: its name, 0 and the line counted from 0."""
+    """The place of a record: topic, partition, offset. For a file: its name, 0 and the line counted from 0."""
 
     topic: str
     partition: int
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The place as people and dead letters name it: `topic/partition/offset`."""
+        """The place as `topic/partition/offset`."""
         return f"{self.topic}/{self.partition}/{self.offset}"
 
     @classmethod
@@ -68,18 +68,18 @@ class Stamp(NamedTuple):
 
     @property
     def level(self) -> Level:
-        """Everything that ranks before the place: only at one level can a place decide between two claims."""
+        """The parts that rank before the place, which decides only between claims of one level."""
         return self[:3]
 
     @property
     def event(self) -> tuple[str, str, str, str]:
-        """Which event made the claim, wherever its record stands: records that agree in these are one event."""
+        """The identity of the claim's event: records that agree in it are copies of one event."""
         return self.time, self.sequence, self.source, self.id
 
     def follows(self, agreed: "Stamp") -> bool:
-        """Whether this is a later claim than `agreed`, and another event's: a copy of the agreed event asks nothing."""
+        """Whether this claim is later than `agreed` and of another event; a copy of the agreed event is not."""
         return self > agreed and self.event != agreed.event
 
 
 LEAST = Stamp("", "0001-01-01T00:00:00.000000Z", "", "", 0, 0, "", "")
-"""Ranks before every claim: what was agreed by it is agreed by nothing."""
+"""Ranks before every claim."""

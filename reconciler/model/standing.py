@@ -1,8 +1,4 @@
-"""
-How everything stands: counts of the store, and how far the change log is folded.
-
-Hot spots: where somebody else has been quicker, of all time and lately.
-"""
+"""The present state of all documents: counts of the store, how far the change log is folded, and hot spots."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -15,24 +11,24 @@ from reconciler.model.stamp import Partition
 
 @attrs.frozen(kw_only=True)
 class Standing:
-    """What the store tells, at one moment."""
+    """Counts of the store at one moment."""
 
     at_us: int
     documents: Mapping[Status, int]
     oldest_pending_us: int | None
     conflicts: int  # open ones
     dead_letters: int
-    comparisons_due: int  # documents that are to be compared with Windchill now
+    comparisons_due: int  # documents due for a comparison with Windchill
 
     @property
     def oldest_pending_s(self) -> float | None:
-        """For how long the oldest pending document has been so, None: no document is."""
+        """How long the oldest pending document has been pending, None if none is."""
         return None if self.oldest_pending_us is None else max(0, self.at_us - self.oldest_pending_us) / 1_000_000
 
 
 @attrs.frozen
 class Reach:
-    """How far one partition of the change log is folded; `end` is None where the log does not say it."""
+    """How far one partition of the change log is folded; `end` is None if the log does not tell it."""
 
     topic: str
     partition: int
@@ -41,12 +37,12 @@ class Reach:
 
     @property
     def lag(self) -> int | None:
-        """How many records are left to fold."""
+        """The number of records left to fold."""
         return None if self.end is None else max(0, self.end - self.position)
 
 
 def reaches(reached: Mapping[Partition, int], ends: Mapping[Partition, int] | None) -> list[Reach]:
-    """Return all partitions in order; of a log that does not answer (None), those that something was folded of."""
+    """Return all partitions in order; for a log that does not answer (None), those that were folded from."""
     known = ends or {}
     return [Reach(*place, reached.get(place, 0), known.get(place)) for place in sorted({**reached, **known})]
 
@@ -56,8 +52,8 @@ def reaches(reached: Mapping[Partition, int], ends: Mapping[Partition, int] | No
 
 HOUR_US: Final = 3_600_000_000
 DAY_H: Final = 24
-KEPT_H: Final = 7 * DAY_H  # what is older is forgotten hour by hour
-# A rate is ranked as if so many more attempts had gone well: one conflict in one attempt is no worse than 400 in 1,000.
+KEPT_H: Final = 7 * DAY_H  # older hours are deleted one by one
+# A rate is ranked as if so many more attempts had gone well: one conflict in one attempt ranks below 400 in 1,000.
 DOUBT: Final = 10
 
 
@@ -66,8 +62,8 @@ class HotSpot:
     """
     A document or a field with version conflicts.
 
-    The days are clock hours: the present hour and the 23 before it, and the 24 before those. Attempts on a document
-    are counted by the hour from its first version conflict on.
+    The day is the present clock hour and the 23 before it; the day before is the 24 before those. Attempts on a
+    document are counted by the hour from its first version conflict on.
     """
 
     kind: str  # "document" or "field"
@@ -78,7 +74,7 @@ class HotSpot:
     day_attempts: int = 0
     before_conflicts: int = 0
     before_attempts: int = 0
-    hours: tuple[tuple[int, int], ...] = ()  # of both days: how many hours ago, and how many conflicts, none left out
+    hours: tuple[tuple[int, int], ...] = ()  # of both days, those with conflicts: hours ago, and conflicts
 
 
 def hour_of(at_us: int) -> int:

@@ -1,4 +1,4 @@
-"""JSON values, and the difference between "null" and "not there"."""
+"""JSON values, and the difference between `null` and a missing value."""
 
 import enum
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ Json: TypeAlias = Scalar | list[object] | dict[str, object]
 
 
 class Missing(enum.Enum):
-    """The type of `MISSING`: a value that is not there, as opposed to a `null` that is."""
+    """The type of `MISSING`, which differs from a `null`."""
 
     MISSING = "missing"
 
@@ -25,7 +25,13 @@ class Missing(enum.Enum):
 
 MISSING: Final = Missing.MISSING
 
-DEPTH_MAX = 100  # of a document's values: what is nested more deeply can be read, but not always compared or stored
+
+def or_null(value: Json | Missing) -> Json:
+    """Return a value, or `null` in the place of a missing one."""
+    return None if value is MISSING else value
+
+
+DEPTH_MAX = 100  # of a document's values: deeper ones can be read, but not always compared or stored
 
 _canonical = msgspec.json.Encoder(order="deterministic")
 
@@ -40,7 +46,7 @@ def canonical(value: object) -> str:
 
 
 def is_deep(value: object) -> bool:
-    """Whether a value is nested more than `DEPTH_MAX` deep: what walks through it may call itself only so often."""
+    """Whether a value is nested deeper than `DEPTH_MAX`, so that recursive functions could fail on it."""
     level = [value]
     for _ in range(DEPTH_MAX + 1):
         if not level:
@@ -57,6 +63,6 @@ def _within(value: object) -> Iterable[object]:
 
 def same(left: object, right: object) -> bool:
     """Whether two JSON values are the same JSON, type for type (`1` is not `true`, `1.0` is not `1`)."""
-    if isinstance(left, str) and isinstance(right, str):  # by far the most frequent case, worth its own line
+    if isinstance(left, str) and isinstance(right, str):  # by far the most frequent
         return left == right
     return canonical(left) == canonical(right)

@@ -293,7 +293,7 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
 
         Guests may do this too. Nothing happens if the store has read further than the row, or others act meanwhile. The
         document is pending and due in lane OPERATOR, unless it is paused, as a new revision. From then on what is read
-        of its agreement lacks stamps that are later than every claim of the row (`core/folding/refolding.py`).
+        of its agreement lacks stamps that are later than every claim of the row (`core/folding/rows.py`).
         """
 
     async def record_actions(

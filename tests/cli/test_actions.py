@@ -82,7 +82,7 @@ def test_a_released_document_is_not_written_any_more(settled: Program) -> None:
     (row,) = settled.json("audit", "acts")
     assert (row["kind"], row["target"], row["details"]["events"]) == ("release", DOC, said["events"])
     assert f"{row['who']} released the document at " in settled.say("explain", DOC)
-    assert "(“moved”): nobody manages it" in settled.say("explain", DOC)
+    assert "(“moved”). The reconciler does not manage it" in settled.say("explain", DOC)
 
 
 def test_acts_are_verified_with_the_trail_and_whoever_changes_one_is_found(settled: Program) -> None:
@@ -95,8 +95,8 @@ def test_acts_are_verified_with_the_trail_and_whoever_changes_one_is_found(settl
     settled.tamper(f"UPDATE audit SET record = CAST({forged} AS BLOB) WHERE id = 2")
     fault, other = settled.json("audit", "verify", code=1)
     assert (fault["id"], fault["document"]) == (2, DOC)
-    assert "its link is not that of its content" in fault["fault"]
-    assert (other["id"], "it is filed under something else" in other["fault"]) == (2, True)
+    assert "its link does not follow from its content" in fault["fault"]
+    assert (other["id"], "its columns differ from the record" in other["fault"]) == (2, True)
 
 
 @pytest.mark.parametrize("kind", ["NULL", "'pause'", "7"])
@@ -104,7 +104,7 @@ def test_an_act_that_is_filed_as_something_else_is_found(settled: Program, kind:
     settled.say("docs", "retry", DOC)
     settled.tamper(f"UPDATE audit SET kind = {kind} WHERE id = 2")
     (fault,) = settled.json("audit", "verify", code=1)
-    assert (fault["id"], "it is filed under something else" in fault["fault"]) == (2, True)
+    assert (fault["id"], "its columns differ from the record" in fault["fault"]) == (2, True)
 
 
 def test_an_act_is_shown_by_its_number_in_the_trail(settled: Program) -> None:
@@ -184,7 +184,7 @@ def test_an_export_holds_both_in_order_and_is_verified_as_the_store_is(with_acti
     (with_actions.folder / "state.db").unlink()
     assert with_actions.say("audit", "verify", "--file", "audit.jsonl", "--head", head) == told
     told = with_actions.say("explain", DOC, "--file", "audit.jsonl")
-    assert "had it looked at" in told
+    assert "asked for a retry now" in told
 
 
 EDITS: dict[str, Callable[[list[bytes]], object]] = {

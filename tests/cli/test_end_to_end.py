@@ -174,7 +174,7 @@ def test_what_an_event_says_is_checked_as_the_reconciler_will(program: Program) 
         "takes decisions of operators": ["--source", "//reconciler/x", "--set", "a=1"],
         "`set` does not": ["--release", "owner", "--expect", "owner=x"],
         "--time 'now'": ["--set", "owner=x", "--time", "now"],
-        "mend the producer's clock": ["--set", "a=1", "--time", "2999-01-01T00:00:00Z"],
+        "correct the producer's clock": ["--set", "a=1", "--time", "2999-01-01T00:00:00Z"],
     }.items():
         assert said in program.fails("emit", DOC, *options, code=2)
     (event,) = program.json("emit", DOC, "--set", "a=1", "--remove", "b=2", "--release", "c", "--actor", "me")

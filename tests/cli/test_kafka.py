@@ -153,14 +153,14 @@ def test_each_system_speaks_in_its_own_topic_and_for_nobody_else(
     program = Program(tmp_path, windchill, log)
     program.say("emit", DOC, "--source", "//erp/prod", "--set", "owner=akim")
     program.say("emit", OTHER, "--source", "//mes/line-3", "--set", "owner=wkaya")
-    assert "may not speak in" in program.fails("emit", DOC, "--source", "//wf/x", "--set", "owner=x", code=2)
+    assert "may not write to" in program.fails("emit", DOC, "--source", "//wf/x", "--set", "owner=x", code=2)
     put(broker, mes, DOC, changed(DOC, "//erp/prod", status="OBSOLETE"))
     put(broker, mes, OTHER, None)  # by whoever may write there; the rules that name sources admit its topic
     assert program.json("run", "--once", code=3)["dead_letters"] == 1
     assert program.document(DOC)["owner"] == "akim"
     assert program.document(DOC)["status"] != "OBSOLETE"
     (reason,) = refusals(program).values()
-    assert reason == f"source '//erp/prod' may not speak in {mes}: [[log.topics]] allows //mes/line-? there"
+    assert reason == f"source '//erp/prod' may not write to {mes}: [[log.topics]] allows //mes/line-? there"
     assert {row["topic"]: row["lag"] for row in program.json("status")["log"]} == {erp: 0, mes: 0, decisions: 0}
     (claim,) = program.json("explain", DOC, "owner")["fields"][0]["claims"]
     assert (claim["topic"], claim["source"]) == (erp, "//erp/prod")

@@ -116,7 +116,7 @@ def test_a_field_that_would_be_ignored_was_decided_otherwise() -> None:
     assert (found.was.verb, found.would.verb, found.would.rule) == ("write", "ignore", "policy[1]")
 
 
-def test_of_a_field_that_was_ignored_nobody_can_tell_what_it_would_have_come_to() -> None:
+def test_the_decision_on_a_field_that_was_ignored_is_unknown() -> None:
     """Its value in Windchill is not recorded: deciding on "there is none" would say "write" whatever stood there."""
     then = policy(Rule(("own*",), S.IGNORE), Rule(("*",), S.EXTERNAL))
     record = decided(then, BOTH_MOVED | {"status": ("INWORK", "INWORK", 1)})

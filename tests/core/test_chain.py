@@ -65,7 +65,7 @@ def chained(texts: list[bytes]) -> list[Entry]:
 
 
 def told_again(entries: list[Entry]) -> list[Entry]:
-    """The entries as a store gives them after somebody's doing: each tells of the record that now stands before it."""
+    """The entries as a store gives them after a change: each has the link of the record that is before it now."""
     links = {entry.number: entry.link for entry in entries}
     return [attrs.evolve(entry, previous=links.get(entry.number - 1)) for entry in entries]
 
@@ -143,7 +143,7 @@ def test_an_entry_of_one_kind_that_is_passed_off_as_the_other_is_found(
         if forged.startswith(kind):
             changed = attrs.evolve(entries[place], record=forged.replace(kind, other, 1))
             found = faults(told_again([*entries[:place], changed, *entries[place + 1 :]]))
-            assert "its link is not that of its content" in found[0].text
+            assert "its link does not follow from its content" in found[0].text
             assert found[0].number == entries[place].number
 
 
@@ -218,7 +218,7 @@ def test_any_insertion_is_found(entries: list[Entry], record: AuditRecord, data:
 
 
 @given(trails, records, st.data())
-def test_a_trail_made_anew_from_some_record_on_is_found_with_a_head_that_was_kept(
+def test_a_trail_rewritten_from_some_record_on_is_found_with_a_head_that_was_kept(
     entries: list[Entry], record: AuditRecord, data: st.DataObject
 ) -> None:
     place = data.draw(st.integers(0, len(entries) - 1))

@@ -1,4 +1,4 @@
-"""Decode: every record gives exactly one value, and a refusal says what its producer has to mend."""
+"""Decode: every record gives exactly one value, and a refusal tells its producer what to change."""
 
 import itertools
 import json
@@ -196,7 +196,7 @@ def test_an_object_is_another_way_to_write_the_dotted_names_of_its_leaves():
         ({"set": {"attributes": {"Size": {}}}}, "`attributes.Size` is an empty object"),
         ({"set": {"attributes": {"a.b": 1}}}, "'a.b' within `attributes` has a dot"),
         ({"set": {"attributes": {"": 1}}}, "'attributes.' is not a dotted path"),
-        ({"set": {"attributes": {"Note": 1}, "attributes.Note": 2}}, "`attributes.Note` is said twice"),
+        ({"set": {"attributes": {"Note": 1}, "attributes.Note": 2}}, "one event sets `attributes.Note` twice"),
         ({"set": {"attributes": None, "attributes.Note": 2}}, "both `attributes.Note` and its group `attributes`"),
         ({"set": {"a.b.c": 1}, "release": ["a"]}, "both `a.b.c` and its group `a`"),
         ({"set": {"a": {"b": 1}}, "add": {"a": ["x"]}}, "both `a.b` and its group `a`"),
@@ -307,9 +307,9 @@ def test_what_breaks_the_profile_is_refused_with_a_reason_that_names_it(changes,
 @pytest.mark.parametrize(
     ("members", "named"),
     [
-        ({"set": {}}, "nothing"),
-        ({"add": {"attributes.Keywords": []}}, "nothing"),
-        ({"reason": "because"}, "nothing"),
+        ({"set": {}}, "is empty"),
+        ({"add": {"attributes.Keywords": []}}, "is empty"),
+        ({"reason": "because"}, "is empty"),
         ({"set": {"status": "A"}, "reason": "x" * 1025}, "reason"),
         ({"set": {"status": "A"}, "release": ["status"]}, "only one of"),
         ({"set": {"k": ["a"]}, "add": {"k": ["b"]}}, "only one of"),
@@ -494,7 +494,7 @@ def test_an_archived_line_keeps_the_place_and_time_of_its_record():
     event = accepted(structured(line, topic="old.jsonl", timestamp=0), ARCHIVED)
     assert event.stamp.place == ("changes", 3, 99)
     late = {**line, "time": "2026-11-22T10:05:01Z"}
-    assert "mend the producer's clock" in refused(structured(late, topic="old.jsonl", timestamp=0), ARCHIVED)
+    assert "correct the producer's clock" in refused(structured(late, topic="old.jsonl", timestamp=0), ARCHIVED)
 
 
 def test_a_live_record_can_t_claim_another_place():
@@ -575,7 +575,7 @@ def test_sources_that_may_and_fields_without_limits_pass():
 
 
 def test_a_limit_that_may_not_apply_to_the_document_refuses_nothing_yet():
-    """At the log's side nobody knows the document's type: a rule that may not be the deciding one can't forbid."""
+    """The log does not tell the document's type: a rule that may not be the deciding one can't forbid."""
     drawings = Rule(("status",), Strategy.EXTERNAL, sources=("//erp/*",), types=("Drawing",), name="policy[1]")
     assert accepted(structured(envelope(source="//mes")), under(drawings))
     assert "policy[1]" in refused(structured(envelope(source="//mes")), under(drawings, ONLY_ERP))

@@ -1,4 +1,4 @@
-"""Elements: each one that somebody manages is decided on its own, and all others are the users'."""
+"""Elements: each managed one is decided on its own, and all others are the users'."""
 
 import pytest
 from hypothesis import given
@@ -173,7 +173,7 @@ def test_an_element_that_is_there_in_another_spelling_is_there():
 
 
 @pytest.mark.parametrize(("value", "live"), [(["a"], "mine"), ("a", ["mine"])])
-def test_a_single_value_is_a_list_of_one_so_that_nobody_loses_an_element(value, live):
+def test_a_single_value_is_a_list_of_one_so_that_no_element_is_lost(value, live):
     assert ask(Field(register(1, value)), None, live).target == ["mine", "a"]
 
 
@@ -220,13 +220,11 @@ steps_of_rules = st.sampled_from([(), CASE, (Normaliser.NUMBER,)])
 
 
 def texts(value, steps) -> list[str]:
-    return [elements._text(element, steps) for element in elements._elements(value)]
+    return [elements._text(element, steps) for element in elements.listed(value)]
 
 
 @given(fields, bases, st.lists(strategies.elements_of_lists, max_size=4), strategies_of_rules, steps_of_rules)
-def test_elements_that_nobody_manages_keep_their_place_their_spelling_and_their_number(
-    field, base, live, strategy, steps
-):
+def test_unmanaged_elements_keep_their_place_their_spelling_and_their_number(field, base, live, strategy, steps):
     rule = Rule(("*",), strategy, list=ListMode.SET, normalise=steps)
     question = elements.Question("attributes.Keywords", field, base, live, rule, BEFORE)
     decision = elements.decide(question)
@@ -234,7 +232,7 @@ def test_elements_that_nobody_manages_keep_their_place_their_spelling_and_their_
         assert decision.verb is not Verb.WRITE
         return
     managed = {*decision.elements, *decision.held_elements}
-    kept = [e for e in elements._elements(decision.target) if elements._text(e, steps) not in managed]
+    kept = [e for e in elements.listed(decision.target) if elements._text(e, steps) not in managed]
     assert canonical(kept) == canonical([e for e in live if elements._text(e, steps) not in managed])
     held = set(decision.held_elements)
     assert [t for t in texts(decision.target, steps) if t in held] == [t for t in texts(live, steps) if t in held]
@@ -245,7 +243,7 @@ def test_under_external_every_claim_holds_after_the_write(field, live, steps):
     rule = Rule(("*",), Strategy.EXTERNAL, list=ListMode.SET, normalise=steps)
     decision = elements.decide(elements.Question("attributes.Keywords", field, None, live, rule, BEFORE))
     after = decision.live if decision.target is MISSING else decision.target
-    latest = {elements._text(one, steps): (stamp(1), True) for one in elements._elements(field.register.value)}
+    latest = {elements._text(one, steps): (stamp(1), True) for one in elements.listed(field.register.value)}
     for text, claim in field.elements.items():
         normal = elements._text(elements.msgspec.json.decode(text), steps)
         latest[normal] = max(

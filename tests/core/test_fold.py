@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.folding import fold
+from reconciler.core.folding import accepting, fold
 from reconciler.model import codec
-from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
+from reconciler.model.desired import NOTHING_DESIRED, Accepted, Desired, Element, Field, Register
 from reconciler.model.event import Event
 from reconciler.model.stamp import Stamp
 from tests.core import strategies
@@ -316,26 +316,20 @@ def test_a_forged_duplicate_has_one_outcome_in_either_order():
     assert codec.encode(folded(whole, part)) == codec.encode(folded(part, whole))
 
 
-def test_a_field_of_elements_alone_is_managed():
-    field = Field(None, {'"a"': Element(stamp(1), False)})
-    assert fold.is_managed(field)
-    assert fold.newest_stamp(field) == stamp(1)
-
-
 # ------------------------------------------------------------------------------------------------ accepted forms
 
 
 def accepted(row: Desired, name: str = "owner") -> dict[str, object]:
-    return {wanted: word.stored for wanted, word in row.accepted.get(name, {}).items()}
+    return {wanted: one.stored for wanted, one in row.accepted.get(name, {}).items()}
 
 
-def test_an_accepted_form_outlives_events_that_ask_for_the_same_or_for_another_value():
-    word = event(1, set={"owner": "x"}, accept={"owner": "X"})
+def test_an_accepted_form_outlives_events_with_the_same_or_another_value():
+    first = event(1, set={"owner": "x"}, accept={"owner": "X"})
     later = event(2, set={"owner": "x"}), event(3, set={"owner": "y"}), event(4, release=("owner",))
-    assert accepted(folded(word, *later)) == accepted(folded(*later, word)) == {'"x"': "X"}
+    assert accepted(folded(first, *later)) == accepted(folded(*later, first)) == {'"x"': "X"}
 
 
-def test_the_later_word_on_a_value_stands_and_the_release_of_the_document_ends_all():
+def test_the_later_acceptance_of_a_value_wins_and_the_release_of_the_document_ends_all():
     first = event(1, set={"owner": "x"}, accept={"owner": "X"})
     second = event(2, set={"owner": "x"}, accept={"owner": "x"})
     assert accepted(folded(second, first)) == {'"x"': "x"}
@@ -343,11 +337,19 @@ def test_the_later_word_on_a_value_stands_and_the_release_of_the_document_ends_a
     assert accepted(folded(event(1, released=True), second)) == {'"x"': "x"}
 
 
-def test_only_so_many_accepted_forms_are_kept_and_always_the_same():
-    words = [event(n % 60, n, id=f"{n:03}", set={"owner": n}, accept={"owner": str(n)}) for n in range(100)]
-    row = folded(*words)
+def test_the_accepted_forms_that_are_kept_do_not_depend_on_the_order():
+    events = [event(n % 60, n, id=f"{n:03}", set={"owner": n}, accept={"owner": str(n)}) for n in range(100)]
+    row = folded(*events)
     assert len(row.accepted["owner"]) == 64
-    assert codec.encode(row) == codec.encode(folded(*words[::-1])) == codec.encode(folded(*words[50:], *words))
+    assert codec.encode(row) == codec.encode(folded(*events[::-1])) == codec.encode(folded(*events[50:], *events))
+
+
+def test_accepted_pairs_come_in_one_order_whichever_came_first() -> None:
+    one, other = Accepted(stamp(1), "x"), Accepted(stamp(1), None)
+    first, second = ({'"a"': one, "null": other}, {"null": other, '"a"': one})
+    assert accepting.pairs(Desired({}, None, accepted={"owner": first}), "owner") == accepting.pairs(
+        Desired({}, None, accepted={"owner": second}), "owner"
+    )
 
 
 @pytest.mark.parametrize(

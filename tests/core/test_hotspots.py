@@ -41,5 +41,5 @@ def test_every_hour_of_two_days_has_a_number_and_the_present_one_is_the_last() -
 def test_advice_is_given_by_what_the_last_day_was_like() -> None:
     hot = HotSpot("document", "d", 900, 1000, 5, 10)
     assert "slow the source" in hotspots.advice(hot)
-    assert "Two write it" in hotspots.advice(attrs.evolve(hot, kind="field"))
+    assert "Two sides write this field" in hotspots.advice(attrs.evolve(hot, kind="field"))
     assert "Nothing to do" in hotspots.advice(attrs.evolve(hot, day_conflicts=0))

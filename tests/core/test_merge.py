@@ -69,7 +69,7 @@ def test_on_overlap_decides_where_both_moved_under_merge(on_overlap, verb):
 
 
 @pytest.mark.parametrize("newest", [rule("newest"), rule("merge", "newest")])
-def test_newest_takes_the_later_and_asks_where_nobody_says_when(newest):
+def test_newest_takes_the_later_and_asks_where_no_time_is_known(newest):
     assert merge.decide(moves("both", claimed_at=LATER, modified_at=EARLIER), newest).verb is Verb.WRITE
     assert merge.decide(moves("both", claimed_at=EARLIER, modified_at=LATER), newest).verb is Verb.YIELD
     assert merge.decide(moves("both", claimed_at=LATER, modified_at=LATER), newest).verb is Verb.YIELD
@@ -112,7 +112,7 @@ def test_a_document_untouched_since_the_event_is_adopted_as_ours(column, on_adop
 
 
 @pytest.mark.parametrize("modified_at", [LATER, "2026-11-22T10:00:02.000000Z", None])
-def test_a_document_modified_since_the_event_or_nobody_knows_when_is_adopted_with_care(modified_at):
+def test_a_document_modified_since_the_event_or_at_an_unknown_time_is_adopted_with_care(modified_at):
     first_sight = moves("both", modified_at=modified_at)
     for column, verb in AMBIGUOUS.items():
         assert merge.adopt(first_sight, rule(column)).verb == verb

@@ -194,7 +194,7 @@ def shown(drafted: InSync | Held | Patch) -> list:
 
 
 @given(situations(), st.dictionaries(st.sampled_from(["title", "id", "number"]), strategies.values))
-def test_what_nobody_manages_changes_nothing(situation, strangers):
+def test_unmanaged_fields_change_nothing(situation, strangers):
     desired, base, snapshot, policy = situation
     other = attrs.evolve(snapshot, body={**snapshot.body, **strangers})
     assert plan.draft(desired, base, other, policy) == plan.draft(*situation)
@@ -276,7 +276,7 @@ def test_what_is_identity_or_the_servers_own_is_never_written(situation):
 
 
 @given(situations())
-def test_under_set_no_element_that_nobody_named_is_taken_away(situation):
+def test_under_set_no_unnamed_element_is_removed(situation):
     desired, _, snapshot, policy = situation
     drafted = plan.draft(*situation)
     for name, value in getattr(drafted, "fields", {}).items():
@@ -289,11 +289,11 @@ def test_under_set_no_element_that_nobody_named_is_taken_away(situation):
             continue
         base = drafted.base.fields[name]
         named = set(field.elements) | set(base.elements)
-        named |= {elements._text(one, ()) for one in elements._elements(register.value if register else None)}
+        named |= {elements._text(one, ()) for one in elements.listed(register.value if register else None)}
         named = {elements._text(elements.msgspec.json.decode(text), steps) for text in named} | named
         for element in snapshot.value(name):
             if elements._text(element, steps) not in named:
-                assert element in elements._elements(value)
+                assert element in elements.listed(value)
 
 
 # ------------------------------------------------------------------------- examples that were wrong once, or easily are
@@ -460,7 +460,7 @@ def test_more_events_of_one_time_than_can_be_ranked_hold_the_field():
     assert "finer times, or a sequence" in reasons.text(drafted.decisions[0].reasons)
 
 
-def test_our_own_write_is_not_somebody_elses_edit():
+def test_our_own_write_is_not_taken_for_a_users_edit():
     desired, policy = wanting(event(1, set={"status": "A"})), under()
     after = reading('"v2"', LATE, status="A", title="before")
     base = written(desired, NO_BASE, reading(status="B", title="before"), after, policy)

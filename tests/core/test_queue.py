@@ -72,11 +72,11 @@ class QueueAgainstModel(RuleBasedStateMachine):
 
     @rule(key=KEYS, lane=LANES, in_s=st.integers(-5, 5))
     def offer(self, key: str, lane: Lane, in_s: int) -> None:
-        wish = Due(key, lane, self.now_us + in_s * SECOND_US)
+        offer = Due(key, lane, self.now_us + in_s * SECOND_US)
         self.queue.spilled = False
-        accepted = self.queue.offer(wish)
+        accepted = self.queue.offer(offer)
         left_out = len(self.store - {key})
-        assert self.offered(wish) == accepted
+        assert self.offered(offer) == accepted
         assert self.queue.spilled == (not accepted or len(self.store - {key}) > left_out)
 
     @rule(limit=st.integers(0, 5))

@@ -279,7 +279,7 @@ def managed(history: History) -> set[str]:
 # --------------------------------------------------------------------------------------------- what a decision rests on
 
 
-def test_what_has_moved_since_the_conflict_was_found_is_told_apart() -> None:
+def test_a_newer_event_and_a_newer_live_value_are_told_apart() -> None:
     history = both_moved()
     found = conflict(history)
 
@@ -313,7 +313,7 @@ def test_what_has_moved_since_the_conflict_was_found_is_told_apart() -> None:
 def test_a_contested_value_is_overtaken_once_its_document_waits_for_no_one(
     status: Status, still_held: bool, asked: bool
 ) -> None:
-    """Whoever repeats the wish: only an attempt that is to come, or a conflict that is no more, has overtaken it."""
+    """A repeated event does not overtake it; an attempt that is still to come, or an ended conflict, does."""
     history = both_moved()
     found = attrs.evolve(conflict(history), hold=Hold.CONTESTED)
     held = attrs.evolve(history.document.agreement, held=(found,) if still_held else ())
@@ -321,7 +321,7 @@ def test_a_contested_value_is_overtaken_once_its_document_waits_for_no_one(
     assert resolution.asked_since(document, found) is asked
 
 
-def test_what_was_seen_changes_with_all_that_a_decision_rests_on() -> None:
+def test_what_was_seen_changes_with_every_input_of_a_decision() -> None:
     history = both_moved()
     found, document = conflict(history), history.document
     agreement = document.agreement

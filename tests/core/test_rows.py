@@ -1,4 +1,4 @@
-"""What becomes of a document's row, whoever comes when: every event and settlement over every row there can be."""
+"""Changes of a document's row: every event and settlement over every possible row."""
 
 import pytest
 from hypothesis import given

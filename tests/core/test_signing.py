@@ -1,4 +1,4 @@
-"""Signatures: nothing of what is said can be changed under one, and whoever only writes it down again breaks none."""
+"""Signatures: any change of content breaks one, and another spelling of the same JSON does not."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.events import announcing, change_events, decode, signing
+from reconciler.core.events import change_events, decode, outcomes, signing
 from reconciler.model import signing as model
 from reconciler.model.event import Event, Outgoing, PlainRecord, Refusal, Topics
 from reconciler.model.policy import OPERATORS
@@ -196,10 +196,10 @@ def test_what_we_append_as_an_operator_is_signed_where_there_is_a_key_and_nothin
 
 def test_what_began_is_told_and_read_again() -> None:
     noted = model.noted({Partition("é", 1): 7, Partition("a", 0): 0}, KEYS.id)
-    record = announcing.signed(announcing.began(noted, 1, "outcomes", "//reconciler/x"), "outcomes", KEYS)
+    record = outcomes.signed(outcomes.signing_began(noted, 1, "outcomes", "//reconciler/x"), "outcomes", KEYS)
     assert record.value is not None
     assert signing.fault(record.value, KEYS) is None
-    assert announcing.since(record.value) == noted.places
+    assert outcomes.signing_since(record.value) == noted.places
     for odd in (b"", b"{}", b"[", text(DECISION)):
-        assert announcing.since(odd) is None
-    assert announcing.signed(Outgoing("letters", None, b"x"), "outcomes", KEYS).value == b"x"
+        assert outcomes.signing_since(odd) is None
+    assert outcomes.signed(Outgoing("letters", None, b"x"), "outcomes", KEYS).value == b"x"

@@ -71,8 +71,8 @@ class World(RuleBasedStateMachine):
         self.now = 100
         self.offset = 0
         self.version = 0
-        self.fields = {**seed, "title": "nobody manages this"}
-        self.modified = self.edited = self.now  # by anybody; by users
+        self.fields = {**seed, "title": "unmanaged"}
+        self.modified = self.edited = self.now  # by anyone; by users
         self.desired, self.base = NOTHING_DESIRED, NO_BASE
         self.seen: dict[str, Seen] = {}
         self.ever_named: set[str] = set()
@@ -95,7 +95,7 @@ class World(RuleBasedStateMachine):
         self.edit({**self.fields, name: value})
 
     @rule(title=texts)
-    def a_user_edits_what_nobody_manages(self, title: object) -> None:
+    def a_user_edits_an_unmanaged_field(self, title: object) -> None:
         self.edit({**self.fields, "title": title})
 
     @rule(present=st.sets(words | st.sampled_from(["mine", "yours"])))
@@ -184,7 +184,7 @@ class World(RuleBasedStateMachine):
 
     @rule(shown=st.booleans())
     def attempt(self, shown: bool = True) -> None:
-        """Read, decide, write: nobody comes between. `shown` says whether the answer carries the token."""
+        """Read, decide, write, with no one in between. `shown` says whether the answer carries the token."""
         before = self.snapshot()
         drafted = self.draft(before)
         after = before
@@ -259,7 +259,7 @@ class World(RuleBasedStateMachine):
         later = register.stamp.time > self.at(self.edited)
         if seen is None:
             assert later or knowing or self.rule.on_adopt is Adopt.WRITE, (
-                "on first sight nobody's edit after the event is overwritten"
+                "on first sight no edit after the event is overwritten"
             )
             return
         assert seen.new_claim, "what a user left or was left with stands until a newer event"
@@ -291,6 +291,6 @@ class World(RuleBasedStateMachine):
                     assert self.text(self.fields.get(name)) == self.text(field.register.value)
 
     @invariant()
-    def what_nobody_manages_is_the_users(self) -> None:
+    def unmanaged_fields_are_the_users(self) -> None:
         drafted = plan.draft(self.desired, self.base, self.snapshot(), self.policy)
         assert "title" not in [decision.field for decision in drafted.decisions]

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 import attrs
 
-from reconciler.core.folding import refolding, rows
+from reconciler.core.folding import rows
 from reconciler.errors import StoreError
 from reconciler.model import chain, codec
 from reconciler.model.action import Change, OperatorAction
@@ -139,7 +139,7 @@ class MemoryStore:
         """A row as whoever asks for it gets it."""
         if row.key not in self.refolded:
             return row
-        return attrs.evolve(row, agreement=refolding.standing(row.agreement, row.desired))
+        return attrs.evolve(row, agreement=rows.refolded_agreement(row.agreement, row.desired))
 
     async def signing(self) -> Noted | None:
         self._require_open()

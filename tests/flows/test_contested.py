@@ -217,7 +217,7 @@ async def test_two_keys_that_reach_one_document_are_found_out(world: World) -> N
     await world.emit_and_settle({"title": "Cover"})
     await undo(world, 4, ME)
     assert world.windchill.writes == 3
-    assert f"{ME}, which is our own account: another key may reach the same document" in world.document().reason
+    assert f"{ME}, which is our own account: another key may name the same document" in world.document().reason
 
 
 async def test_what_is_counted_and_contested_survives_a_rebuild(world: World) -> None:

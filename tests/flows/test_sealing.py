@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reconciler import config
-from reconciler.core.events import announcing, outcomes, signing
+from reconciler.core.events import outcomes, signing
 from reconciler.core.events.outcomes import Outcome, OutcomeType
 from reconciler.flows import watch
 from reconciler.model import signing as model
@@ -157,7 +157,7 @@ async def test_another_key_announces_it_again_so_that_the_first_one_can_go(world
     await run_signed(world)
     await run_signed(world, TWO, ONE)
     assert world.store.letters == {}, "what the first key has signed is believed"
-    began = [record for record in world.broker.records(OUTCOMES) if announcing.since(record.value or b"")]
+    began = [record for record in world.broker.records(OUTCOMES) if outcomes.signing_since(record.value or b"")]
     assert len(began) == 2
     world.store, world.log = MemoryStore(), world.make_log()
     await run_signed(world, TWO)  # and what the first one has signed is nothing any more
@@ -191,9 +191,9 @@ async def test_a_forged_announcement_makes_nothing_valid(world: World) -> None:
     await run_signed(world)
     noted = world.store.noted
     later = model.noted({Partition(TOPIC, 0): 10**6, Partition(OUTCOMES, 0): 10**6}, "x")
-    announcement = announcing.began(later, world.clock.now_us(), OUTCOMES, "//reconciler/test")
+    announcement = outcomes.signing_began(later, world.clock.now_us(), OUTCOMES, "//reconciler/test")
     world.broker.put(announcement)
-    world.broker.put(announcing.signed(announcement, OUTCOMES, model.keys(TWO)))
+    world.broker.put(outcomes.signed(announcement, OUTCOMES, model.keys(TWO)))
     world.store, world.log = MemoryStore(), world.make_log()
     await run_signed(world)
     assert world.store.noted == noted

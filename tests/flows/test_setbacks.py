@@ -126,7 +126,7 @@ async def test_a_lock_that_shows_under_ours_is_called_by_its_name(world: World) 
     assert await lockings_in(world, 1) <= 35
     document = world.document()
     assert document.status is Status.LOCKED
-    assert document.reason.startswith("locked by a workflow: Release 12 has it.; it is tried again at ")
+    assert document.reason.startswith("locked by a workflow: Release 12 has it.; the next try is at ")
     assert document.key == KEY
 
 
@@ -144,7 +144,7 @@ async def test_a_look_before_its_time_is_called_by_what_has_failed(
     settlement = await world.attempt(Lane.RETRY)
     assert world.windchill.lockings == lockings, "it is no time to lock it"
     assert settlement.result == result
-    assert "; it is tried again at 20" in settlement.reason
+    assert "; the next try is at 20" in settlement.reason
     assert {(record.result, record.status) for record in world.store.trail if record.result == result} >= {
         (result, status)
     }

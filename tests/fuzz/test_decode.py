@@ -73,7 +73,7 @@ def check_event(event: Event) -> None:
 
 
 def check_refusal(refusal: Refusal, record: PlainRecord) -> None:
-    """It says what to mend, and can be published and listed."""
+    """It says what to change, and can be published and listed."""
     assert refusal.place == (record.topic, record.partition, record.offset)
     assert refusal.stage in {"decode", "policy"}
     assert len(refusal.reason) > len("not JSON")
@@ -201,7 +201,7 @@ def test_a_line_with_an_impossible_timestamp_is_no_line():
 
 
 @pytest.mark.parametrize("member", [b'"a\xff":1', b'"x":"\xff"'])
-def test_bytes_that_are_no_text_are_refused_also_in_members_that_nobody_reads(member):
+def test_bytes_that_are_no_text_are_refused_also_in_members_that_are_not_read(member):
     record = structured(json.dumps(envelope()).encode()[:-1] + b"," + member + b"}")
     assert decode_fast.events([record], OPTIONS[0]) == ([], [record])
     refusal = decode.record(record, OPTIONS[0])

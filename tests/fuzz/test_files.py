@@ -86,7 +86,7 @@ def test_a_damaged_log_gives_its_lines_up_to_the_damage_and_then_says_so_for_goo
 
 
 def _ends_with_a_frame(suffix: str, text: bytes) -> bool:
-    """Whether a cut fell between two frames, where nobody can see it."""
+    """Whether a cut fell between two frames, where it can't be seen."""
     try:
         return bool(gzip.decompress(text)) if suffix == ".gz" else bool(zstandard.decompress(text))
     except (OSError, EOFError, zlib.error, zstandard.ZstdError):

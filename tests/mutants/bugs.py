@@ -41,7 +41,7 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "a hidden value is overwritten": ("if any(_within(name, hidden) or", "if any(False and name in hidden or"),
         "what is adopted is not kept": (
-            "fields[name] = Agreed(_null(decision.live), None, elements.unwritten(decision, question.steps))",
+            "fields[name] = Agreed(or_null(decision.live), None, elements.unwritten(decision, question.steps))",
             "pass",
         ),
         "a rival's version passes for our own write": (
@@ -173,8 +173,8 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             "if text(element) not in kept]",
         ),
         "a decision makes the users' elements ours": (
-            "to_set = [element for element in _listed(wanted) if text(element) not in theirs]",
-            "to_set = _listed(wanted)",
+            "to_set = [element for element in elements.listed(wanted) if text(element) not in theirs]",
+            "to_set = elements.listed(wanted)",
         ),
         "a decision on elements without a register fails": (
             "if register is not None and register.managed:",

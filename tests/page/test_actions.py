@@ -189,7 +189,7 @@ async def test_a_document_can_be_paused_resumed_and_reconciled_now(stage: Stage,
         await press(visit, "Resume")
         await visit.page.get_by_text("Resumed.").first.wait_for()
         assert world.document(DRAWING).status is Status.PENDING
-        assert "local paused it, as admin (“merging two drawings”)." in await visit.text("#moments")
+        assert "local paused the document, as admin (“merging two drawings”)." in await visit.text("#moments")
     assert [kind for *_, kind in await recorded(stage.daemon)] == ["resume", "pause", "retry"]
     assert visit.complaints == []
 

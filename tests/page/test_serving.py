@@ -419,7 +419,7 @@ async def test_the_history_has_each_attempt_and_action_once_newest_first(daemon:
     assert sorted(told) == sorted(record.id for record in await world.store.audit(DRAWING))
     assert told == sorted(told, reverse=True)
     assert set(re.findall(r'href="#(attempt-\d+)"', text)) <= {f"attempt-{number}" for number in told}
-    assert history.count("jdoe paused it, ") == 1
+    assert history.count("jdoe paused the document, ") == 1
     assert "(“a &lt;b&gt;change&lt;/b&gt;”)" in history
 
 

@@ -56,7 +56,7 @@ async def test_a_document_is_paused_with_a_reason_and_resumed(client: AsyncClien
     paused = (await client.get(f"{ROOT}/documents/{key}")).json()["paused"]
     assert (paused["who"], paused["role"], paused["reason"]) == ("local", "admin", "audit")
     story = (await client.get(f"{ROOT}/documents/{key}/story")).json()
-    assert "(just now) local wants it neither read nor written" in story["now"][0]["text"]
+    assert "local paused the document at " in story["now"][0]["text"]
     again = await post(client, f"/documents/{key}/pause", {}, 409)
     assert again["detail"] == "it is paused already"
     assert "resume it first" in (await post(client, f"/documents/{key}/retry", None, 409))["detail"]
@@ -76,7 +76,7 @@ async def test_a_story_tells_of_every_pause_however_many_events_were_sent_since(
         await daemon.actions.emitted("erp", {key: [f"e-{number}"]})
         await post(client, f"/documents/{key}/resume")
     story = (await client.get(f"{ROOT}/documents/{key}/story")).json()
-    assert [chapter["title"].partition(": ")[2] for chapter in story["chapters"]].count("local paused it") == 40
+    assert sum(chapter["title"].endswith(": local paused the document") for chapter in story["chapters"]) == 40
 
 
 async def test_a_retried_document_is_due_at_once_before_all_others(client: AsyncClient, world: World, key: str) -> None:

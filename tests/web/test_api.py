@@ -97,7 +97,7 @@ async def test_documents_are_filtered_by_where_they_stand(client: AsyncClient, w
 
 async def test_a_story_consists_of_sentences(client: AsyncClient, world: World) -> None:
     found = await got(client, f"/documents/{KEY}/story")
-    assert any("waits for a person" in sentence["text"] for sentence in found["now"])
+    assert any("waits for a decision" in sentence["text"] for sentence in found["now"])
     assert found["chapters"]
     assert {"kind": "conflict", "value": world.document().agreement.held[0].id} in [
         reference for sentence in found["now"] for reference in sentence["references"]

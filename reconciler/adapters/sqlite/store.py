@@ -13,7 +13,7 @@ from reconciler.adapters.sqlite.damage import Lines
 from reconciler.adapters.sqlite.database import Database
 from reconciler.adapters.sqlite.group_commit import GroupCommit
 from reconciler.adapters.sqlite.opening import path_of
-from reconciler.core.folding import refolding
+from reconciler.core.folding import rows
 from reconciler.model import codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
@@ -354,7 +354,7 @@ def _wanted(keys: Iterable[str]) -> list[tuple[object, ...]]:
 def _document(line: bytes) -> Document:
     columns, refolded, desired, agreement = _document_line.decode(line)
     if refolded:
-        agreement = refolding.standing(agreement, desired)
+        agreement = rows.refolded_agreement(agreement, desired)
     return Document(**columns._asdict(), desired=desired, agreement=agreement)
 
 

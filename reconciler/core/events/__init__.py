@@ -1,1 +1,1 @@
-"""What records say: change events coming in, checked and decoded, and outcomes going out."""
+"""Records of the logs: change events decoded and checked, outcomes made, both signed."""

@@ -1,8 +1,8 @@
 """
 Anchoring: whether a log still holds the record that was read last, and which offsets no archive holds.
 
-A topic that was deleted and made again, or a file that another one has replaced, may be longer than the one before it:
-its offsets then tell nothing. Where the record is gone, by retention or compaction, there is nothing to compare.
+A topic that was deleted and made again, or a file that was replaced, may be longer than the one before it: offsets do
+not show the change. If the record is gone, by retention or compaction, there is nothing to compare.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ def of(record: Record) -> Anchor:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     headers = [part for name, value in record.headers for part in (name.encode(), value)]
     for part in (b"%d %d" % (record.offset, record.timestamp), record.key, record.value, *headers):
-        # Each with its length, so that no two records can be written as one.
+        # Each with its length, so that two records never give the same bytes.
         digest.update(b"-" if part is None else b"%d " % len(part) + part)
     return Anchor(record.offset, digest.hexdigest())
 
@@ -42,10 +42,10 @@ Span = tuple[int, int]  # from an offset up to, not including, another
 
 def missing(spans: Iterable[Span], end: int) -> list[Span]:
     """
-    Return what of the offsets from 0 up to `end` lies in none of the spans, in order.
+    Return the offsets from 0 up to `end` that lie in none of the spans, in order.
 
-    An archive counts as whole between its first and its last record: offsets that hold no record, as transactions and
-    compaction leave them, can't be told from records that somebody cut out of it.
+    An archive counts as whole between its first and its last record: offsets without a record, as transactions and
+    compaction leave them, look like records that were cut out of it.
     """
     gaps: list[Span] = []
     reached = 0

@@ -1,8 +1,8 @@
 """
-Saying: change events as we write them ourselves, and whether the reconciler would take them.
+Change events that we write ourselves, and whether the reconciler would accept them.
 
-What an operator decides is an event like anybody's (docs/topics.md), so it is checked by the very decoder that will
-meet it in the log, before it is appended.
+An operator's decision is an event like any other (docs/topics.md), so before it is appended, the decoder that will read
+it from the log checks it.
 """
 
 import json
@@ -16,7 +16,7 @@ from reconciler.model.event import Event, Foreign, Header, Outgoing, PlainRecord
 from reconciler.model.policy import OPERATORS
 
 CONTENT_TYPE: tuple[Header, ...] = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
-_LAST = 2**62  # an offset later than any there is
+_LAST = 2**62  # an offset after all others
 
 
 class _Sourced(msgspec.Struct):
@@ -34,7 +34,7 @@ def changed(
 
 
 def released(document: str, reason: str, *, id: str, source: str, actor: str, time: str) -> dict[str, object]:
-    """Return the event that stops the managing of a whole document."""
+    """Return the event that releases a whole document."""
     return _event(decode.RELEASED, document, {"reason": reason}, id=id, source=source, actor=actor, time=time)
 
 
@@ -52,12 +52,12 @@ def record(event: Mapping[str, object], topics: Topics) -> Outgoing:
 
 
 def given(text: bytes, topics: Topics) -> Outgoing:
-    """Return the record of an event in JSON, to the topic of its source. It has no key, and need not be usable."""
+    """Return a record without a key for an event in JSON, to the topic of its source; the event may be unusable."""
     return Outgoing(topics.of(source_of(text)), None, text, CONTENT_TYPE)
 
 
 def source_of(text: bytes) -> str:
-    """Return whose an event says that it is; empty where that can't be read."""
+    """Return the source of an event; empty if it can't be read."""
     try:
         return _sourced(text).source
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -65,7 +65,7 @@ def source_of(text: bytes) -> str:
 
 
 def signed(record: Outgoing, options: decode.Options) -> Outgoing:
-    """Return a record with its signature, if it is an operator's decision and there is a key; else as it is."""
+    """Return a record with its signature if it is an operator's decision and there is a key, else unchanged."""
     if options.keys is None or record.value is None:
         return record
     decides = source_of(record.value) == OPERATORS
@@ -73,13 +73,13 @@ def signed(record: Outgoing, options: decode.Options) -> Outgoing:
 
 
 def refusal(record: Outgoing, options: decode.Options, now_us: int) -> str | None:
-    """Return why the reconciler would not take a record appended now, `None` if it would."""
+    """Return why the reconciler would refuse a record appended now, `None` if it would accept it."""
     found = decoded(record, options, now_us)
     return found if isinstance(found, str) else None
 
 
 def decoded(record: Outgoing, options: decode.Options, now_us: int) -> Event | str:
-    """Return a record as the reconciler will read it, at the end of its topic; or why it would not take it."""
+    """Return a record as the reconciler will decode it at the end of its topic; or why it would refuse it."""
     plain = PlainRecord(record.topic, 0, _LAST, now_us // 1000, record.key, record.value, record.headers)
     match decode.record(plain, options):
         case Event() as event:

@@ -1,15 +1,15 @@
 """
-Decode: one record of the change log → an event, a refusal, or somebody else's event.
+Decode: one record of the change log → an event, a refusal, or a foreign event.
 
 Rules of this file:
-1. Every record gives exactly one value; no input raises. Whatever cannot be used becomes a `Refusal` whose reason tells
-   its producer what to mend.
-2. A typo must not vanish: unknown types of our namespace and unknown members of `data` are refused, unknown extension
-   attributes (which CloudEvents allows anybody to add) are ignored.
+1. Every record gives exactly one value; no input raises. An unusable record becomes a `Refusal` whose reason tells its
+   producer what to change.
+2. A typo must not vanish: unknown types of our namespace and unknown members of `data` are refused. Unknown extension
+   attributes, which CloudEvents allows, are ignored.
 
 Theory of operation: nearly every record is a valid structured event, so `_structured` decodes and checks it in one pass
-into typed structs. Only when that fails does `_explain` take the envelope apart again to find out whose event it is and
-what is wrong with it. Binary mode puts an envelope together and joins the same path.
+into typed structs. Only if that fails does `_explain` look at the envelope again to find out its type and what is wrong
+with it. Binary mode puts an envelope together and joins the same path.
 
 Sources: CloudEvents 1.0, its Kafka binding (`content-type` is tested first), and schemas/event.schema.json.
 """
@@ -33,17 +33,17 @@ from reconciler.model.value import canonical
 CHANGED = "windchill.document.changed.v1"
 RELEASED = "windchill.document.released.v1"
 NAMESPACE = "windchill."
-POLICY = "policy"  # the stage of a refusal that only the configuration makes: its source may not say this, or not here
-CLOCK = "clock"  # the stage of a refusal by our own clock: a fact of when the record was first read
+POLICY = "policy"  # the stage of a refusal by configuration: the source may not set this field, or not in this topic
+CLOCK = "clock"  # the stage of a refusal by our own clock when the record was first read
 _NEWEST = (CHANGED, RELEASED)
-# What we publish ourselves changes nothing when it is met in a merged archive.
+# Our own outcomes change nothing if a merged archive holds them.
 _OUTCOMES = frozenset(OutcomeType)
 
 KEY_LENGTH_MAX = 512
 FIELDS_MAX = 256  # each is stored with its event's whole provenance
 TEXT_LENGTH_MAX = 1024  # id, source, sequence, actor, reason: they are stored with every field they set
-_UNSIGNED = "its writer does not have log.signing_key. Decide it again by a command or the page, or discard this"
-REASON_LENGTH_MAX = 1000  # of a refusal: what it quotes may be a megabyte, and it is published beside that very record
+_UNSIGNED = "its writer does not have log.signing_key. Decide again by a command or the page, or discard this"
+REASON_LENGTH_MAX = 1000  # of a refusal: it may quote a megabyte, and is published beside that very record
 
 
 @attrs.frozen
@@ -51,16 +51,16 @@ class Options:
     """The part of the configuration that decoding needs."""
 
     record_bytes_max: int = 1_048_576
-    depth_max: int = 32  # nesting of a value; deeper ones are refused, not followed
+    depth_max: int = 32  # nesting of a value; deeper ones are refused
     clock_skew_us_max: int = 300_000_000
     by_position: bool = False  # `[log] order = "log"`
-    archived: bool = False  # lines of a file: their own `kafka…` attributes say where the record stood
-    vouched: bool = False  # and that place counts for who may speak: a person has given the file as an archive
+    archived: bool = False  # lines of a file: their own `kafka…` attributes give the record's place
+    vouched: bool = False  # that place decides who may write there: a person has given the file as an archive
     policy: Policy = attrs.field(factory=Policy)
     topics: Topics = attrs.field(factory=Topics)
-    keys: Keys | None = None  # what decisions are signed with before they are appended
-    signed: signing.Required | None = None  # which decisions are believed only if they are signed; None: all are
-    sources_restricted: bool = attrs.field(init=False)  # asked of every event, so answered once
+    keys: Keys | None = None  # to sign decisions before they are appended
+    signed: signing.Required | None = None  # the decisions that need a signature; None: none does
+    sources_restricted: bool = attrs.field(init=False)  # needed for every event, so computed once
 
     @sources_restricted.default
     def _ask_policy(self) -> bool:
@@ -99,13 +99,13 @@ class _ReleasedData(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class _Released(msgspec.Struct, frozen=True):
-    """What a released event may say besides the envelope: looked at only once the type is known."""
+    """The data of a released event: decoded only once the type is known."""
 
     data: _ReleasedData | None = None
 
 
 class _Kind(msgspec.Struct, frozen=True):
-    """As little of an envelope as tells whose event it is."""
+    """The part of an envelope that shows whether the event is ours."""
 
     type: str
     specversion: str
@@ -118,7 +118,7 @@ _anything = msgspec.json.Decoder().decode
 
 
 def record(source: Record, options: Options, present: timing.Present = timing.READ_BEFORE) -> Decoded:
-    """Decode one record; `present` is what is known of the present where it is read for the first time."""
+    """Decode one record; `present` is the time of its first reading."""
     found = _record(source, options)
     if isinstance(found, Event) and (objection := present.objection(found.stamp)) is not None:
         return _refusal(found.stamp.place, CLOCK, objection)
@@ -149,8 +149,7 @@ def check_text(text: bytes) -> None:
     """
     Raise UnicodeDecodeError unless all of it is UTF-8, as JSON has to be (RFC 8259 section 8.1).
 
-    The decoder passes over members that it has no name for. Whoever reads all members, as an export does, would not
-    find an event in what is an event here.
+    The decoder skips unknown members without a check, but a reader of all members, such as an export, would fail.
     """
     text.decode()
 
@@ -189,7 +188,7 @@ def _event(envelope: _Envelope, source: Record, options: Options, written: bytes
     if envelope.type == RELEASED:
         return Event(key, stamp, {}, {}, (), {}, True, actor, reason)
     if data is None:
-        raise profile.Invalid("`data` is missing: say at least one of set, add, remove, release")
+        raise profile.Invalid("`data` is missing: give at least one of set, add, remove, release")
     wanted, expect, accept = profile.leaves(data.set), profile.leaves(data.expect), profile.leaves(data.accept)
     elements = _elements(data) if data.add or data.remove else {}
     _check_values((*wanted.items(), *expect.items(), *accept.items()), options)
@@ -200,7 +199,7 @@ def _event(envelope: _Envelope, source: Record, options: Options, written: bytes
             if field not in wanted:
                 raise profile.Invalid(f"`{member}` names `{field}`, which `set` does not")
     if accept and envelope.source != OPERATORS:
-        raise profile.Invalid(f"`accept` is a person's word, which only {OPERATORS} may give")
+        raise profile.Invalid(f"`accept` is a person's decision, which only {OPERATORS} may make")
     if options.sources_restricted and (forbidden := profile.forbidden(envelope.source, fields, options.policy)):
         return _refusal(here, POLICY, forbidden)
     return Event(key, stamp, wanted, elements, tuple(data.release), expect, False, actor, reason, accept)
@@ -235,7 +234,7 @@ def _stamp(envelope: _Envelope, source: Record, options: Options) -> Stamp:
                 raise profile.Invalid("`kafkatopic`, `kafkapartition` and `kafkaoffset` are not the place of a record")
         if envelope.recordedtime is not None:
             recorded_us = instant.to_us(timing.canonical(envelope.recordedtime, "recordedtime"))
-    if recorded_us > 0:  # a line of a file may not say when it was recorded
+    if recorded_us > 0:  # a line of a file may have no recorded time
         timing.check_skew(time, recorded_us, options.clock_skew_us_max)
     lead = timing.lead(recorded_us, partition, offset, archived=options.archived) if options.by_position else ""
     return Stamp(lead, time, envelope.sequence or "", topic, partition, offset, envelope.source, envelope.id)
@@ -246,13 +245,13 @@ def _elements(data: _Data) -> dict[str, dict[str, bool]]:
     for present, changes in ((True, data.add), (False, data.remove)):
         for field, values in changes.items():
             if not values:
-                profile.check_field(field)  # it says nothing, and leaves the event before the names are looked at
+                profile.check_field(field)  # an empty list leaves the event before its names are checked
             of_field = elements.setdefault(field, {})
             for value in values:
                 profile.check_value(value, 1)
                 if of_field.setdefault(canonical(value), present) is not present:
                     raise profile.Invalid(f"{value!r} is both added to and removed from `{field}`")
-    return {field: of_field for field, of_field in elements.items() if of_field}  # an empty list says nothing
+    return {field: of_field for field, of_field in elements.items() if of_field}
 
 
 def _check_values(said: Iterable[tuple[str, object]], options: Options) -> None:
@@ -262,15 +261,15 @@ def _check_values(said: Iterable[tuple[str, object]], options: Options) -> None:
 
 
 def _check_fields(fields: Sequence[str]) -> None:
-    """Refuse an event that names no field, too many, or one of them twice: by itself, or within its own group."""
+    """Refuse an event that names no field, too many fields, or one field twice: by itself, or within its group."""
     if len(fields) > FIELDS_MAX:
         raise profile.Invalid(f"an event names at most {FIELDS_MAX} fields, not {len(fields)}")
     if not fields:
-        raise profile.Invalid("`data` says nothing: give at least one of set, add, remove, release")
+        raise profile.Invalid("`data` is empty: give at least one of set, add, remove, release")
     for field in fields:
         profile.check_field(field)
     if len(set(fields)) != len(fields):
-        raise profile.Invalid("a field may stand in only one of set, add/remove and release of one event")
+        raise profile.Invalid("an event may name a field in only one of set, add/remove and release")
     problem = profile.nested_problem(fields)
     if problem is not None:
         raise profile.Invalid(problem)
@@ -285,7 +284,7 @@ def _refusal(place: Place, stage: str, reason: str) -> Refusal:
 
 
 def _tombstone(source: Record, options: Options) -> Event | Refusal:
-    """A null value releases the document that its key names, as its topic's word, stamped with the record's time."""
+    """Decode a null value: it releases the document of its key, with its topic as source and the record's time."""
     if source.key is None:
         raise profile.Invalid("a record without value and key names no document")
     try:
@@ -311,7 +310,7 @@ def is_structured(headers: tuple[Header, ...]) -> bool:
 
 
 def _binary_headers(headers: Sequence[Header]) -> dict[str, bytes | None] | None:
-    """Return the headers of a record in binary mode by name, `None` for one that is to be tried as structured."""
+    """Return the headers of a record in binary mode by name, `None` for a structured one."""
     found = {name.lower(): content for name, content in headers}
     content_type = (_header(found, "content-type") or "").lower()
     if content_type.startswith("application/cloudevents"):
@@ -323,9 +322,9 @@ def _binary_headers(headers: Sequence[Header]) -> dict[str, bytes | None] | None
 
 def _binary(found: Mapping[str, bytes | None], source: Record, options: Options) -> Decoded:
     """
-    Put a record in binary mode together into its structured form, and decode that.
+    Turn a record in binary mode into its structured form, and decode that.
 
-    A null value is an event without `data` here, not a tombstone: the headers say what the record is.
+    A null value is an event without `data` here, not a tombstone.
     """
     event_type = _header(found, "ce_type") or ""
     if "ce_specversion" in found and event_type and not event_type.startswith(NAMESPACE):
@@ -334,7 +333,7 @@ def _binary(found: Mapping[str, bytes | None], source: Record, options: Options)
     if content_type is not None and not _is_json(content_type):
         raise profile.Invalid(f"content type {content_type!r}: `data` must be JSON")
     attributes = {name.removeprefix("ce_"): _header(found, name) for name in found if name.startswith("ce_")}
-    for number in ("kafkapartition", "kafkaoffset"):  # headers are text; these mean something only in archives
+    for number in ("kafkapartition", "kafkaoffset"):  # headers are text; these have a meaning only in archives
         attributes.pop(number, None)
     if "data" in attributes:
         raise profile.Invalid("`ce_data` is not a CloudEvents header: `data` is the record's value")
@@ -363,7 +362,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def _explain(text: bytes, source: Record, error: Exception | None) -> Decoded:
-    """Say what a record is that did not decode as one of our events."""
+    """Return what a record is that did not decode as one of our events."""
     place = _place(source)
     try:
         kind = _kind(text)

@@ -1,15 +1,15 @@
 """
-Usual: the quick way to decode what nearly every record is, a valid structured event that sets fields to plain values.
+Decode, the fast way: for the usual record, a valid structured event that sets fields to plain values.
 
 Rules of this file:
-1. What it takes, `decode.record` decodes to the very same event. It may leave any record to `decode.record`, and must
-   leave it everything that is wrong: only there it is said what.
-2. Records come in slices, and what can be done for a slice in one call is: a replay spends half its time here, and that
-   takes a third less than going through the checks record by record.
+1. `decode.record` gives the very same event for each record that is decoded here. Any record may be left to
+   `decode.record`, and every invalid one must be, because only there the reason is found.
+2. Records come in slices, and one call checks a slice as a whole where it can: a replay spends half its time here, and
+   that takes a third less than checking record by record.
 
-Theory of operation: the limits of an envelope are in its type, so that decoding checks them in C. What a type can't say
-is looked at for the slice as a whole (field names are few, times all look alike), and when a slice has something odd in
-it, all of it is left to `decode.record`.
+Theory of operation: the limits of an envelope are in its type, so that decoding checks them in C. Other checks are made
+for the slice as a whole (field names are few, times all look alike); if one of them fails, the whole slice is left to
+`decode.record`.
 """
 
 import functools
@@ -63,7 +63,7 @@ _place = attrgetter("topic", "partition", "offset")
 _timestamp, _recordedtime = attrgetter("timestamp"), attrgetter("recordedtime")
 _archived_place = attrgetter("kafkatopic", "kafkapartition", "kafkaoffset")
 _CANONICAL_TIMES = re.compile(r"(\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z)*", re.ASCII)
-_NOTHING: dict[str, Any] = {}  # shared by all events that have none of something; never changed
+_NOTHING: dict[str, Any] = {}  # shared by all events; never changed
 # Building the tuples in C: the generated `__new__` of a named tuple costs twice as much.
 _new_stamp = functools.partial(tuple.__new__, Stamp)
 _new_event = functools.partial(tuple.__new__, Event)
@@ -73,11 +73,11 @@ _check_field = functools.lru_cache(maxsize=16_384)(profile.check_field)  # bound
 def events(
     records: Sequence[Record], options: decode.Options, present: timing.Present = timing.READ_BEFORE
 ) -> tuple[list[Event], list[Record]]:
-    """Decode what is usual; return its events, and the records left to `decode.record`, both in the given order."""
+    """Decode usual records; return their events, and the records left to `decode.record`, both in order."""
     if options.by_position or options.sources_restricted:
         return [], list(records)
     taken, envelopes, left = _envelopes(records, options.record_bytes_max)
-    if options.signed is not None and any(one.source == OPERATORS for one in envelopes):  # which it alone looks into
+    if options.signed is not None and any(one.source == OPERATORS for one in envelopes):  # signatures are checked there
         return [], list(records)
     try:
         return _events(taken, envelopes, options, present), left
@@ -86,7 +86,7 @@ def events(
 
 
 def _envelopes(records: Sequence[Record], bytes_max: int) -> tuple[list[Record], list[_Envelope], list[Record]]:
-    """Return the records that have a usual envelope, their envelopes, and the other records."""
+    """Return the records with a usual envelope, their envelopes, and the other records."""
     taken: list[Record] = []
     envelopes: list[_Envelope] = []
     left: list[Record] = []
@@ -137,17 +137,17 @@ def _events(
 
 
 def _canonical(times: list[str]) -> list[str]:
-    """Return times in canonical form; raises ValueError for what is none."""
+    """Return times in canonical form; raises ValueError if one is invalid."""
     if _CANONICAL_TIMES.fullmatch("".join(times)) is None:
         return list(map(instant.canonical, times))
-    deque(map(datetime.fromisoformat, times), maxlen=0)  # there is no 30th of February, however it is written
+    deque(map(datetime.fromisoformat, times), maxlen=0)  # raises for the 30th of February
     return times
 
 
 def _places(
     records: Sequence[Record], envelopes: Sequence[_Envelope], options: decode.Options
 ) -> list[tuple[str, int, int]]:
-    """Return where each record stood; lines of an archive may say it themselves."""
+    """Return the place of each record; lines of an archive may name their own."""
     places = list(map(_place, records))
     if not options.archived:
         return places
@@ -158,7 +158,7 @@ def _places(
 def _check_skew(
     times: Sequence[str], records: Sequence[Record], envelopes: Sequence[_Envelope], options: decode.Options
 ) -> None:
-    """Raise ValueError or `profile.Invalid` when an event may be later than its record allows."""
+    """Raise ValueError or `profile.Invalid` if an event may be later than its record allows."""
     recorded_us = [recorded_ms * 1000 for recorded_ms in map(_timestamp, records)]
     if options.archived:
         archived = map(_recordedtime, envelopes)
@@ -166,7 +166,7 @@ def _check_skew(
             us if said is None else instant.to_us(instant.canonical(said))
             for us, said in zip(recorded_us, archived, strict=True)
         ]
-    known_us = [us for us in recorded_us if us > 0]  # lines of a file need not say when they were recorded
+    known_us = [us for us in recorded_us if us > 0]  # lines of a file may have no recorded time
     if not known_us:
         return
     timing.latest_allowed(max(known_us), options.clock_skew_us_max)  # raises for a record from beyond the calendar

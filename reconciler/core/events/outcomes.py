@@ -1,25 +1,27 @@
 """
-Outcomes: what an attempt came to, as CloudEvents for the outcome log (schemas/outcome.schema.json).
+Outcomes: the results of attempts, as CloudEvents for the outcome log (schemas/outcome.schema.json).
 
-An outcome's id is a digest of what happened and when, not of when it was published: publishing it twice is visibly one
-event, and a conflict that opens again just as it was before is visibly another.
-The `reconciled` outcomes of a document are numbered, and each holds the whole base: whoever takes the greatest number
-has the last one, in whatever order and however often the outcomes come. No clock has a say in it.
+An outcome's id is a digest of what happened and when, not of its publication: an outcome that is published twice has
+one id, and a conflict that opens again just as before has another. The `reconciled` outcomes of a document are
+numbered, and each holds the whole base: the greatest number is the last one, whatever the order and number of copies.
+No clock has a say in it.
 """
 
 import base64
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import attrs
 import msgspec
 
+from reconciler.core.events import signing
 from reconciler.model import codec, instant
 from reconciler.model.base import Agreed, Base, RefusedField, Wrote
 from reconciler.model.document import Conflict
 from reconciler.model.event import DeadLetter, Header, Outgoing, Record, Refusal
 from reconciler.model.plan import Decision, Verb
+from reconciler.model.signing import Keys, Noted
 from reconciler.model.snapshot import Token
 from reconciler.model.stamp import Partition, Place, Stamp
 from reconciler.model.value import Json, is_deep
@@ -37,7 +39,7 @@ class OutcomeType(enum.StrEnum):
 
 @attrs.frozen
 class Outcome:
-    """One outcome. `id` is a digest of what happened, so that publishing it twice is seen to be one event."""
+    """One outcome."""
 
     id: str
     type: OutcomeType
@@ -62,7 +64,7 @@ def reconciled(
     tokens: tuple[Token | None, Token | None],
     tries: int,
 ) -> Outcome:
-    """Say what became of a document's managed fields; `tokens` are the ones before and after."""
+    """Return the outcome of an attempt on a document's managed fields; `tokens` are those before and after."""
     named = {verb: [d.field for d in decisions if d.verb is verb] for verb in Verb}
     satisfied = {d.stamp.id: None for d in decisions if d.verb is not Verb.HOLD and not d.later}
     data: dict[str, Json] = {
@@ -84,7 +86,7 @@ def reconciled(
 
 
 def opened(key: str, at_us: int, conflict: Conflict, reason: str) -> Outcome:
-    """Say that a person has to decide a field; `reason` is that of the conflict in words."""
+    """Return the outcome that a person has to decide a field; `reason` is the sentence of the conflict's reasons."""
     data: dict[str, Json] = {
         "conflict": conflict.id,
         "field": conflict.field,
@@ -102,13 +104,13 @@ def opened(key: str, at_us: int, conflict: Conflict, reason: str) -> Outcome:
 
 
 def closed(key: str, at_us: int, conflict: Conflict, reason: str) -> Outcome:
-    """Say that a conflict is no more."""
+    """Return the outcome that a conflict has ended."""
     data: dict[str, Json] = {"conflict": conflict.id, "field": conflict.field, "reason": reason}
     return _outcome(OutcomeType.CONFLICT_CLOSED, key, at_us, data)
 
 
 def parked(key: str, at_us: int, status: str, reason: str) -> Outcome:
-    """Say that a document is not written to for now, and why."""
+    """Return the outcome that a document is not written to for now, and why."""
     return _outcome(OutcomeType.PARKED, key, at_us, {"status": status, "reason": reason})
 
 
@@ -116,7 +118,7 @@ def record(outcome: Outcome, topic: str, source: str, number: int = 0) -> Outgoi
     """
     Return the record that publishes an outcome: a structured CloudEvent, keyed by document.
 
-    `number` is the place of a `reconciled` outcome among those of its document, from 1: CloudEvents' `sequence`.
+    `number` counts the `reconciled` outcomes of a document, from 1: CloudEvents' `sequence`.
     """
     event = {
         "specversion": "1.0",
@@ -135,15 +137,15 @@ def record(outcome: Outcome, topic: str, source: str, number: int = 0) -> Outgoi
 
 def slimmed(record: Outgoing) -> Outgoing | None:
     """
-    Return an outcome with digests in the place of its large values; `None` for what is no outcome, or has none.
+    Return an outcome with digests in the place of its large values; `None` if it has none, or is no outcome.
 
-    That is enough for whoever rebuilds the base from it: a digest tells what was agreed from what has changed since.
+    A base can still be rebuilt from it: a digest shows whether a value has changed since it was agreed.
     """
     if record.headers != _CONTENT_TYPE or record.value is None:
         return None
     event = msgspec.json.decode(record.value)
     data = event["data"]
-    known = data.get("digests", {})  # of values that we don't know ourselves
+    known = data.get("digests", {})  # of values that we know by digest only
     digests: dict[str, dict[str, str] | str] = {**known}
     for member, inner in (("written", None), ("base", "value"), ("refused", "live")):
         if isinstance(found := data.get(member), dict):
@@ -184,7 +186,7 @@ def letter_of(record: Record, refusal: Refusal, at_us: int) -> DeadLetter:
 
 
 def dead_letter(letter: DeadLetter, topic: str) -> Outgoing:
-    """Return the record that publishes a dead letter: original bytes, key and headers, and why it could not be used."""
+    """Return the record that publishes a dead letter: original bytes, key and headers, and the reason."""
     place = letter.place
     errors = {
         "topic": place.topic,
@@ -281,16 +283,16 @@ class _Reconciled(msgspec.Struct, frozen=True):
 
 
 class Heading(NamedTuple):
-    """What a `reconciled` outcome is about, without what it says."""
+    """A `reconciled` outcome without its data."""
 
     key: str
     number: int  # of the document's outcomes; the greatest is the last
     time: str
-    place: tuple[Partition, int] | None  # where it stood in Kafka, if it comes from an exported log
+    place: tuple[Partition, int] | None  # in Kafka, if it comes from an exported log
 
 
 class Told(NamedTuple):
-    """What a `reconciled` outcome tells of a document."""
+    """The number and base in a `reconciled` outcome."""
 
     key: str
     number: int
@@ -303,10 +305,10 @@ _reconciled = msgspec.json.Decoder(_ReconciledData).decode
 
 def heading(text: bytes) -> Heading | None:
     """
-    Return which document a `reconciled` outcome is about, `None` for an outcome of another type.
+    Return the heading of a `reconciled` outcome, `None` for an outcome of another type.
 
-    It costs a fraction of `told`, and of a log of outcomes only the last of each document has to be read whole. Raises
-    ValueError when the text is no outcome of ours.
+    It costs a fraction of `told`, which is needed only for the last outcome of each document. Raises ValueError if the
+    text is no outcome of ours.
     """
     event = _opened_envelope(text)
     if event is None:
@@ -317,9 +319,9 @@ def heading(text: bytes) -> Heading | None:
 
 def told(text: bytes) -> Told | None:
     """
-    Return what a `reconciled` outcome tells, `None` for an outcome of another type.
+    Return the number and base in a `reconciled` outcome, `None` for an outcome of another type.
 
-    Raises ValueError when the text is no outcome of ours.
+    Raises ValueError if the text is no outcome of ours.
     """
     event = _opened_envelope(text)
     if event is None:
@@ -331,7 +333,7 @@ def told(text: bytes) -> Told | None:
     if is_deep([*(a.value for a in data.base.values()), *(r.live for r in data.refused.values())]):
         raise ValueError("it holds values nested too deeply")
     fields = {name: one.agreed(data.digests.base.get(name, "")) for name, one in data.base.items()}
-    # Of a refusal whose value is not told nobody could say whether it still stands: it is tried again.
+    # A refusal whose live value is only a digest can't be compared: its field is tried again.
     refused = {
         name: one.refused() for name, one in data.refused.items() if one.contested or name not in data.digests.refused
     }
@@ -392,11 +394,11 @@ def _outcome(kind: OutcomeType, key: str, at_us: int, data: dict[str, Json]) -> 
     return Outcome(codec.digest([kind, key, at_us, data]), kind, key, at_us, data)
 
 
-# -------------------------------------------------------------------------------- dead letters, as their log holds them
+# ------------------------------------------------------------------------------------- dead letters read from their log
 
 
 class _Line(msgspec.Struct):
-    """What a file log keeps of a dead letter: bytes in Base64, and the reasons apart."""
+    """A dead letter in a file log: bytes in Base64, and the reasons apart."""
 
     key: str | None
     value: str | None
@@ -408,7 +410,7 @@ _line = msgspec.json.Decoder(_Line).decode
 
 
 def letter_in(record: Record) -> DeadLetter | None:
-    """Return the dead letter that a record of the dead-letter log holds, None for one that holds none."""
+    """Return the dead letter in a record of the dead-letter log, None if there is none."""
     try:
         reasons = {name: (text or b"").decode() for name, text in record.headers if name.startswith(ERRORS)}
         if reasons:
@@ -439,3 +441,53 @@ def _letter(
 
 def _bytes(text: str | None) -> bytes | None:
     return None if text is None else base64.b64decode(text)
+
+
+# ------------------------------------------------------------------------------------------------------------- signing
+
+_NO_DOCUMENT: Final = "signing"
+
+
+class _Since(msgspec.Struct, frozen=True):
+    topic: str
+    partition: int
+    offset: int
+
+
+class _SigningData(msgspec.Struct, frozen=True):
+    since: list[_Since]
+
+
+class _Began(msgspec.Struct, frozen=True):
+    type: str
+    data: _SigningData
+
+
+_began = msgspec.json.Decoder(_Began).decode
+
+
+def signing_began(noted: Noted, at_us: int, topic: str, source: str) -> Outgoing:
+    """Return the record that announces where signing began, for a store that is rebuilt."""
+    since: list[object] = [
+        {"topic": place, "partition": partition, "offset": offset} for place, partition, offset in noted.since
+    ]
+    kind, data = OutcomeType.SIGNING_BEGAN, dict[str, Json](key=noted.key, since=since)
+    return record(_outcome(kind, _NO_DOCUMENT, at_us, data), topic, source)
+
+
+def signing_since(text: bytes) -> Mapping[Partition, int] | None:
+    """Return the places where signing began that a record announces, `None` if it announces none."""
+    try:
+        found = _began(text)
+    except (ValueError, RecursionError):
+        return None
+    if found.type != OutcomeType.SIGNING_BEGAN:
+        return None
+    return {Partition(one.topic, one.partition): one.offset for one in found.data.since}
+
+
+def signed(record: Outgoing, topic: str, keys: Keys | None) -> Outgoing:
+    """Return a record of the outcome log with its signature; without a key, or of another log, unchanged."""
+    if keys is None or record.topic != topic or record.value is None:
+        return record
+    return record._replace(value=signing.signed(record.value, keys))

@@ -1,7 +1,7 @@
 """
-Profile: which field names and values an event may carry, whatever mode it came in, and which source may say so where.
+Profile: the field names and values that an event may carry, and the topics and fields that a source may write.
 
-The limits keep what is stored for an event in proportion to the event, and every accepted value writable again exactly.
+The limits keep the storage of an event in proportion to its size, and every accepted value exactly writable.
 """
 
 import functools
@@ -13,7 +13,7 @@ from reconciler.model.policy import Policy
 
 _FIELD_LENGTH_MAX = 256
 _SEGMENTS_MAX = 16
-NUMBER_MAX = 2**63 - 1  # what SQL, JSON Schema's "integer" in practice, and most producers agree on
+NUMBER_MAX = 2**63 - 1  # as in SQL, in JSON Schema's "integer" in practice, and in most producers
 
 
 class Invalid(Exception):
@@ -28,7 +28,7 @@ def check_field(field: str) -> None:
 
 
 def check_value(value: object, depth_left: int) -> None:
-    """Refuse what could not be stored and written again exactly: numbers of more than 64 bits, bottomless nesting."""
+    """Raise Invalid for a value that can't be stored and written exactly: more than 64 bits, or nested too deeply."""
     if isinstance(value, dict | list):
         if depth_left <= 0:
             raise Invalid("a value is nested too deeply")
@@ -46,7 +46,7 @@ def leaves(said: dict[str, Any]) -> dict[str, Any]:
     for name, value in said.items():
         for path, leaf in _walked(name, value):
             if path in leaves:
-                raise Invalid(f"`{path}` is said twice in one event")
+                raise Invalid(f"one event sets `{path}` twice")
             leaves[path] = leaf
     return leaves
 
@@ -55,9 +55,9 @@ def _walked(name: str, value: object) -> Iterable[tuple[str, object]]:
     if not isinstance(value, dict):
         yield name, value
         return
-    check_field(name)  # so that nesting ends with the longest name there may be
+    check_field(name)  # its length limit also ends the nesting
     if not value:
-        raise Invalid(f"`{name}` is an empty object, which says nothing: name its fields, or release them")
+        raise Invalid(f"`{name}` is an empty object: name its fields, or release them")
     for key, inner in value.items():
         if "." in key:
             raise Invalid(f"{key!r} within `{name}` has a dot: write the whole dotted name outside of objects")
@@ -84,15 +84,13 @@ def nested_problem(fields: Iterable[str]) -> str | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------------------------ speaking
-# Speaking: whether a source may say what it says, where it says it (docs/topics.md).
-#
-# The topic tells who can have written a record, and the policy whose word counts for a field. A release of a whole
-# document is a word about every field, so that any rule which names its sources has a say in it.
+# ------------------------------------------------------------------------------------------------------------- sources
+# The topic shows who can have written a record; the policy says which sources may set a field (docs/topics.md). A
+# release of a whole document is about every field, so any rule that names its sources can forbid it.
 
 
 def refusal(source: str, topic: str, topics: Topics, policy: Policy, *, releases: bool) -> str | None:
-    """Return why a source may not speak in a topic, or release a whole document; `None` if it may."""
+    """Return why a source may not write to a topic, or release a whole document; `None` if it may."""
     reason = topics.refusal(topic, source)
     if reason is not None or not releases or (rule := policy.keeps_out(source)) is None:
         return reason
@@ -103,7 +101,7 @@ def refusal(source: str, topic: str, topics: Topics, policy: Policy, *, releases
 
 
 def forbidden(source: str, fields: Iterable[str], policy: Policy) -> str | None:
-    """Return why a source may not speak about one of these fields; `None` if it may about all."""
+    """Return why a source may not set one of these fields; `None` if it may set all."""
     for field in fields:
         rule = policy.refuses(field, source)
         if rule is not None:

@@ -1,12 +1,12 @@
 """
-Signing: what proves that a decision or an outcome was written by somebody who has the key (docs/signing.md).
+Signing: the proof that the writer of a decision or an outcome has the key (docs/signing.md).
 
 Rules of this file:
-1. A signature is the HMAC-SHA-256 of all that an event says, in one spelling: members sorted, numbers by their value
-   (`1.0` is `1`), no white space. So it survives whoever reads the JSON and writes it again.
-2. Left out is only what an event gets on its way, and what says nothing: its place in a log, `recordedtime`, traces,
-   `partitionkey`, `datacontenttype`, and the signature itself. Whatever else is added or changed breaks it.
-3. An event may be without a signature only where it stands before the place from which on all are signed (`Noted`).
+1. A signature is the HMAC-SHA-256 of an event's members in one spelling: sorted, numbers by their value (`1.0` is `1`),
+   no white space. So it stays valid if a program reads the JSON and writes it again.
+2. It leaves out the members that an event gets on its way or that mean nothing: its place in a log, `recordedtime`,
+   traces, `partitionkey`, `datacontenttype`, and the signature itself. Any other addition or change breaks it.
+3. Only an event before the place where signing began (`Noted`) may have no signature.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from reconciler.model.signing import Keys
 from reconciler.model.stamp import Partition, Place
 
 ATTRIBUTE: Final = "signature"
-STAGE: Final = "signature"  # of what is refused for want of one
+STAGE: Final = "signature"  # of a refusal because of a signature
 _VERSION: Final = "v1."
 _PURPOSE: Final = b"windchill-reconciler v1\n"
 _PLACE = ("kafkatopic", "kafkapartition", "kafkaoffset", "recordedtime")
@@ -40,34 +40,34 @@ _marked = msgspec.json.Decoder(_Marked).decode
 
 @attrs.frozen
 class Required:
-    """What has to be signed: all from these places on; a partition that is not named, from its beginning."""
+    """Events that need a signature: all from these places on; in other partitions, from the beginning."""
 
     keys: Keys
     since: Mapping[Partition, int]
 
     def within(self, ends: Mapping[Partition, int]) -> "Required":
         """
-        Return the same where partitions end here.
+        Return the same for partitions with these ends.
 
-        One that ends before its place is another one than was noted, which somebody has put there: all of it is new.
+        A partition that ends before its place is not the one that was noted, so all its events need a signature.
         """
         since = {place: offset if ends.get(place, offset) >= offset else 0 for place, offset in self.since.items()}
         return Required(self.keys, since)
 
     def fault(self, text: bytes, place: Place) -> str | None:
-        """Return why an event at a place is not accepted, `None` if it is."""
+        """Return why an event at a place is not trusted, `None` if it is."""
         if place.offset < self.since.get(Partition(place.topic, place.partition), 0):
             return None
         return fault(text, self.keys)
 
 
 def signed(text: bytes, keys: Keys) -> bytes:
-    """Return an event with its signature, a JSON object as it was otherwise; raises ValueError for what is none."""
+    """Return an event, a JSON object, with its signature; raises ValueError for any other text."""
     return msgspec.json.encode({**_members(text), ATTRIBUTE: _VERSION + _mark(text, keys.key)})
 
 
 def fault(text: bytes, keys: Keys) -> str | None:
-    """Return why an event's signature is not one of ours, `None` if it is."""
+    """Return why an event's signature is not ours, `None` if it is."""
     try:
         given = _marked(text).signature
         if given is None:
@@ -86,7 +86,7 @@ def _mark(text: bytes, key: bytes) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return a value with every number as its value tells, however it was spelled."""
+    """Return a value with one spelling for each number."""
     match value:
         case float() if value.is_integer():
             return int(value)

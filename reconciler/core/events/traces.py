@@ -1,8 +1,8 @@
 """
-Traces: which trace an event says it belongs to, and which events an attempt is there for.
+Traces: the trace of an event, and the events that caused an attempt.
 
-The trace is no part of an event's meaning: it does not come into the fold, so that rows, their bytes and their cost
-are the same with and without it. It is found in the record itself, by those who ask.
+A trace is not folded, so rows, their bytes and their cost are the same with and without it. It is read from the record
+itself.
 """
 
 import re
@@ -20,7 +20,7 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})(
 
 
 class Parent(NamedTuple):
-    """Somebody else's span: the numbers of a `traceparent`."""
+    """A producer's span: the numbers of a `traceparent`."""
 
     trace: int
     span: int
@@ -28,7 +28,7 @@ class Parent(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """An event by its identity: CloudEvents has it that source and id name one event."""
+    """An event by its identity: in CloudEvents, source and id name one event."""
 
     source: str
     id: str
@@ -45,10 +45,9 @@ _named = msgspec.json.Decoder(_Named).decode
 
 def of(record: Record) -> tuple[Cause, Parent] | None:
     """
-    Return an event and the trace it belongs to; None where the record says none that is valid.
+    Return an event and its trace; None if the record names no valid one.
 
-    CloudEvents' own attribute comes first; a `traceparent` header of the record, as instrumented producers set it, does
-    where there is none.
+    CloudEvents' own attribute comes before a `traceparent` header, which instrumented producers set.
     """
     headers = {name.lower(): value for name, value in record.headers} if record.headers else {}
     if not headers and (record.value is None or _MEMBER not in record.value):
@@ -66,26 +65,24 @@ def of(record: Record) -> tuple[Cause, Parent] | None:
 
 
 def parsed(traceparent: str) -> Parent | None:
-    """Return what a `traceparent` says, None for one that is not valid."""
+    """Return the parent in a `traceparent`, None for an invalid one."""
     found = _TRACEPARENT.fullmatch(traceparent)
     return None if found is None else Parent(int(found[1], 16), int(found[2], 16), int(found[3], 16))
 
 
 def causes(document: Document) -> list[Cause]:
-    """Return the events whose claims are newer than what was agreed, newest first: what an attempt is to satisfy."""
+    """Return the events whose claims are newer than the agreed ones, newest first: the causes of an attempt."""
     stamps: set[Stamp] = set()
     base = document.agreement.base.fields
     for name, field in document.desired.fields.items():
         agreed = base.get(name)
         since = None if agreed is None else agreed.stamp
-        for claim in (field.register, *field.elements.values()):
-            if claim is not None and (since is None or claim.stamp > since):
-                stamps.add(claim.stamp)
+        stamps.update(claim.stamp for claim in field.claims if since is None or claim.stamp > since)
     return [Cause(stamp.source, stamp.id) for stamp in sorted(stamps, reverse=True)]
 
 
 def told(outcome: Outgoing, traceparent: str) -> Outgoing:
-    """Return an outcome that names the trace it belongs to (CloudEvents' extension for distributed tracing)."""
+    """Return an outcome with its trace (CloudEvents' extension for distributed tracing)."""
     if outcome.value is None:
         return outcome
     event = {**msgspec.json.decode(outcome.value, type=dict[str, msgspec.Raw]), "traceparent": traceparent}

@@ -1,1 +1,1 @@
-"""What is told of decisions: their story, their phrases, whether they come out again, and series for plots."""
+"""Decisions explained: the narrative and its phrases, the trail and its backtest, notices, and series for plots."""

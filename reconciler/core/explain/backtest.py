@@ -2,11 +2,11 @@
 Backtest: audited decisions, made again under another policy.
 
 Rules of this file:
-1. Each record is judged on its own inputs. What a different decision would have led to (another base, another live
-   value) is not played on: nobody knows what people would have done then.
-2. A record is judged only if the policy it was decided under still gives the recorded decision: else a difference
-   might be the program's, not the policy's.
-3. What a record does not hold is not guessed. Fields that were ignored then have no live value in it.
+1. Each record is judged on its own inputs. The consequences of a different decision (another base, another live value)
+   are not simulated, because no one knows what people would have done then.
+2. A record is judged only if its own policy still gives the recorded decision: otherwise a difference might come from
+   the program, not from the policy.
+3. Missing inputs are not guessed. A field that was ignored then has no live value in its record.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import attrs
 
-from reconciler.core.explain import narrative, trail
+from reconciler.core.explain import policies, trail
 from reconciler.core.folding import fold
 from reconciler.core.planning import plan as planning
 from reconciler.core.planning import reasons
@@ -27,15 +27,13 @@ from reconciler.model.policy import Policy, Rule, Strategy
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import MISSING, Json, Missing, canonical
 
-_ALIKE_MAX = 16_384  # field names come from outside
-
 IGNORE = "ignore"  # the field would not be managed, or was not
 REFUSE = "refuse"  # the event would have become a dead letter
-UNKNOWN = "unknown"  # decided in some way that the record can't tell
+UNKNOWN = "unknown"  # the record can't tell the decision
 
 
 class Ruling(NamedTuple):
-    """One way to decide a field. `verb` is a `Verb`, or one of the three words above."""
+    """One way to decide a field. `verb` is a `Verb`, or one of the three constants above."""
 
     verb: str
     rule: str
@@ -46,7 +44,7 @@ class Ruling(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One kind of difference, as it is counted."""
+    """One kind of difference, for counting."""
 
     was: str
     was_rule: str
@@ -71,7 +69,7 @@ class Otherwise:
 
     @property
     def turn(self) -> Turn:
-        """What this counts as."""
+        """The kind of this difference."""
         return Turn(self.was.verb, self.was.rule, self.would.verb, self.would.rule)
 
 
@@ -84,7 +82,7 @@ class Unjudged(NamedTuple):
 
 
 class Backtest:
-    """Takes records one by one and keeps nothing of them but counts; `recorded` are policies as stored, by digest."""
+    """Judges records one by one and keeps only counts; `recorded` are policies as stored, by digest."""
 
     def __init__(self, policy: Policy, recorded: Mapping[str, bytes]) -> None:
         self.judged = 0
@@ -95,10 +93,10 @@ class Backtest:
         self._narrowed = any(rule.sources for rule in policy.rules)
         self._recorded = recorded
         self._read: dict[str, Policy | str] = {}
-        self._alike: dict[tuple[str, str, str | None], bool] = {}
+        self._compared: dict[str, policies.Comparison] = {}  # by the recorded policy's digest
 
     def judge(self, number: int, text: bytes) -> list[Otherwise] | Unjudged:
-        """Return the fields of a stored decision that would be decided otherwise, or why no one can tell."""
+        """Return the fields of a stored decision that would be decided otherwise, or why that can't be judged."""
         try:
             record = codec.decode_record(text)
         except codec.UNREADABLE as error:
@@ -107,7 +105,7 @@ class Backtest:
         return self.judge_record(number, record) if isinstance(record, AuditRecord) else []
 
     def judge_record(self, number: int, record: AuditRecord) -> list[Otherwise] | Unjudged:
-        """Return what `judge` does, of a record that is read already."""
+        """Judge a record that is decoded already."""
         policy = self._policy_of(record.policy)
         before = policy if isinstance(policy, str) else _decided_as_recorded(record, policy)
         if isinstance(before, str) or isinstance(policy, str):
@@ -122,7 +120,8 @@ class Backtest:
     def _differences(self, number: int, record: AuditRecord, old: Policy, before: Plan) -> Iterator[Otherwise]:
         type_ = record.snapshot.type
         names = fold.managed(record.desired)
-        if not self._narrowed and all(self._decides_alike(record.policy, old, name, type_) for name in names):
+        compared = self._compared.setdefault(record.policy, policies.Comparison((old,), self._policy))
+        if not self._narrowed and not any(compared.differs(name, type_) for name in names):
             return
         was = {decision.field: decision for decision in before.decisions}
         after = planning.draft(record.desired, record.base, record.snapshot, self._policy)
@@ -130,7 +129,7 @@ class Backtest:
         refused = self._refused(old, record.desired) if self._narrowed else {}
         for name in sorted(names):
             then, now = was.get(name), would.get(name)
-            stamps = sorted((claim.stamp for claim in narrative.claims_of(names[name])), reverse=True)
+            stamps = sorted((claim.stamp for claim in names[name].claims), reverse=True)
             lost = next((stamp for stamp in stamps if stamp in refused), None)
             stamp, refusing = lost or stamps[0], None if lost is None else refused[lost]
             if refusing is None and _same(then, now):
@@ -160,7 +159,7 @@ class Backtest:
         """Return the events, by their stamps, that would have been refused for some field, and were not then."""
         found: dict[Stamp, Ruling] = {}
         for name, field in sorted(desired.fields.items()):
-            for claim in narrative.claims_of(field):
+            for claim in field.claims:
                 source = claim.stamp.source
                 rule = self._policy.refuses(name, source)
                 if rule is not None and old.refuses(name, source) is None:
@@ -168,23 +167,15 @@ class Backtest:
                     found.setdefault(claim.stamp, Ruling(REFUSE, rule.name, rule.strategy, reason))
         return found
 
-    def _decides_alike(self, digest: str, old: Policy, name: str, type_: str | None) -> bool:
-        key = digest, name, type_
-        if key not in self._alike:
-            if len(self._alike) >= _ALIKE_MAX:
-                self._alike.clear()
-            left, right = old.rule(name, type_), self._policy.rule(name, type_)
-            self._alike[key] = _decisive(left) == _decisive(right)
-        return self._alike[key]
-
     def _policy_of(self, digest: str) -> Policy | str:
         if digest not in self._read:
-            self._read[digest] = _policy(digest, self._recorded.get(digest))
+            found = trail.checked(digest, self._recorded.get(digest))
+            self._read[digest] = f"its policy {digest} {found}" if isinstance(found, str) else found
         return self._read[digest]
 
 
 def _decided_as_recorded(record: AuditRecord, policy: Policy) -> Plan | str:
-    """Decide again under the recorded policy; return the plan, or in words that it is another one."""
+    """Decide again under the recorded policy; return the plan, or why it is not the recorded one."""
     plan = trail.decided_again(record, policy)
     if isinstance(plan, str):
         return plan
@@ -197,26 +188,12 @@ def _decided_as_recorded(record: AuditRecord, policy: Policy) -> Plan | str:
     return plan
 
 
-def _policy(digest: str, text: bytes | None) -> Policy | str:
-    if text is None:
-        return f"its policy {digest} is missing"
-    try:
-        return codec.decode_policy(text)
-    except codec.UNREADABLE as error:
-        return f"its policy {digest} can't be read: {error}"
-
-
 def _same(then: Decision | None, now: Decision | None) -> bool:
     if then is None or now is None:
         return then is now
     if then.verb is not now.verb or then.held_elements != now.held_elements:
         return False
     return then.verb is not Verb.WRITE or then.target is now.target or canonical(then.target) == canonical(now.target)
-
-
-def _decisive(rule: Rule) -> Rule:
-    """Return a rule without what has no say in a decision; it has covered the field already."""
-    return attrs.evolve(rule, name="", fields=(), types=(), sources=())
 
 
 def _ruling(decision: Decision) -> Ruling:

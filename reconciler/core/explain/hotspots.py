@@ -1,8 +1,8 @@
 """
-Hot spots: whether version conflicts get more or fewer, and what would help.
+Hot spots: the trend of version conflicts, and advice against them.
 
-Rule. A trend compares rates, not counts: twice the attempts with twice the conflicts is nothing new. Where too little
-has happened, that is said instead.
+Rule: a trend compares rates, not counts: twice the attempts with twice the conflicts is nothing new. With too few
+conflicts there is no trend.
 """
 
 from typing import Final
@@ -15,12 +15,12 @@ _OFTEN: Final = 0.2  # of the attempts
 
 
 def rate(conflicts: int, attempts: int) -> float:
-    """Return the share of attempts that met a version conflict; a field can be moved that was not to be written."""
+    """Return the share of attempts with a version conflict: at most 1, though others change unwritten fields too."""
     return conflicts / max(attempts, conflicts, 1)
 
 
 def trend(spot: HotSpot) -> str:
-    """Return the last day against the one before: quiet, too few to tell, new, rising, falling or steady."""
+    """Compare the last day with the one before: quiet, too few to tell, new, rising, falling or steady."""
     both = spot.day_conflicts + spot.before_conflicts
     if both < _FEW:
         return "too few to tell" if both else "quiet"
@@ -33,21 +33,22 @@ def trend(spot: HotSpot) -> str:
 
 
 def by_hour(spot: HotSpot) -> list[int]:
-    """Return how many conflicts each clock hour of both days had, oldest first; the last one is the present hour."""
+    """Return the conflicts of each clock hour of both days, oldest first; the last one is the present hour."""
     counts = dict(spot.hours)
     return [counts.get(ago, 0) for ago in range(2 * DAY_H - 1, -1, -1)]
 
 
 def advice(spot: HotSpot) -> str:
-    """Return what would help, by what the last day was like."""
+    """Return advice, by the conflicts of the last day."""
     if spot.day_conflicts < _FEW or rate(spot.day_conflicts, spot.day_attempts) < _OFTEN:
-        return "Nothing to do: collisions are settled by trying again."
+        return "Nothing to do: the reconciler tries again, and that resolves such collisions."
     if spot.kind == "document":
         return (
-            "Somebody edits it while events come: slow the source for this document, or pause it until they are done. "
-            "If it is a program, have it append events too."
+            "Someone edits it while events arrive: slow the source for this document, or pause it until they are done. "
+            "If a program edits it, let it append events instead."
         )
     return (
-        'Two write it. Give it to one of them by a rule (external or preserve); for a list use list = "set", so that '
-        "elements are merged; if it says two things, split it into two fields; or have the source send less often."
+        "Two sides write this field. Give it to one of them by a rule (external or preserve); for a list, set "
+        'list = "set", which merges elements; if it holds two things, split it into two fields; or have the source '
+        "send less often."
     )

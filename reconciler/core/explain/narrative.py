@@ -1,17 +1,17 @@
 """
-Story: audit records → what happened to a document, as sentences with references.
+Narrative: what happened to a document, told from its audit records as sentences with references.
 
 Rules of this file:
-1. The trail is enough: desired state, base, snapshot and answer of each attempt stand in its record. What the
-   projection knows besides (`row`) only adds where the document stands, and claims not decided on yet. Acts of people
-   are told between the attempts if no event says them; one that appended events is told with these.
-2. A claim is told once, at the first decision that knew it. Attempts that came to the very same are told once, with
-   how often. For a single field, attempts in which nothing happened to it are left out.
-3. What is not known is not told: a conflict is named only if the recorded policy gives the very same one again.
+1. The trail is enough: the record of an attempt holds desired state, base, snapshot and answer. The store's `row` only
+   adds the document's status and claims that are not decided yet. An operator's action is told between the attempts;
+   if it appended events, they tell of it.
+2. A claim is told once, at the first decision that knew it. Attempts in a row with the same result are told once, with
+   their number. For a single field, attempts that did not touch it are left out.
+3. No guesses: a conflict is named only if the recorded policy gives the very same one again.
 
-Theory of operation: a chapter for each act, and for each attempt (or for several that were alike), oldest first: who
-asked for what, what Windchill showed, what was decided, how it ended. Then, from the newest record, how each field
-stands now.
+Theory of operation: a chapter for each action, and for each attempt or run of equal attempts, oldest first: who
+requested which value, what Windchill had, what was decided, how it ended. Then the newest record tells the present
+state of each field.
 """
 
 import functools
@@ -29,7 +29,7 @@ from reconciler.core.planning import plan as planning
 from reconciler.model.action import CLI, ActionKind, OperatorAction
 from reconciler.model.audit import AttemptResult, AuditRecord, Verdict
 from reconciler.model.base import Base
-from reconciler.model.desired import Desired, Element, Field, Register
+from reconciler.model.desired import Desired, Field
 from reconciler.model.document import Document, Status
 from reconciler.model.plan import Decision, Patch, ReasonCode
 from reconciler.model.policy import OPERATORS, ListMode, Policy
@@ -38,7 +38,7 @@ from reconciler.model.value import canonical, same
 
 
 class Reference(NamedTuple):
-    """What a sentence rests on: an event, a record's place, a rule, a token, an audit record, a conflict, a command."""
+    """Evidence for a sentence: an event, a record's place, a rule, a token, an audit record, a conflict, a command."""
 
     kind: str
     value: str
@@ -46,7 +46,7 @@ class Reference(NamedTuple):
 
 @attrs.frozen
 class Sentence:
-    """One thing that is told. `kind` is asked, acted, shown, decided, answered, again, stands, waits or clashes."""
+    """One sentence. `kind` is asked, acted, shown, decided, answered, again, stands, waits or clashes."""
 
     kind: str
     text: str
@@ -56,7 +56,7 @@ class Sentence:
 
 @attrs.frozen
 class Chapter:
-    """One attempt, or several that came to the same; or an act of a person, which has no records."""
+    """One attempt, or several in a row with the same result; or an operator's action, which has no records."""
 
     title: str
     records: tuple[int, ...]
@@ -68,27 +68,27 @@ class Chapter:
 
 @attrs.frozen
 class Story:
-    """How a document's fields stand, and the chapters that led there, oldest first."""
+    """The present state of a document's fields, and the chapters that led there, oldest first."""
 
     document: str
     now: tuple[Sentence, ...]
     chapters: tuple[Chapter, ...]
     left_out: int  # earlier chapters that are not told
-    older: bool  # there are decisions before all that was known
+    older: bool  # decisions exist from before the given records
 
 
 _STOPS = {
-    Status.PARKED: "The document is parked: nothing is written to it",
-    Status.CONTENDED: "The document cools down, because others keep writing it",
-    Status.LOCKED: "The document waits until whoever has it locked or checked out lets go of it",
+    Status.PARKED: "The document is parked: the reconciler writes nothing to it",
+    Status.CONTENDED: "The reconciler leaves the document alone for a while, because others keep changing it",
+    Status.LOCKED: "The document is locked or checked out in Windchill, and the reconciler waits until that ends",
 }
-_GOES_ON = "It is tried again by itself, more and more slowly, or now by a command."
+_GOES_ON = "The reconciler tries again by itself, less and less often; a command makes it try now."
 _DID: dict[str, str] = {
-    ActionKind.RETRY: "had it looked at before all others",
-    ActionKind.PAUSE: "paused it",
-    ActionKind.RESUME: "resumed it",
-    ActionKind.COMPARE: "had it compared again",
-    ActionKind.REFOLD: "had it folded again from the log",
+    ActionKind.RETRY: "asked for a retry now",
+    ActionKind.PAUSE: "paused the document",
+    ActionKind.RESUME: "resumed the document",
+    ActionKind.COMPARE: "asked for a new comparison",
+    ActionKind.REFOLD: "asked to fold the document again from the log",
 }
 _TOLD_UNCHANGED = (ReasonCode.AGREED, ReasonCode.NEITHER, ReasonCode.ADOPTED_AGREED)
 _ADOPTED = (
@@ -116,9 +116,9 @@ def tell(
     """
     Return the story of a document, or of `only` one field of it.
 
-    `records` are its newest audit records; with `older`, there are others before them. `policies` are those known by
-    digest, `row` is how it stands in the store, if that is known; `paused` and `released` are the acts by which it is
-    so, if it is. `acts` are those on it. The order is that of the chain's numbers: clocks go back.
+    `records` are its newest audit records; `older` says that others come before them. `policies` are by digest. `row`
+    is its row in the store, if that is known. `paused` and `released` are the actions that paused or released it, if it
+    is so now. Chapters are in the order of the chain's numbers, because clocks may go back.
     """
     records = sorted(records, key=lambda record: record.id)
     since = records[0].id if older else 0
@@ -147,21 +147,21 @@ def _pause(document: str, paused: OperatorAction, now_us: int) -> Sentence:
     reason = paused.details.get("reason")
     why = f" ({phrases.quoted(reason)})" if isinstance(reason, str) else ""
     text = (
-        f"The document is paused: since {phrases.moment(paused.at_us, now_us)} {phrases.safe(paused.who)} wants it"
-        f" neither read nor written{why}, until somebody resumes it. What the log says meanwhile is kept."
+        f"{phrases.safe(paused.who)} paused the document at {phrases.moment(paused.at_us, now_us)}{why}: until someone"
+        " resumes it, the reconciler neither reads nor writes it. New events are kept."
     )
     command = f"reconciler docs resume {shlex.quote(document)}"
     return Sentence("waits", text, None, (Reference("act", str(paused.id)), Reference("command", command)))
 
 
 def _stop(row: Document) -> Sentence:
-    text = f"{_STOPS[row.status]} (as the last attempt found: {phrases.quoted(row.reason)}). {_GOES_ON}"
+    text = f"{_STOPS[row.status]} (last attempt: {phrases.quoted(row.reason)}). {_GOES_ON}"
     command = f"reconciler docs retry {shlex.quote(row.key)}"
     return Sentence("waits", text, None, (Reference("command", command),))
 
 
 def _collecting(row: Document) -> Sentence:
-    text = f"The reconciler {row.reason}, so that all make one iteration. A command writes what is due now."
+    text = f"The reconciler {row.reason}, to write them all in one iteration. A command makes it write now."
     return Sentence("waits", text, None, (Reference("command", f"reconciler docs retry {shlex.quote(row.key)}"),))
 
 
@@ -176,7 +176,7 @@ def _of_action(action: OperatorAction, now_us: int) -> Chapter:
 
 
 class _Teller:
-    """Tells chapter after chapter, and remembers what has been told."""
+    """Tells chapter after chapter, and remembers which claims have been told."""
 
     def __init__(self, now_us: int, only: str | None, repeats: Mapping[int, int]) -> None:
         self._now_us = now_us
@@ -185,7 +185,7 @@ class _Teller:
         self._known: set[tuple[str, Stamp]] = set()
 
     def concerning(self, records: Iterable[AuditRecord]) -> list[AuditRecord]:
-        """Return the records in which something happened to what is told of."""
+        """Return the records that matter to the story: all, or those in which something happened to the one field."""
         found: list[AuditRecord] = []
         before: tuple[object, ...] | None = None
         for record in records:
@@ -201,7 +201,7 @@ class _Teller:
                 found.append(record)
             patch = record.patch or {}
             if record.result is AttemptResult.WRITTEN and self._only in patch:
-                seen = patch[self._only]  # what a later look must show, if nobody does anything
+                seen = patch[self._only]  # a later attempt must see this, unless someone changes it
             before = seen, field
         return found
 
@@ -214,12 +214,12 @@ class _Teller:
         sentences.append(Sentence("answered", phrases.answered(record), None, references))
         more = sum(1 + self._repeats.get(one.id, 0) for one in group) - 1
         if more:
-            times = "once more" if more == 1 else f"{more} more times"
-            when = "" if last.id in self._repeats else f", the last time at {phrases.moment(last.at_us, self._now_us)}"
-            sentences.append(Sentence("again", f"The same came of it {times}{when}."))
-        claims = [claim for field in new.values() for claim in claims_of(field)]
+            attempts = "One more attempt" if more == 1 else f"{more} more attempts"
+            when = "" if last.id in self._repeats else f", the last one at {phrases.moment(last.at_us, self._now_us)}"
+            sentences.append(Sentence("again", f"{attempts} ended the same way{when}."))
+        claims = [claim for field in new.values() for claim in field.claims]
         by_person = record.cause == "operator" and any(claim.stamp.source == OPERATORS for claim in claims)
-        cause = "a person had decided" if by_person else phrases.CAUSES.get(record.cause, record.cause)
+        cause = "a person decided" if by_person else phrases.CAUSES.get(record.cause, record.cause)
         return Chapter(
             title=f"{phrases.moment(record.at_us, self._now_us)}: {cause}",
             records=tuple(one.id for one in group),
@@ -233,7 +233,7 @@ class _Teller:
         for asking in phrases.askings(new):
             yield Sentence("asked", asking.text(self._now_us), self._only, origin(asking.stamp))
         for name, field in new.items():
-            self._known.update((name, claim.stamp) for claim in claims_of(field))
+            self._known.update((name, claim.stamp) for claim in field.claims)
 
     def _shown(self, record: AuditRecord) -> Iterable[Sentence]:
         snapshot = record.snapshot
@@ -243,13 +243,13 @@ class _Teller:
             yield Sentence("shown", f"In Windchill the document was last modified{when}{f' by {by}' if by else ''}.")
 
     def _decided(self, record: AuditRecord, new: Container[str]) -> Iterable[Sentence]:
-        settled = []
+        unchanged = []
         for verdict in record.decisions:
             if self._only not in (None, verdict.field):
                 continue
             quiet = verdict.verb == "keep" and _is_unchanged(verdict) and verdict.field not in new
             if self._only is None and quiet:
-                settled.append(verdict.field)
+                unchanged.append(verdict.field)
                 continue
             patch = record.patch or {}
             written = patch.get(verdict.field, verdict.desired)
@@ -258,10 +258,8 @@ class _Teller:
             agreed = base is None or base.stamp is not None or bool(base.elements)
             text = phrases.decided(verdict, field, written, in_patch=verdict.field in patch, agreed=agreed)
             yield Sentence("decided", text, verdict.field, grounds(verdict))
-        if settled:
-            were = "was" if len(settled) == 1 else "were"
-            text = f"There was nothing to do about {phrases.names(settled)}, which {were} settled before."
-            yield Sentence("decided", text)
+        if unchanged:
+            yield Sentence("decided", f"{phrases.names(unchanged)}: nothing to do, as decided before.")
 
 
 def _is_unchanged(verdict: Verdict) -> bool:
@@ -269,7 +267,7 @@ def _is_unchanged(verdict: Verdict) -> bool:
 
 
 def _repeats(records: Sequence[AuditRecord], row: Document | None) -> dict[int, int]:
-    """Return by record how often the same came again without a record: the next one says it, or the document."""
+    """Return by record how many equal attempts followed without a record: the next record says it, or the row."""
     found = {one.id: following.repeats for one, following in itertools.pairwise(records) if following.repeats}
     repeating = None if row is None else row.agreement.repeating
     if records and repeating is not None and repeating.times:
@@ -278,7 +276,7 @@ def _repeats(records: Sequence[AuditRecord], row: Document | None) -> dict[int, 
 
 
 def _alike(records: Iterable[AuditRecord], only: str | None) -> list[list[AuditRecord]]:
-    """Put attempts together that follow each other and came to the same; tokens and times may differ."""
+    """Group attempts in a row with the same result; tokens and times may differ."""
     groups: list[list[AuditRecord]] = []
     before: tuple[object, ...] | None = None
     for record in records:
@@ -292,23 +290,24 @@ def _alike(records: Iterable[AuditRecord], only: str | None) -> list[list[AuditR
     return groups
 
 
-# ----------------------------------------------------------------------------------------------------- how fields stand
+# -------------------------------------------------------------------------------------------------- the present state
 
 
-_STANDS = {
-    "external": "If somebody changes it in Windchill, it is set back.",
-    "hold": "If somebody changes it in Windchill, a person is asked.",
-    "fill": "Whatever somebody changes it to in Windchill stays.",
+_IF_EDITED = {
+    "external": "If someone changes it in Windchill, the reconciler sets it back.",
+    "hold": "If someone changes it in Windchill, the reconciler asks for a decision.",
+    "fill": "If someone changes it in Windchill, their value stays.",
 }
-_STANDS_USUALLY = "If somebody changes it in Windchill, their edit stands until a newer event."
-# Why is told before anything else.
+_IF_EDITED_USUALLY = "If someone changes it in Windchill, their edit stays until a newer event."
+# The story opens with the reason.
 _STOPPED = (Status.PARKED, Status.CONTENDED, Status.LOCKED, Status.PAUSED, Status.COLLECTING)
 _CONFLICTS = Reference("command", "reconciler conflicts list")
+_UNMANAGED = "The reconciler does not manage it any more, and leaves it as it is in Windchill."
 
 
 @attrs.frozen(kw_only=True, slots=False)
 class _Ending:
-    """What is known at the end."""
+    """Tells the present state of each field."""
 
     document: str
     records: Sequence[AuditRecord]
@@ -328,17 +327,17 @@ class _Ending:
 
     @functools.cached_property
     def waiting(self) -> dict[str, Decision]:
-        """What waits for a person, as far as the recorded policy tells."""
+        """The decisions that are open, as far as the recorded policy tells."""
         policy = None if self.last is None else self.policies.get(self.last.policy)
         return {} if self.last is None or policy is None else _waiting(self.last, policy)
 
     @functools.cached_property
     def since(self) -> dict[str, Field]:
-        """What the log has asked for since the newest record."""
+        """The claims that came after the newest record."""
         if self.desired is None:
             return {}
         decided = {} if self.last is None else self.last.desired.fields
-        known = {(name, claim.stamp) for name, field in decided.items() for claim in claims_of(field)}
+        known = {(name, claim.stamp) for name, field in decided.items() for claim in field.claims}
         return unknown({n: f for n, f in chosen(self.desired, self.only).items() if fold.is_managed(f)}, known)
 
     def sentences(self) -> Iterable[Sentence]:
@@ -350,8 +349,8 @@ class _Ending:
         yield from self._undecided()
         clashes = [r for r in self.records if r.result is AttemptResult.VERSION_CONFLICT and self._touches(r)]
         if clashes:
-            count = "once" if len(clashes) == 1 else f"{len(clashes)} times"
-            text = f"On the way Windchill refused our writes {count}, because somebody else had written in between."
+            times = "one write" if len(clashes) == 1 else f"{len(clashes)} writes"
+            text = f"On the way, Windchill refused {times} because someone else had changed the document first."
             yield Sentence("clashes", text, self.only, tuple(Reference("audit", str(r.id)) for r in clashes))
 
     def _touches(self, record: AuditRecord) -> bool:
@@ -367,51 +366,45 @@ class _Ending:
         elif verdict.verb == "hold":
             yield self._held(verdict)
         elif verdict.verb == "write" and not written:
-            more = (
-                "in a write of its own"
-                if record.result is AttemptResult.WRITTEN
-                else f"it is tried again ({_why(record)})"
-            )
+            more = "in a separate write" if record.result is AttemptResult.WRITTEN else f"retrying ({_why(record)})"
             text = f"{field} is still to be written ({phrases.value(verdict.desired)}): {more}."
             yield Sentence("waits", text, name)
         elif written or phrases.is_agreed(verdict):
             shown = phrases.value(patch[name] if written else verdict.live)
-            then = f"{self._as_asked(name, verdict)}. {_STANDS.get(verdict.strategy, _STANDS_USUALLY)}"
-            text = f"{field} is {shown}{', as asked for before.' if name in self.since else then}"
+            then = f"{self._as_requested(name, verdict)}. {_IF_EDITED.get(verdict.strategy, _IF_EDITED_USUALLY)}"
+            text = f"{field} is {shown}{', as requested before.' if name in self.since else then}"
             yield Sentence("stands", text, name, grounds(verdict))
         elif verdict.strategy == "fill":
-            text = f"{field} stays {phrases.value(verdict.live)}: the rule writes only where there is nothing."
+            text = f"{field} stays {phrases.value(verdict.live)}: the rule writes only blank fields."
             yield Sentence("stands", text, name, grounds(verdict))
         else:
             yield self._theirs(record, verdict)
         if name in self.waiting and self.waiting[name].held_elements and verdict.verb != "hold":
             held = ", ".join(phrases.safe(text) for text in self.waiting[name].held_elements)
-            yield Sentence("waits", f"Of {field}, these elements wait for a person: {held}.", name, (_CONFLICTS,))
+            yield Sentence("waits", f"{field}: these elements wait for a decision: {held}.", name, (_CONFLICTS,))
 
-    def _as_asked(self, name: str, verdict: Verdict) -> str:
-        """Return how far a value is what was asked for: of a set, elements that nobody asked for stay beside it."""
+    def _as_requested(self, name: str, verdict: Verdict) -> str:
+        """Return how far a value is the requested one: a set may hold other elements beside the requested ones."""
         assert self.last is not None
-        word = self.last.desired.accepted.get(name, {}).get(canonical(verdict.desired))
-        if verdict.verb == "keep" and word is not None and same(word.stored, verdict.live):
-            by = phrases.who(word.stamp.source, word.actor)
-            when = phrases.moment(word.stamp.time, self.now_us)
+        accepted = self.last.desired.accepted.get(name, {}).get(canonical(verdict.desired))
+        if verdict.verb == "keep" and accepted is not None and same(accepted.stored, verdict.live):
+            by = phrases.who(accepted.stamp.source, accepted.actor)
+            when = phrases.moment(accepted.stamp.time, self.now_us)
             return f", which counts as {phrases.value(verdict.desired)}: {by} accepted that at {when}"
         policy = self.policies.get(self.last.policy)
         if policy is None or policy.rule(name, self.last.snapshot.type).list is not ListMode.SET:
-            return ", as asked for"
+            return ", as requested"
         if name in self.waiting:
-            return ""  # what waits is told behind it
-        return ": what was asked for of it is so, and other elements are left alone"
+            return ""  # the next sentence names the open elements
+        return ", with all requested changes; its other elements are left alone"
 
     def _theirs(self, record: AuditRecord, verdict: Verdict) -> Sentence:
         by = last_editor(record)
         whose = f" (the document was last modified by {by})" if by else ""
-        name = phrases.safe(verdict.field)
-        what = "What Windchill has" if verdict.reasons[0].code in _ADOPTED else "The edit in Windchill"
+        whole = "Windchill's value" if verdict.reasons[0].code in _ADOPTED else "the edit in Windchill"
         text = (
-            f"{what} stands: {name} is {phrases.value(verdict.live)} there{whose} until a newer event"
-            f" asks for another value. {phrases.value(verdict.desired)}, which was asked for, is not written. A new"
-            " event would bring it back."
+            f"{phrases.safe(verdict.field)} is {phrases.value(verdict.live)}: {whole} stays until a newer event{whose}."
+            f" The requested {phrases.value(verdict.desired)} is not written; a new event would set it."
         )
         if isinstance(verdict.desired, list):  # one element may be meant: there are too many ways to say so
             return Sentence("stands", text, verdict.field, grounds(verdict))
@@ -422,17 +415,19 @@ class _Ending:
         live, desired = phrases.value(verdict.live), phrases.value(verdict.desired)
         why = phrases.obstacle(verdict.reasons)
         text = (
-            f"{phrases.safe(verdict.field)} waits for a person: Windchill has {live}, {desired} is asked for."
-            f"{f' {why}.' if why else ''} It is settled by a command, or by itself as soon as both sides agree."
+            f"{phrases.safe(verdict.field)} waits for a decision: Windchill has {live}, events request {desired}."
+            f"{f' {why}.' if why else ''} Decide with a command; the conflict ends by itself if both sides agree."
         )
         return Sentence("waits", text, verdict.field, self._settling(self.waiting.get(verdict.field)))
 
     def _refused(self, record: AuditRecord, name: str, patch: Mapping[str, object]) -> Sentence:
-        said = phrases.quoted(record.message) if record.message.strip() else "without a word"
+        said = phrases.quoted(record.message) if record.message.strip() else "no reason given"
         alone = len(patch) == 1
-        what = "it" if alone else "what it did not like"
-        why = f"since Windchill did not accept the write ({said})"
-        text = f"{phrases.safe(name)} was not written, {why}: {what} waits for its next try, a person or a newer event."
+        waits = "It waits for a retry" if alone else "Each refused field waits for a retry"
+        text = (
+            f"{phrases.safe(name)} was not written, because Windchill refused the write ({said})."
+            f" {waits}, a decision or a newer event."
+        )
         return Sentence("waits", text, name, self._settling(self.waiting.get(name) if alone else None))
 
     def _settling(self, decision: Decision | None) -> tuple[Reference, ...]:
@@ -458,20 +453,23 @@ class _Ending:
             when = phrases.moment(desired.released.time, self.now_us)
             reason = action.details.get("reason") if action else None
             why = f" ({phrases.quoted(reason)})" if isinstance(reason, str) and reason.strip() else ""
-            text = f"{by} released the document at {when}{why}: nobody manages it, and whatever Windchill has stays."
+            text = f"{by} released the document at {when}{why}. {_UNMANAGED}"
             yield Sentence("stands", text, None, origin(desired.released))
         for name, field in sorted(chosen(desired, self.only).items()):
             if not fold.is_managed(field):
-                text = f"{phrases.safe(name)} was released: nobody manages it, and whatever Windchill has stays."
+                text = f"{phrases.safe(name)} was released. {_UNMANAGED}"
                 yield Sentence("stands", text, name, origin(fold.newest_stamp(field)))
 
     def _undecided(self) -> Iterable[Sentence]:
-        """Yield what the log has asked for since the newest record, and that it is still to come."""
+        """Tell of each event after the newest record, and that it is not decided yet."""
         status = None if self.row is None else self.row.status
-        how = "" if status in _STOPPED else "; it is done by `reconciler run`"
-        collects = status is Status.COLLECTING
+        how = "" if status in _STOPPED else "; `reconciler run` does"
+        still = (
+            "It is not written yet."
+            if status is Status.COLLECTING
+            else f"The reconciler has not decided this yet{how}."
+        )
         for asking in phrases.askings(self.since):
-            still = "It is not written yet." if collects else f"Nothing has been decided on that yet{how}."
             text = f"{asking.text(self.now_us)} {still}"
             yield Sentence("waits", text, self.only, origin(asking.stamp))
 
@@ -481,45 +479,40 @@ def _why(record: AuditRecord) -> str:
     if record.result in (AttemptResult.VERSION_CONFLICT, AttemptResult.CONFIRMED):
         said = ""
     why = {
-        AttemptResult.VERSION_CONFLICT: "somebody else had written in between",
-        AttemptResult.UNKNOWN: "the answer was lost, so Windchill is read first",
-        AttemptResult.LOCKED: "it waits for whoever has the document checked out",
+        AttemptResult.VERSION_CONFLICT: "someone else had changed the document first",
+        AttemptResult.UNKNOWN: "the answer was lost, so the reconciler reads the document first",
+        AttemptResult.LOCKED: "the document is locked or checked out",
         AttemptResult.THROTTLED: "Windchill asked us to come back later",
         AttemptResult.NOT_AVAILABLE: "Windchill does not give access to the document",
         AttemptResult.NO_TOKEN: "Windchill gives no token to guard the write",
-        AttemptResult.THRESHOLD: "comparisons have written to as many documents as is allowed for now",
-        AttemptResult.CONFIRMED: "an earlier write was confirmed first",
+        AttemptResult.THRESHOLD: "comparisons have written to as many documents as the threshold allows",
+        AttemptResult.CONFIRMED: "an earlier write had to be confirmed first",
     }.get(record.result, "the last attempt failed")
     return why + said
 
 
 def _waiting(record: AuditRecord, policy: Policy) -> dict[str, Decision]:
-    """Return what waits for a person after a record, as the recorded policy decides it again."""
+    """Return the decisions that are open after a record, as the recorded policy decides again."""
     base: Base = record.base
     plan = planning.draft(record.desired, base, record.snapshot, policy)
     if isinstance(plan, Patch) and record.result is AttemptResult.REFUSED:
         base = planning.refuse(plan.base, plan, plan.fields, record.message)
         plan = planning.draft(record.desired, base, record.snapshot, policy)
-    return {d.field: d for d in plan.decisions if d.verb == "hold" or d.held_elements}
+    return {d.field: d for d in plan.decisions if d.waits}
 
 
 def verdict_of(record: AuditRecord, name: str) -> Verdict | None:
-    """Return what was decided on a field."""
+    """Return the decision on a field, if there was one."""
     return next((verdict for verdict in record.decisions if verdict.field == name), None)
 
 
 def chosen(desired: Desired, only: str | None) -> dict[str, Field]:
-    """Return the fields that are told of."""
+    """Return all fields, or `only` one."""
     return {name: field for name, field in desired.fields.items() if only in (None, name)}
 
 
-def claims_of(field: Field) -> list[Register | Element]:
-    """Return all claims on a field."""
-    return [claim for claim in (field.register, *field.elements.values()) if claim is not None]
-
-
 def unknown(fields: Mapping[str, Field], known: set[tuple[str, Stamp]]) -> dict[str, Field]:
-    """Return fields cut down to the claims that are not known."""
+    """Return the fields with only their claims that are not `known`."""
     new: dict[str, Field] = {}
     for name, field in fields.items():
         register = field.register if field.register and (name, field.register.stamp) not in known else None
@@ -530,7 +523,7 @@ def unknown(fields: Mapping[str, Field], known: set[tuple[str, Stamp]]) -> dict[
 
 
 def last_editor(record: AuditRecord) -> str:
-    """Return who last modified the document, nothing if that is not known."""
+    """Return who last modified the document; empty if that is not known."""
     wrote, snapshot = record.base.wrote, record.snapshot
     ours = wrote is not None and wrote.token is not None and wrote.token == snapshot.token
     if ours:
@@ -539,13 +532,13 @@ def last_editor(record: AuditRecord) -> str:
 
 
 def origin(stamp: Stamp) -> tuple[Reference, ...]:
-    """Return where a claim is to be found."""
+    """Return references to the event of a claim and to its record."""
     place = f"{stamp.topic}/{stamp.partition}/{stamp.offset}"
     return Reference("event", stamp.id), Reference("record", place)
 
 
 def grounds(verdict: Verdict) -> tuple[Reference, ...]:
-    """Return by what a field was decided, in the words of the trail."""
+    """Return references to the rule and the reason of a decision."""
     return Reference("rule", verdict.rule), Reference(
         "decision", f"{verdict.verb}: {reasons.text(verdict.reasons, later=verdict.later)}"
     )

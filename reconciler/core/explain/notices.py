@@ -1,11 +1,11 @@
 """
-Notices: what a person outside should hear of, and how it is put for a webhook (Standard Webhooks 1.0).
+Notices: the events that people are notified of, and their bodies for a webhook (Standard Webhooks 1.0).
 
 Rules of this file:
-1. A notice's id is a digest of what happened, never of when it is told: whatever is told twice has the same id.
-2. Text from outside goes into a body only through `phrases.safe`, and values of documents not at all: whoever
-   receives notifications need not be allowed to read documents.
-3. A lot is put into notifications as a function of its content alone: the same lot gives the same notifications.
+1. A notice's id is a digest of what happened, never of when it is sent: a notice that is sent twice has one id.
+2. Text from outside enters a body only through `phrases.safe`, and values of documents never do: a receiver of
+   notifications may not be allowed to read documents.
+3. Notifications are a function of a lot's content alone: the same lot gives the same notifications.
 """
 
 import enum
@@ -22,7 +22,7 @@ from reconciler.model.chain import GENESIS, Entry, Head, link
 from reconciler.model.document import Conflict, Document, Status
 from reconciler.model.event import DeadLetter
 
-_KEY_MAX = 512  # what a document's key may have
+_KEY_MAX = 512  # the longest key of a document
 _TEXT_MAX = 300
 _FIRST = 5  # of a digest's notices, shown whole
 
@@ -43,7 +43,7 @@ class Kind(enum.StrEnum):
 
 @attrs.frozen
 class Notice:
-    """One thing to be told. `what` names it among all of its kind."""
+    """One thing to tell people. `what` names it among all of its kind."""
 
     kind: Kind
     what: str
@@ -53,7 +53,7 @@ class Notice:
 
 @attrs.frozen
 class Notification:
-    """What is posted: `id` goes into a header, and is the same whenever this is posted again."""
+    """The body to post. `id` goes into a header, and stays the same when this is posted again."""
 
     id: str
     kind: Kind
@@ -61,11 +61,11 @@ class Notification:
 
 
 class Fault(enum.Enum):
-    """Whom a failure to deliver is to be blamed on."""
+    """The cause of a failed delivery."""
 
     ENDPOINT = "endpoint"  # another notification would fare no better: try again
-    CONTENT = "content"  # it will not take this one
-    GONE = "gone"  # it says that nobody listens any more
+    CONTENT = "content"  # the endpoint will not take this one
+    GONE = "gone"  # the endpoint says that no one listens any more
 
 
 @attrs.frozen
@@ -81,7 +81,7 @@ class Undelivered:
 
 
 def of_conflict(document: str, conflict: Conflict, closed_at_us: int | None = None) -> Notice:
-    """Tell that a field waits, or has waited, for a person."""
+    """Tell that a field waits, or has waited, for a decision."""
     facts: dict[str, str | int] = {
         "document": safe(document, _KEY_MAX),
         "field": safe(conflict.field, _TEXT_MAX),
@@ -122,9 +122,9 @@ def locked(document: Document, since_us: int) -> Notice:
 
 
 def breaker_opened(opened_us: int) -> Notice:
-    """Tell that Windchill has been taken to be down since `opened_us`."""
+    """Tell that the breaker has been open since `opened_us`."""
     facts: dict[str, str | int] = {
-        "reason": "Windchill does not answer as it should, and is asked only now and then until it does",
+        "reason": "Windchill is not answering properly; the reconciler sends only probes until it does",
         "since": instant.from_us(opened_us),
         "command": "reconciler doctor",
     }
@@ -132,7 +132,7 @@ def breaker_opened(opened_us: int) -> Notice:
 
 
 def breaker_closed(opened_us: int, closed_us: int) -> Notice:
-    """Tell that Windchill answers again, after what `breaker_opened` told."""
+    """Tell that Windchill answers again; follows `breaker_opened`."""
     facts: dict[str, str | int] = {
         "reason": "Windchill answers again",
         "since": instant.from_us(opened_us),
@@ -167,7 +167,7 @@ def _about(key: str, status: str, reason: str) -> dict[str, str | int]:
 
 
 def _command(command: str, name: str, otherwise: str) -> str:
-    """Return a command line that can be pasted into a shell; a name that can't is left to `otherwise`."""
+    """Return a command line to paste into a shell; `otherwise` for a name that can't be pasted."""
     if not name or not name.isprintable() or len(name) > _KEY_MAX:
         return otherwise
     return f"{command} {'-- ' if name.startswith('-') else ''}{shlex.quote(name)}"
@@ -176,21 +176,21 @@ def _command(command: str, name: str, otherwise: str) -> str:
 # ------------------------------------------------------------------------------------------------------ how it is told
 
 ONE_BY_ONE: Final = 5
-"""Notices of a lot that are told one by one, unless the configuration says otherwise."""
+"""Notices of a lot that are sent one by one, unless the configuration says otherwise."""
 
-LOT_MAX: Final = 50_000  # notices of which a lot keeps the ids, some megabytes; further ones are only counted
+LOT_MAX: Final = 50_000  # ids that a lot keeps, some megabytes; further notices are only counted
 
 
 def name(notice: Notice, source: str) -> str:
-    """Return the id of a notice of an installation."""
+    """Return the id of an installation's notice."""
     return codec.digest([notice.kind, source, notice.what])
 
 
 class Lot:
     """
-    Notices that are told together: one by one if there are at most `most`, else as one digest.
+    Notices that are sent together: one by one if there are at most `most`, else as one digest.
 
-    Memory: the id of each, up to `LOT_MAX`, and of the earliest the whole.
+    It keeps the id of each, up to `LOT_MAX`, and only the earliest ones whole.
     """
 
     def __init__(self, source: str, most: int = ONE_BY_ONE) -> None:
@@ -205,7 +205,7 @@ class Lot:
         return self._counts.total()
 
     def add(self, notice: Notice) -> None:
-        """Take a notice in, once however often it comes."""
+        """Add a notice; one that was added before is ignored."""
         known = name(notice, self._source)
         if known in self._ids:
             return
@@ -218,7 +218,7 @@ class Lot:
         del self._earliest[max(self._most, _FIRST) :]
 
     def notifications(self) -> list[Notification]:
-        """Return what is to be posted, in this order."""
+        """Return the notifications to post, in order."""
         if len(self) <= self._most:
             return [
                 Notification(f"msg_{known}", notice.kind, codec.encode(self._envelope(notice)))

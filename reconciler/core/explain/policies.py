@@ -1,4 +1,4 @@
-"""Policies side by side: what the step from one to another changes, in words and for a document."""
+"""Policies side by side: the difference between two, as text and for a document."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -9,7 +9,7 @@ from reconciler.core.folding import fold
 from reconciler.model.document import Document
 from reconciler.model.policy import Policy, Rule
 
-# What a decision rests on. A rule's sources are asked when events are decoded, never afterwards.
+# The parts of a rule that decide a field. Its sources matter only when events are decoded.
 _DECIDING: Final = ("strategy", "on_overlap", "on_adopt", "list", "normalise")
 _SAID: Final = (*_DECIDING, "sources")
 _FIELDS_MAX = 16_384  # names come from outside
@@ -17,7 +17,7 @@ _FIELDS_MAX = 16_384  # names come from outside
 
 @attrs.frozen
 class Difference:
-    """Rules that came, went or were changed, a line each; `reordered` says that those in both stand otherwise now."""
+    """Rules that were added, removed or changed, a line each; `reordered`: those in both have another order."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -26,7 +26,7 @@ class Difference:
 
 
 def difference(old: Policy, new: Policy) -> Difference:
-    """Return what changes from one policy to another. Rules are recognised by what they cover, not by their number."""
+    """Return the difference between two policies. Rules are matched by what they cover, not by their number."""
     before, after = _by_cover(old.rules), _by_cover(new.rules)
     kept = [cover for cover in after if cover in before]
     return Difference(
@@ -38,7 +38,7 @@ def difference(old: Policy, new: Policy) -> Difference:
 
 
 class Comparison:
-    """Tells which documents the step from some policies to another one could decide otherwise."""
+    """Finds the documents that a new policy could decide otherwise than some old ones."""
 
     def __init__(self, old: Sequence[Policy], new: Policy) -> None:
         self._old = tuple(old)
@@ -46,12 +46,13 @@ class Comparison:
         self._known: dict[tuple[str, str | None], bool] = {}
 
     def concerns(self, document: Document) -> bool:
-        """Whether a field that the log manages here is decided by other words than before."""
+        """Whether another rule than before decides a managed field of a document."""
         snapshot = document.agreement.snapshot
         of_type = None if snapshot is None else snapshot.type
-        return any(self._differs(name, of_type) for name in fold.managed(document.desired))
+        return any(self.differs(name, of_type) for name in fold.managed(document.desired))
 
-    def _differs(self, field: str, document_type: str | None) -> bool:
+    def differs(self, field: str, document_type: str | None) -> bool:
+        """Whether another rule than before decides a field of documents of a type."""
         asked = field, document_type
         if asked not in self._known:
             if len(self._known) >= _FIELDS_MAX:
@@ -65,7 +66,7 @@ _Cover = tuple[tuple[str, ...], tuple[str, ...], int]
 
 
 def _by_cover(rules: Iterable[Rule]) -> dict[_Cover, Rule]:
-    """Return rules by what they cover; of several that cover the same, each has its own number."""
+    """Return rules by what they cover; several that cover the same are numbered."""
     found: dict[_Cover, Rule] = {}
     for rule in rules:
         number = sum(1 for fields, types, _ in found if (fields, types) == (rule.fields, rule.types))
@@ -87,14 +88,14 @@ def _told(rule: Rule) -> str:
 
 def _change(old: Rule, new: Rule) -> str:
     steps = [
-        f"{name} {_word(getattr(old, name))} → {_word(getattr(new, name))}"
+        f"{name} {_text(getattr(old, name))} → {_text(getattr(new, name))}"
         for name in _SAID
         if getattr(old, name) != getattr(new, name)
     ]
     return f"{_covers(new)}: {', '.join(steps)}" if steps else ""
 
 
-def _word(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, tuple):
         return "+".join(map(str, value)) or "none"
     return "none" if value is None else str(value)

@@ -1,12 +1,11 @@
 """
-Series: from what has been counted so far to what a plot shows, minute by minute.
+Series: the points of a plot, minute by minute, from running counts.
 
-Rules
------
-1. A point says what happened within its step, and null where that was not measured: before the process began, after
-   the machine slept, where a count went back. It never says zero of what nobody has counted.
-2. Nothing is negative, whatever the counts do.
-3. The steps are those of the wall clock, so that the points of several processes stand below each other.
+Rules of this file:
+1. A point tells what happened within its step, or null where that was not measured: before the process began, after the
+   machine slept, where a count went back. It is zero only for a count of zero.
+2. No value is negative, whatever the counts do.
+3. Steps follow the wall clock, so that the points of several processes line up.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,36 +15,36 @@ import attrs
 
 STEP_S = 60
 _STEP_US = STEP_S * 1_000_000
-_LATE = 1.5  # steps between two samples, from which on what came between them belongs to no single step
-_EARLY_S = 1.0  # from so little of a step nothing can be told
+_LATE = 1.5  # steps between two samples; if they lie further apart, the counts belong to no single step
+_EARLY_S = 1.0  # less of a step gives no rate
 
 P50, P95 = 0.5, 0.95
 
 
 @attrs.frozen(kw_only=True)
 class Sample:
-    """What was counted up to one moment, and how things stood at it. Counts never go down but by a fault."""
+    """Counts up to one moment, and the state at it. A count goes down only by a fault."""
 
     at_us: int
     monotonic_s: float
     events: float = 0.0  # taken from the change log
     writes: float = 0.0  # that Windchill has accepted
-    conflicts: float = 0.0  # writes that somebody else's write came before
+    conflicts: float = 0.0  # writes that failed because someone else wrote first
     took: tuple[int, ...] = ()  # convergences by how long they took: one count a class
     pending: int | None = None
-    lag: int | None = None  # records of the log not folded yet; None: the log does not say
+    lag: int | None = None  # records of the log not folded yet; None: unknown
 
 
 @attrs.frozen(kw_only=True)
 class Point:
-    """One step, named by its end; None where nothing was measured."""
+    """One step, with the time of its end; None where nothing was measured."""
 
     at_us: int
     events_per_s: float | None = None
     writes_per_s: float | None = None
     convergence_p50_s: float | None = None
     convergence_p95_s: float | None = None
-    version_conflict_rate: float | None = None  # of the writes that were tried
+    version_conflict_rate: float | None = None  # share of the tried writes
     pending: int | None = None
     lag: int | None = None
 
@@ -56,12 +55,12 @@ def step_of(at_us: int) -> int:
 
 
 def wait_s(at_us: int) -> float:
-    """Return how long it is until the end of the step after the one that ends nearest."""
+    """Return the seconds until the end of the step after the one that ends nearest."""
     return ((step_of(at_us) + 1) * _STEP_US - at_us) / 1_000_000
 
 
 def point(before: Sample, now: Sample, bounds_s: Sequence[float]) -> Point:
-    """Return what happened between two samples, as the step that ended nearest to the later one."""
+    """Return the point between two samples, as the step that ended nearest to the later one."""
     standing = Point(at_us=step_of(now.at_us) * _STEP_US, pending=now.pending, lag=now.lag)
     elapsed_s = now.monotonic_s - before.monotonic_s
     if not _EARLY_S <= elapsed_s <= _LATE * STEP_S:
@@ -82,10 +81,9 @@ def point(before: Sample, now: Sample, bounds_s: Sequence[float]) -> Point:
 
 def quantile(classes: Sequence[int], bounds_s: Sequence[float], share: float) -> float | None:
     """
-    Return the value that `share` of all does not exceed, None of nothing.
+    Return the value that `share` of all do not exceed, None if there are none.
 
-    Within a class values are taken to be spread evenly. The last class has no upper bound, so its lower one is
-    returned: "at least that".
+    Values count as spread evenly within a class. The last class has no upper bound, so its lower one is returned.
     """
     rank = share * sum(classes)
     if not rank:
@@ -99,7 +97,7 @@ def quantile(classes: Sequence[int], bounds_s: Sequence[float], share: float) ->
 
 
 def window(points: Iterable[Point], now_us: int, steps: int) -> list[Point]:
-    """Return the last `steps` steps up to now, oldest first, each of them: those without a point say nothing."""
+    """Return the last `steps` steps up to now, oldest first; steps without a point are empty."""
     known = {step_of(found.at_us): found for found in points}
     last = now_us // _STEP_US
     return [known.get(step) or Point(at_us=step * _STEP_US) for step in range(last - steps + 1, last + 1)]
@@ -114,7 +112,7 @@ def _rate(count: float | None, elapsed_s: float) -> float | None:
 
 
 def _classes(before: Sequence[int], now: Sequence[int]) -> list[int]:
-    """Return how many came to each class; of a count that went back, nothing of any."""
+    """Return the increase of each class; nothing if a count went back."""
     known = list(before) + [0] * (len(now) - len(before))
     grown = [after - earlier for earlier, after in zip(known, now, strict=False)]
     return grown if all(count >= 0 for count in grown) else []

@@ -1,1 +1,1 @@
-"""How events become rows: the join of claims, and what else changes a stored row."""
+"""From events to rows: the join of claims, and all other changes of a stored row."""

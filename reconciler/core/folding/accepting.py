@@ -1,12 +1,12 @@
 """
-Accepting: what a person has accepted as another form of a wanted value, and when a value counts as such.
+Accepting: forms of a wanted value that a person has accepted, and whether a live value is one of them.
 
 Rules of this file:
-1. An acceptance is about a pair: the value as it was wanted, and as Windchill stores it. It outlives newer events that
-   ask for the same value, and ends with the document's release.
-2. `joined` is a join as the fold is: of two words on one wanted value the later one stands, of copies of one event the
-   one at the least place. At most `PAIRS_MAX` are kept a field, the latest.
-3. Of a list that is merged a pair speaks about the elements in which its two lists differ, and about no other.
+1. An acceptance is a pair: the wanted value, and the form in which Windchill stores it. It outlives newer events that
+   request the same value, and ends with the document's release.
+2. `joined` is a join as the fold is: of two acceptances of one wanted value the later one wins, of copies of one event
+   the one at the least place. Each field keeps the latest `PAIRS_MAX`.
+3. For a list that is merged, a pair covers only the elements in which its two lists differ.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,30 +24,32 @@ from reconciler.model.stamp import Level, Stamp
 from reconciler.model.value import Json, Missing, canonical
 
 PAIRS_MAX: Final = 64
-"""Pairs of one field that are kept; each was typed by a person."""
+"""The most pairs of one field; each was typed by a person."""
 
-_Words = Mapping[str, Mapping[str, Accepted]]
+_Acceptances = Mapping[str, Mapping[str, Accepted]]  # by field, then by the canonical text of the wanted value
 
 
 def said(event: Event) -> dict[str, dict[str, Accepted]]:
-    """Return what an event says was accepted."""
+    """Return the acceptances of an event."""
     return {
         name: {canonical(event.set[name]): Accepted(event.stamp, stored, event.actor)}
         for name, stored in event.accept.items()
     }
 
 
-def joined(left: _Words, right: _Words, released: Stamp | None, cut: Level | None) -> dict[str, dict[str, Accepted]]:
-    """Return what both know, but for what is from before a release, or from a level that was let go."""
+def joined(
+    left: _Acceptances, right: _Acceptances, released: Stamp | None, cut: Level | None
+) -> dict[str, dict[str, Accepted]]:
+    """Return the acceptances of both, without those from before a release or up to a cut."""
     found: dict[str, dict[str, Accepted]] = {}
     for name in {**left, **right}:
-        words = dict(left.get(name, {}))
-        for wanted, word in right.get(name, {}).items():
-            words[wanted] = _later(words[wanted], word) if wanted in words else word
+        both = dict(left.get(name, {}))
+        for wanted, one in right.get(name, {}).items():
+            both[wanted] = _later(both[wanted], one) if wanted in both else one
         kept = {
-            wanted: word
-            for wanted, word in words.items()
-            if (released is None or word.stamp.level >= released.level) and (cut is None or word.stamp.level > cut)
+            wanted: one
+            for wanted, one in both.items()
+            if (released is None or one.stamp.level >= released.level) and (cut is None or one.stamp.level > cut)
         }
         if len(kept) > PAIRS_MAX:
             kept = dict(sorted(kept.items(), key=lambda item: (item[1].stamp.event, item[0]))[-PAIRS_MAX:])
@@ -56,15 +58,15 @@ def joined(left: _Words, right: _Words, released: Stamp | None, cut: Level | Non
 
 
 def pairs(desired: Desired, name: str) -> tuple[Pair, ...]:
-    """Return the pairs that were accepted for a field, in one order, whichever word came first."""
-    words = sorted(desired.accepted.get(name, {}).items(), key=itemgetter(0))
-    return tuple(Pair(msgspec.json.decode(wanted), word.stored) for wanted, word in words)
+    """Return the pairs that were accepted for a field, in an order that does not depend on their arrival."""
+    found = sorted(desired.accepted.get(name, {}).items(), key=itemgetter(0))
+    return tuple(Pair(msgspec.json.decode(wanted), one.stored) for wanted, one in found)
 
 
 def counts_as(
     wanted: Json | Missing, shown: Json | Missing, accepted: Collection[Pair], steps: Collection[Normaliser]
 ) -> bool:
-    """Whether what is shown is what was wanted, or was accepted as such."""
+    """Whether a shown value is the wanted one, or was accepted as a form of it."""
     return normalise.equal(shown, wanted, steps) or any(
         normalise.equal(pair.wanted, wanted, steps) and normalise.equal(pair.stored, shown, steps) for pair in accepted
     )
@@ -72,7 +74,7 @@ def counts_as(
 
 def _later(one: Accepted, other: Accepted) -> Accepted:
     if one.stamp.event != other.stamp.event:
-        return max(one, other, key=lambda word: word.stamp.event)
+        return max(one, other, key=lambda accepted: accepted.stamp.event)
     if one.stamp != other.stamp:
-        return min(one, other, key=lambda word: word.stamp)
+        return min(one, other, key=lambda accepted: accepted.stamp)
     return max(one, other, key=canonical)

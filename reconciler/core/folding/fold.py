@@ -5,22 +5,23 @@ Rules of this file:
 1. `join` is commutative, associative and idempotent, and `steps(d, events)` equals joining `d` with each
    `lift(event)`; `into` does that for many documents. So any order, any duplicates and any split of a set of records
    give the same rows, the same bytes.
-2. A copy of a record changes nothing, wherever it stands: records that agree in time, sequence, source and id are one
+2. A copy of a record changes nothing, wherever it is: records that agree in time, sequence, source and id are one
    event, and each event counts at the least of its places.
-3. What is covered for good is dropped: claims of an earlier level (lead, time, sequence) than their register, or than
-   the document's release. Dropping commutes with joining, because a later arrival that is older is dropped as well.
-4. What a person has accepted as another form of a value (`accepting.py`) is joined beside the fields.
-5. When nothing changes the very same object comes back, so that callers can tell by `is`.
+3. Claims that are covered for good are dropped: those of an earlier level (lead, time, sequence) than their register,
+   or than the document's release. Dropping commutes with joining, because an older claim that arrives later is dropped
+   as well.
+4. The forms of a value that a person has accepted (`accepting.py`) are joined beside the fields.
+5. If nothing changes, the very same object comes back, so that callers can tell by `is`.
 
 Theory of operation: a field's value is a last-writer-wins register with element registers on top (docs/explanation.md).
 The greatest stamp wins. Two events of one level rank by their places, and a copy can still lower a place. So the losers
 of that level are kept beside the winner, as rivals, until a later level covers them all. Nearly always there is one
 event and no rival, and claims of different levels are compared by one look at their stamps.
 
-Two records with one stamp that differ pretend to be one (a topic made again under its old name); then the greater
-canonical text wins, so that even this has one outcome. More than `EVENTS_MAX` events of one level on one value are too
-many to rank: those with the greatest source and id are kept, which no order changes, and `crowded` tells of it. A row
-keeps at most `FIELDS_MAX` fields: beyond that the oldest levels are cut off, again as a join (`Desired.cut`).
+If two different records have one stamp (a topic made again under its old name), the greater canonical text wins, so
+that even this has one outcome. More than `EVENTS_MAX` events of one level on one value are too many to rank: those with
+the greatest source and id are kept, whatever the order, and `crowded` tells of it. A row keeps at most `FIELDS_MAX`
+fields: beyond that the oldest levels are cut off, again as a join (`Desired.cut`).
 """
 
 import functools
@@ -29,11 +30,12 @@ from typing import TypeVar
 
 from reconciler.core.folding import accepting
 from reconciler.model.desired import NO_ELEMENTS, NOTHING_DESIRED, Desired, Element, Field, Register, Rival
+from reconciler.model.document import Superseded
 from reconciler.model.event import Event
 from reconciler.model.stamp import Level, Stamp
 from reconciler.model.value import canonical
 
-EVENTS_MAX = 64  # of one time and sequence on one value; a clock that stands still must not make a row grow for ever
+EVENTS_MAX = 64  # of one time and sequence on one value; a stopped clock must not make a row grow for ever
 FIELDS_MAX = 4_096  # of a row, whatever the log names: folding one more event into it stays cheap
 
 _T = TypeVar("_T")
@@ -63,8 +65,8 @@ def into(rows: dict[str, Desired], events: Iterable[Event]) -> None:
     """
     Fold events into the rows that `rows` has for their documents; the hot path of every replay.
 
-    The rows are the caller's own, made by this function: their fields are changed in place. What loses is never built,
-    so it pays to fold the newest event first.
+    The rows are the caller's own, made by this function: their fields are changed in place. Claims that lose are never
+    built, so it pays to fold the newest event first.
     """
     for event in events:
         key, stamp, fields, elements, release, expect, released, actor, reason, accept = event
@@ -89,7 +91,7 @@ def into(rows: dict[str, Desired], events: Iterable[Event]) -> None:
 
 
 def lift(event: Event) -> Desired:
-    """Return the row that says exactly what one event says."""
+    """Return the row with the claims of one event."""
     stamp, actor, reason = event.stamp, event.actor, event.reason
     if event.released:
         return Desired({}, stamp)
@@ -106,7 +108,7 @@ def lift(event: Event) -> Desired:
 
 
 def join(left: Desired, right: Desired) -> Desired:
-    """Return the row that knows what both know."""
+    """Return the join of two rows."""
     row = _joined(left, right)
     if not left.accepted and not right.accepted:
         return row
@@ -115,7 +117,7 @@ def join(left: Desired, right: Desired) -> Desired:
 
 
 def _joined(left: Desired, right: Desired) -> Desired:
-    """Return the row of both, without what was accepted unless it is `left` itself."""
+    """Return the join of two rows without their acceptances, or `left` itself if nothing changes."""
     if left.released is None and right.released is None and left.cut is None and right.cut is None:
         fields = _merged(left.fields, right.fields)
         if fields is left.fields:
@@ -127,37 +129,34 @@ def _joined(left: Desired, right: Desired) -> Desired:
 
 
 def managed(desired: Desired) -> dict[str, Field]:
-    """Return the fields that some claim wants managed."""
+    """Return the managed fields."""
     return {name: field for name, field in desired.fields.items() if is_managed(field)}
 
 
 def is_managed(field: Field) -> bool:
-    """Whether a field's claims ask for anything: a managed register, or elements."""
+    """Whether a field is managed: by its register, or by claims on elements."""
     return bool(field.elements) or (field.register is not None and field.register.managed)
 
 
 def newest_stamp(field: Field) -> Stamp:
     """Return the greatest stamp among a field's claims."""
-    stamps = [element.stamp for element in field.elements.values()]
-    if field.register is not None:
-        stamps.append(field.register.stamp)
-    return max(stamps)
+    return max(claim.stamp for claim in field.claims)
 
 
 def crowded(field: Field) -> bool:
-    """Whether more events of one time and sequence than can be ranked claim a field, or an element of it."""
+    """Whether too many events of one time and sequence claim a field, or an element of it, to rank them."""
     if len(field.rivals) < EVENTS_MAX:
         return False
     return any(len(events) > EVENTS_MAX for events in _claims(field).values())
 
 
 def _join_covered(left: Desired, right: Desired) -> Desired:
-    """Join rows of which one at least was released, or cut."""
+    """Join two rows of which at least one was released or cut."""
     releases = _releases(left, right)
     floor = releases[0].level if releases else None
     cut = max((one.cut for one in (left, right) if one.cut is not None), default=None)
     if cut is not None and floor is not None and floor > cut:
-        cut = None  # what was let go is covered now
+        cut = None  # the release covers the claims that were cut
     whole = _merged(left.fields, left.covered)
     kept = _cleared(whole, floor, cut)
     merged = _merged(kept, _cleared(_merged(right.fields, right.covered), floor, cut))
@@ -174,7 +173,7 @@ def _join_covered(left: Desired, right: Desired) -> Desired:
 
 
 def _releases(left: Desired, right: Desired) -> tuple[Stamp, ...]:
-    """Return the releases of the latest level that two rows know of, each event at its least place, greatest first."""
+    """Return the releases of the latest level in two rows, each event at its least place, greatest first."""
     stamps = [stamp for row in (left, right) if row.released is not None for stamp in (row.released, *row.rivals)]
     latest = max((stamp.level for stamp in stamps), default=None)
     events: dict[tuple[str, ...], Stamp] = {}
@@ -185,7 +184,7 @@ def _releases(left: Desired, right: Desired) -> tuple[Stamp, ...]:
 
 
 def _merged(left: dict[str, Field], right: Mapping[str, Field]) -> dict[str, Field]:
-    """Return the fields of both; `left` itself when the other brings nothing new."""
+    """Return the fields of both; `left` itself if the other brings nothing new."""
     merged = left
     for name, field in right.items():
         old = merged.get(name)
@@ -208,7 +207,7 @@ def _join_field(left: Field, right: Field) -> Field:
 
 
 def _listed(field: Field) -> Iterable[tuple[str | None, Register]]:
-    """Yield every claim that a field keeps, with its element; those on the whole value come first."""
+    """Yield every claim of a field with its element; those on the whole value come first."""
     if field.register is not None:
         yield None, field.register
     yield from sorted(field.rivals, key=lambda rival: rival.element is not None)
@@ -224,7 +223,7 @@ def _claims(field: Field) -> _Claims:
 
 
 def _added(claims: _Claims, element: str | None, claim: Register) -> bool:
-    """Add a claim to those of a field, unless they know better; return whether it changed them."""
+    """Add a claim to those of a field, unless they cover it; return whether it changed them."""
     whole, known = claims.get(None), claims.get(element)
     level, event = claim.stamp.level, claim.stamp.event
     if whole and level < _level(whole):
@@ -243,14 +242,14 @@ def _added(claims: _Claims, element: str | None, claim: Register) -> bool:
 
 
 def _replaces(claim: Register, old: Register) -> bool:
-    """Whether a claim of the same event stands for it: at a lesser place, or at the same with a greater text."""
+    """Whether a claim replaces one of the same event: at a lesser place, or at the same with a greater text."""
     if claim.stamp != old.stamp:
         return claim.stamp < old.stamp
     return canonical(claim) > canonical(old)
 
 
 def _bounded(events: dict[tuple[str, ...], _T]) -> dict[tuple[str, ...], _T]:
-    """Return as many events as are ranked, and one more where there are too many; which ones, no order changes."""
+    """Return at most one event more than can be ranked; the choice does not depend on their order."""
     if len(events) <= EVENTS_MAX + 1:
         return events
     return {event: events[event] for event in sorted(events)[-EVENTS_MAX - 1 :]}
@@ -261,7 +260,7 @@ def _level(events: Mapping[tuple[str, ...], Register]) -> Level:
 
 
 def _field(claims: _Claims) -> Field:
-    """Rank the claims on a field: its register, the elements on top of it, and what loses by its place alone."""
+    """Rank the claims on a field: its register, the elements on top of it, and those that lose by their place alone."""
     whole = sorted(claims.get(None, {}).values(), key=_stamp, reverse=True)
     register = whole[0] if whole else None
     elements: dict[str, Element] = {}
@@ -284,7 +283,7 @@ def _stamp(claim: Register) -> Stamp:
 
 
 def _parted(field: Field, released: Stamp) -> tuple[Field | None, Field | None]:
-    """Return what of a field stands after a release, and what of the same level it covers by its place alone."""
+    """Return the claims after a release, and those of its level that it covers by its place alone, each as a field."""
     standing = [(element, claim) for element, claim in _listed(field) if claim.stamp > released]
     under = [(element, claim) for element, claim in _listed(field) if claim.stamp <= released]
     return (_built(standing), _built(under)) if under else (field, None)
@@ -298,7 +297,7 @@ def _built(listed: Iterable[tuple[str | None, Register]]) -> Field | None:
 
 
 def _cleared(fields: dict[str, Field], floor: Level | None, cut: Level | None) -> dict[str, Field]:
-    """Return fields without claims before the level of a release, or up to a cut; the same object if there are none."""
+    """Return fields without claims before a release's level or up to a cut; the same object if nothing changes."""
     cleared: dict[str, Field] = {}
     for name, field in fields.items():
         listed = list(_listed(field))
@@ -317,8 +316,8 @@ def _narrowed(row: Desired) -> Desired:
     """
     Return a row of more than `FIELDS_MAX` fields without its oldest levels.
 
-    A field counts by its newest level, which later arrivals can only raise, unless a release covers it. So whatever
-    comes, and in whatever order, the levels that are let go here would be let go later too.
+    A field counts by its newest level, which later arrivals can only raise, unless a release covers it. So the levels
+    that are cut here would be cut later too, whatever comes in whatever order.
     """
     fields = _merged(row.fields, row.covered)
     newest = sorted((max(claim.stamp.level for _, claim in _listed(field)) for field in fields.values()), reverse=True)
@@ -327,15 +326,32 @@ def _narrowed(row: Desired) -> Desired:
     return _join_covered(row._replace(cut=newest[FIELDS_MAX]), NOTHING_DESIRED)
 
 
-__all__ = [
-    "NOTHING_DESIRED",
-    "crowded",
-    "into",
-    "is_managed",
-    "join",
-    "lift",
-    "managed",
-    "newest_stamp",
-    "step",
-    "steps",
-]
+def superseded(old: Desired, said: Desired, new: Desired) -> Superseded | None:
+    """
+    Return the events of `said` that left no trace in `new`, its join with `old`; copies do not count.
+
+    Such an event is no error, but after a clock ran ahead, good events lose one after the other. `said` is the fold of
+    a batch, so events of one batch that lose to each other do not count.
+    """
+    known, joined = old.fields, new.fields
+    lost_fields = [name for name in said.fields if joined.get(name) is known.get(name)]
+    if not lost_fields and said.released is None:
+        return None
+    won = {newest_stamp(field).event for name, field in said.fields.items() if name not in lost_fields}
+    lost: dict[tuple[str, ...], tuple[Stamp, Stamp]] = {}
+    for name in lost_fields:
+        winner = _winner(known.get(name), new)
+        if winner is not None:
+            stamp = newest_stamp(said.fields[name])
+            lost[stamp.event] = stamp, winner
+    if said.released is not None and new.released is not None and said.released.event != new.released.event:
+        lost[said.released.event] = said.released, new.released
+    pairs = [pair for event, pair in lost.items() if event not in won and event != pair[1].event]
+    if not pairs:
+        return None
+    last, by = max(pairs, key=lambda pair: pair[0].place)
+    return Superseded(len(pairs), last, by)
+
+
+def _winner(field: Field | None, row: Desired) -> Stamp | None:
+    return row.released if field is None else newest_stamp(field)

@@ -1,8 +1,8 @@
 """
-Normalise: when two values count as the same, and in which form a value is written.
+Normalise: whether two values count as the same, and the form in which a value is written.
 
-One engine for both. Comparing takes everything off that a rule names; writing takes off only `trim` and `blank`,
-because the others change what a reader would see. What is written always compares equal to what was desired.
+Comparing applies all normalisers of a rule; writing applies only `trim` and `blank`, because the others change what a
+reader sees. A written value always compares equal to the desired one.
 """
 
 import decimal
@@ -29,12 +29,12 @@ def equal(left: Json | Missing, right: Json | Missing, steps: Collection[Normali
 
 
 def digest(value: Json | Missing, steps: Collection[Normaliser]) -> str:
-    """Return what values that count as the same have in common, and no others."""
+    """Return a digest that only values that count as the same share."""
     return codec.digest(comparable(value, steps))
 
 
 def blank(value: Json | Missing) -> bool:
-    """Whether there is nothing in a field: missing, `null`, an empty text or an empty list."""
+    """Whether a field is blank: missing, `null`, an empty text or an empty list."""
     return value is MISSING or value is None or value in ("", [])
 
 

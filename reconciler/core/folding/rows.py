@@ -1,30 +1,36 @@
 """
-What becomes of a document's row: for each thing that can happen to it, the row after it.
+Rows: each change of a document's row, as a function from the row before it to the row after it.
 
-Rules. Pure, and the same for every store. A store reads rows, asks here, and writes what it is told in the transaction
-that stores the rest, provided that nothing else has changed those rows meanwhile. `None` leaves a row as it is.
+Rules of this file: it is the same for every store. A store reads rows, calls a function here, and writes the result in
+the transaction that stores the rest, provided that those rows have not changed meanwhile. `None` leaves a row as it is.
 
-Theory. Four parties change a row, each without waiting for the others: the fold, the end of an attempt, recovery, and
-people. `revision` counts what the fold and people do, so that an attempt which was decided on less leaves the document
-due. A wait that was set after trouble (`COOLING`) holds against events, and against the end of an older attempt. A
-pause holds against all but the person who ends it.
+Theory of operation: the fold, the end of an attempt, recovery and people change a row, each without waiting for the
+others. `revision` counts the changes of the fold and of people, so that an attempt that was decided on an older one
+leaves the document due. A wait after trouble (`COOLING`) holds against events, and against the end of an older attempt.
+A pause holds against all but the person who ends it.
 """
 
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import attrs
+
+from reconciler.core.folding import fold
 from reconciler.model.action import Change
 from reconciler.model.audit import Settlement
-from reconciler.model.document import Lane, Row, Status
+from reconciler.model.base import Agreed
+from reconciler.model.desired import Desired
+from reconciler.model.document import Agreement, Lane, Row, Status
+from reconciler.model.stamp import LEAST, Stamp
 
-COOLING: Final = (Status.PENDING, Status.CONTENDED, Status.LOCKED)  # with a due time to come: a wait after trouble
+COOLING: Final = (Status.PENDING, Status.CONTENDED, Status.LOCKED)  # with a due time in the future: after trouble
 DONE: Final = (Status.SYNCED, Status.HELD)  # nothing is pending there
 MARKS: Final[Mapping[Change, str]] = {Change.REPLAY: "replayed", Change.DISCARD: "discarded"}  # of dead letters
 
 
 def unknown(key: str) -> Row:
-    """Return the row of a document that nothing is known of: what the first event or recovered agreement changes."""
+    """Return the row of an unknown document, which its first event or recovered agreement changes."""
     return Row(key, 0, Status.SYNCED, "", Lane.RESYNC, None, None, 0, 0)
 
 
@@ -32,7 +38,7 @@ def unknown(key: str) -> Row:
 
 
 def folded(row: Row, lane: Lane, at_us: int) -> Row:
-    """Events have changed what is desired: pending and due at once, unless it waits after trouble or is paused."""
+    """Events have changed the desired state: pending and due at once, unless it waits after trouble or is paused."""
     key, revision, status, _, before, due_us, since_us, conflicts, attempts = row
     if status is Status.PAUSED:
         return row._replace(revision=revision + 1, lane=min(before, lane))
@@ -40,13 +46,13 @@ def folded(row: Row, lane: Lane, at_us: int) -> Row:
     if status in COOLING and due_us is not None and due_us > at_us:
         return row._replace(revision=revision + 1, lane=min(before, lane), pending_since_us=since_us)
     if status is Status.PENDING:
-        # It keeps its earlier due time, else one with an event every second would always be the youngest of its lane.
+        # It keeps its earlier due time, or a document with an event every second would always be last in its lane.
         lane, at_us = min(before, lane), at_us if due_us is None else due_us
     return Row(key, revision + 1, Status.PENDING, "", lane, at_us, since_us, conflicts, attempts)
 
 
 def refolded(row: Row, at_us: int) -> Row | None:
-    """A person has replaced what is desired by what the log says today; None of a document that no event has named."""
+    """A person had the document folded again from the log; None if no event has named it."""
     if not row.revision:
         return None
     if row.status is Status.PAUSED:
@@ -61,9 +67,9 @@ def settled(row: Row, end: Settlement) -> Row:
     """
     An attempt has ended.
 
-    Only one that was decided on the present revision says where the document stands; else whoever made the later one
-    has said so, and only a wait after trouble is added to it. One that was paused meanwhile stays paused, and due as
-    the pause has left it, unless this was the last look that a pause asks for.
+    If it was decided on the present revision, it sets the status. If not, the later revision has set it, and the
+    attempt only adds a wait after trouble. A document that was paused meanwhile stays paused, and due as the pause has
+    left it, unless this was the attempt that follows a pause.
     """
     row = row._replace(conflicts=row.conflicts + end.conflicts, attempts=row.attempts + end.attempts)
     present = row.revision == end.revision
@@ -86,12 +92,12 @@ def settled(row: Row, end: Settlement) -> Row:
 
 
 def outdated(told: int | None, by: int) -> bool:
-    """Whether an agreement that was told `by` times is later than the one that is stored, if any (`Agreement.told`)."""
+    """Whether an agreement with number `by` is later than the stored one, if there is one (`Agreement.told`)."""
     return told is None or told < by
 
 
 def rebased(row: Row, at_us: int) -> Row:
-    """A later agreement was recovered: due again, unless it is paused, or was never folded and so asks for nothing."""
+    """A later agreement was recovered: due again, unless it is paused or no event has named it."""
     if not row.revision:
         return row
     if row.status is Status.PAUSED:
@@ -104,14 +110,14 @@ def rebased(row: Row, at_us: int) -> Row:
 
 
 def after_action(change: Change, row: Row | None, at_us: int, reason: str) -> Row | None:
-    """A person retries, pauses or resumes a document; None if that can't be done to it (any more)."""
+    """A person retries, pauses or resumes a document; None if that is not possible (any more)."""
     if row is None or not row.revision or (row.status is Status.PAUSED) is not (change is Change.RESUME):
         return None
     match change:
         case Change.RESUME:
             return _pending(row, Lane.OPERATOR, at_us, at_us)._replace(pending_since_us=at_us)
         case Change.PAUSE:
-            # Due once more: what is under way, or was when we died, may leave a lock (`core/settling/pausing.py`).
+            # Due once more: an attempt that is under way, or was when we died, may leave a lock (`settle.paused`).
             due = row._replace(status=Status.PAUSED, reason=reason, lane=Lane.RETRY, due_us=at_us)
             return due._replace(pending_since_us=None, revision=row.revision + 1)
         case _:
@@ -119,23 +125,23 @@ def after_action(change: Change, row: Row | None, at_us: int, reason: str) -> Ro
 
 
 def requeued(row: Row, lane: Lane, at_us: int) -> Row | None:
-    """It is due then; None if it is paused. A new revision, so that an attempt under way does not settle it away."""
+    """Due at a time, as a new revision, so that an attempt under way does not put it off; None if it is paused."""
     if row.status is Status.PAUSED:
         return None
     return row._replace(lane=lane, due_us=at_us, revision=row.revision + 1)
 
 
 def compared(row: Row, statuses: Sequence[Status], at_us: int) -> Row | None:
-    """It is to be compared; None where it does not stand there (any more), or is due by then, maybe more urgently."""
+    """Due to be compared; None if it has another status (by now), or is due by then, maybe more urgently."""
     if row.status not in statuses or (row.due_us is not None and row.due_us <= at_us):
         return None
     return requeued(row, Lane.RESYNC, at_us)
 
 
 def brought_forward(row: Row, now_us: int, longest_us: int) -> Row:
-    """A clock was ahead: no wait is longer than `longest_us` from now on, and nothing stands since later than now."""
+    """A clock was ahead: cut the wait to `longest_us` from now, and the start of pending to now."""
     due_us, since_us = row.due_us, row.pending_since_us
-    if due_us is not None and due_us > now_us + longest_us:  # they come due at different times within the wait
+    if due_us is not None and due_us > now_us + longest_us:  # spread over the wait by key
         due_us = now_us + longest_us * zlib.crc32(row.key.encode()) // 2**32
     return row._replace(due_us=due_us, pending_since_us=None if since_us is None else min(since_us, now_us))
 
@@ -147,3 +153,35 @@ def _pending(row: Row, lane: Lane, due_us: int, at_us: int) -> Row:
         *(row.key, row.revision + 1, Status.PENDING, "", lane, due_us, since_us),
         *(row.conflicts, row.attempts),
     )
+
+
+# ---------------------------------------------------------------------------------------------------------- agreements
+
+
+def refolded_agreement(agreement: Agreement, desired: Desired) -> Agreement:
+    """
+    Return the agreement after its row was folded again, without stamps that are later than every claim of the new row.
+
+    Under today's configuration an earlier claim may not count any more. The base keeps its agreed value and loses its
+    stamp: otherwise no remaining or future claim would be newer.
+    """
+    fields = {
+        name: _without_stamps(agreed, fold.newest_stamp(desired.fields[name])) if name in desired.fields else agreed
+        for name, agreed in agreement.base.fields.items()
+    }
+    return attrs.evolve(agreement, base=attrs.evolve(agreement.base, fields=fields))
+
+
+def agreement_before(agreement: Agreement, latest: str) -> Agreement:
+    """Return an agreement without the stamps of claims from after `latest`, which can't count."""
+    fields = {
+        name: agreed._replace(stamp=None) if agreed.stamp is not None and agreed.stamp.time > latest else agreed
+        for name, agreed in agreement.base.fields.items()
+    }
+    return attrs.evolve(agreement, base=attrs.evolve(agreement.base, fields=fields))
+
+
+def _without_stamps(agreed: Agreed, newest: Stamp) -> Agreed:
+    elements = {text: LEAST if stamp.level > newest.level else stamp for text, stamp in agreed.elements.items()}
+    void = agreed.stamp is not None and agreed.stamp.level > newest.level
+    return Agreed(agreed.value, None if void else agreed.stamp, elements)

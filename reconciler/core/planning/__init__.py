@@ -1,1 +1,1 @@
-"""What to write and why: desired, live and base compared field by field."""
+"""Decisions on fields: desired, live and base compared, the patch and its reasons."""

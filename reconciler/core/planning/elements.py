@@ -2,10 +2,10 @@
 Elements: lists that are merged element by element.
 
 Each managed element is decided on its own, by the same table as whole values, with "is it there?" as its value.
-Elements that nobody manages are left where they are. Elements are told apart by their normalised canonical text.
+Unmanaged elements are left as they are. Elements are told apart by their normalised canonical text.
 
-Which elements are managed: those in the register's list, those with a claim of their own, and those that an earlier
-register had put there and a newer one leaves out. A register of `null` ("clear it") claims every element of the base.
+Managed elements are those in the register's list, those with a claim of their own, and those that an earlier register
+put there and a newer one leaves out. A register of `null` ("clear it") claims every element of the base.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,14 +21,14 @@ from reconciler.model.desired import Field, Register
 from reconciler.model.plan import Decision, Hold, Pair, Reason, ReasonCode, Verb
 from reconciler.model.policy import ListMode, Normaliser, Rule
 from reconciler.model.stamp import LEAST, Stamp
-from reconciler.model.value import MISSING, Json, Missing, canonical, same
+from reconciler.model.value import MISSING, Json, Missing, canonical, or_null, same
 
-_NAMED_MAX = 3  # elements named in a reason: enough to recognise the case, short enough to read
+_NAMED_MAX = 3  # elements named in a reason: enough to recognise it, short enough to read
 
 
 @attrs.frozen
 class Question:
-    """Everything that one field's decision is taken from."""
+    """All inputs of one field's decision."""
 
     name: str
     field: Field
@@ -36,7 +36,7 @@ class Question:
     live: Json | Missing
     rule: Rule
     modified_at: str | None  # when others last modified the document
-    types: tuple[Normaliser, ...] = ()  # what the server's type of the field asks for, besides the rule
+    types: tuple[Normaliser, ...] = ()  # that the server's type of the field needs, besides the rule's own
     refused: RefusedField | None = None
     accepted: tuple[Pair, ...] = ()
 
@@ -56,7 +56,7 @@ class Question:
 class _Claim:
     present: bool
     stamp: Stamp
-    value: Json  # as it would be written
+    value: Json  # in the form to write
 
 
 @attrs.frozen
@@ -71,10 +71,10 @@ class _Ruled:
 
 def applies(question: Question) -> bool:
     """
-    Whether a field is to be decided element by element.
+    Whether to decide a field element by element.
 
-    A field of which only elements are claimed has no whole value, so it is decided this way under any rule. Under
-    `list = "set"` a single value counts as a list of one, but where neither side knows of a list there is none.
+    A field with claims on elements only has no whole value, so it is decided this way under any rule. Under
+    `list = "set"` a single value counts as a list of one, unless neither side has a list.
     """
     register = question.field.register
     if register is None or not register.managed:
@@ -90,8 +90,8 @@ def whole(field: Field, steps: Collection[Normaliser]) -> Json:
     value = field.register.value
     if not field.elements:
         return value
-    listed = _applied(_elements(value), _on_top(field, steps), steps)
-    return value if same(listed, _elements(value)) else listed
+    combined = _applied(listed(value), _on_top(field, steps), steps)
+    return value if same(combined, listed(value)) else combined
 
 
 def equal(left: Json | Missing, right: Json | Missing, steps: Collection[Normaliser]) -> bool:
@@ -101,7 +101,7 @@ def equal(left: Json | Missing, right: Json | Missing, steps: Collection[Normali
 
 def texts(value: Json | Missing, steps: Collection[Normaliser]) -> set[str]:
     """Return the elements of a list as they are told apart."""
-    return {_text(element, steps) for element in _elements(value)}
+    return {_text(element, steps) for element in listed(value)}
 
 
 def decide(question: Question) -> Decision:
@@ -126,23 +126,23 @@ def agreed_list(decision: Decision, after: Json | Missing, steps: Collection[Nor
     """
     Return the list to keep as base: the live one, but held elements as they were in the old base.
 
-    Where the list is held, so are elements that nobody claims: only what was decided is agreed.
+    If the whole list is held, so are its unclaimed elements: only decided elements are agreed.
     """
     if decision.verb is Verb.HOLD:
         assert decision.base is not MISSING
         return _moved(decision.base, after, decision.elements, steps)
     if not decision.held_elements:
-        return None if after is MISSING else after
+        return or_null(after)
     held = set(decision.held_elements)
-    kept = [element for element in _elements(after) if _text(element, steps) not in held]
+    kept = [element for element in listed(after) if _text(element, steps) not in held]
     return kept + [msgspec.json.decode(text) for text in sorted(held & texts(decision.base, steps))]
 
 
 def confirmed(old: Agreed, meant: Agreed, shown: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
     """
-    Return what is agreed on a list of which only some elements are `shown` as a write in doubt meant them.
+    Return what is agreed on a list if a write in doubt `meant` it and only some elements are `shown` so.
 
-    A list that was agreed as a whole stays so: once it named some elements, all others would count as never agreed.
+    A list that was agreed as a whole stays so: if it named some elements, all others would count as never agreed.
     """
     differ = texts(shown, steps) ^ texts(meant.value, steps)
     settled = {text: stamp for text, stamp in meant.elements.items() if text not in differ}
@@ -152,12 +152,12 @@ def confirmed(old: Agreed, meant: Agreed, shown: Json | Missing, steps: Collecti
 
 
 def _moved(base: Json, after: Json | Missing, which: Collection[str], steps: Collection[Normaliser]) -> Json:
-    """Return a base whose elements `which` are as they are `after`, and all others as they were."""
+    """Return the base with the elements `which` as they are `after`, and all others unchanged."""
     moved = (texts(base, steps) ^ texts(after, steps)) & set(which)
     if not moved:
         return base
-    kept = [element for element in _elements(base) if _text(element, steps) not in moved]
-    return kept + [element for element in _elements(after) if _text(element, steps) in moved]
+    kept = [element for element in listed(base) if _text(element, steps) not in moved]
+    return kept + [element for element in listed(after) if _text(element, steps) in moved]
 
 
 def held(decision: Decision, old: Agreed, steps: Collection[Normaliser]) -> dict[str, Stamp]:
@@ -174,13 +174,13 @@ def held(decision: Decision, old: Agreed, steps: Collection[Normaliser]) -> dict
 
 
 def unwritten(decision: Decision, steps: Collection[Normaliser]) -> dict[str, Stamp]:
-    """Return the claims of a write that it leaves as they are: agreed already, or yielded."""
+    """Return the claims that a write leaves as they are: agreed already, or yielded."""
     there, written = texts(decision.live, steps), texts(decision.target, steps)
     return {text: stamp for text, stamp in decision.elements.items() if (text in there) is (text in written)}
 
 
 def unsettled(agreed: Agreed, meant: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
-    """Return what was agreed by a write of `meant`, without the claims that the server did not carry out."""
+    """Return what was agreed by a write of `meant`, without claims that the server did not carry out."""
     if not agreed.elements:
         return agreed._replace(stamp=None, writes={})
     missing = texts(agreed.value, steps) ^ texts(meant, steps)
@@ -196,13 +196,13 @@ def _claims(question: Question, there: Collection[str]) -> dict[str, _Claim]:
     if register is not None and register.managed:
         for text in _left_out(question, register, there):
             claims[text] = _Claim(False, register.stamp, None)
-        for value in _elements(register.value):
+        for value in listed(register.value):
             claims[_text(value, steps)] = _Claim(True, register.stamp, normalise.outgoing(value, steps))
     return claims | _on_top(question.field, steps)
 
 
 def _on_top(field: Field, steps: Collection[Normaliser]) -> dict[str, _Claim]:
-    """Return the claims on single elements. Of claims on elements that count as the same, the latest stands."""
+    """Return the claims on single elements; of claims on elements that count as the same, the latest."""
     claims: dict[str, _Claim] = {}
     for text, element in sorted(field.elements.items(), key=lambda item: (item[1].stamp, item[0])):
         value = msgspec.json.decode(text)
@@ -211,7 +211,7 @@ def _on_top(field: Field, steps: Collection[Normaliser]) -> dict[str, _Claim]:
 
 
 def _left_out(question: Question, register: Register, there: Iterable[str]) -> Iterable[str]:
-    """Yield the elements that the register takes away by not naming them."""
+    """Yield the elements that the register removes by not naming them."""
     agreed = question.agreed
     if agreed is not None:
         yield from (text for text, stamp in agreed.elements.items() if register.stamp.follows(stamp))
@@ -241,8 +241,8 @@ def _rule(
         modified_at=question.modified_at,
     )
     ruling = merge.adopt(moves, question.rule) if agreed is None else merge.decide(moves, question.rule)
-    word = retrying.word_on(question.field)
-    if ruling.verb is Verb.WRITE and retrying.contests(question.refused, word, text, present=claim.present):
+    by_person = retrying.decided_by_person(question.field)
+    if ruling.verb is Verb.WRITE and retrying.contests(question.refused, by_person, text, present=claim.present):
         assert question.refused is not None
         ruling = merge.Ruling(Verb.HOLD, Reason(ReasonCode.CONTESTED, message=question.refused.message))
         return _Ruled(text, claim, ruling, ours, theirs, contested=True)
@@ -250,7 +250,7 @@ def _rule(
 
 
 def _is_accepted(question: Question, text: str, claim: _Claim, *, live: bool) -> bool:
-    """Whether a person has accepted that the list of the server differs from the wanted one in this element."""
+    """Whether a person has accepted that the server's list differs from the wanted one in this element."""
     return any(
         (text in texts(pair.wanted, question.steps)) is claim.present
         and (text in texts(pair.stored, question.steps)) is live
@@ -282,7 +282,7 @@ def _decision(question: Question, there: Collection[str], ruled: list[_Ruled]) -
         elements={item.text: item.claim.stamp for item in ruled if item.ruling.verb is not Verb.HOLD},
         held_elements=tuple(item.text for item in ruled if item.ruling.verb is Verb.HOLD),
         hold=Hold.CONTESTED if any(item.contested for item in ruled) else Hold.DECIDE,
-        word=retrying.word_on(question.field),
+        by_person=retrying.decided_by_person(question.field),
         accepted=question.accepted,
     )
 
@@ -292,16 +292,16 @@ def _all_there(ruled: list[_Ruled], there: Collection[str]) -> bool:
 
 
 def _carried_out(question: Question, ruled: Iterable[_Ruled]) -> Json:
-    """Return the live list with claims carried out; `null` where a register clears it and nothing is left."""
-    listed = _applied(_elements(question.live), {item.text: item.claim for item in ruled}, question.steps)
+    """Return the live list with claims carried out; `null` if a register clears it and nothing is left."""
+    after = _applied(listed(question.live), {item.text: item.claim for item in ruled}, question.steps)
     register = question.field.register
     cleared = register is not None and register.managed and register.value is None
-    return listed if listed or not cleared else None
+    return after if after or not cleared else None
 
 
-def _applied(listed: Iterable[object], claims: Mapping[str, _Claim], steps: Collection[Normaliser]) -> list[object]:
-    """Return a list with claims carried out: removals dropped, additions at the end, the rest as it was."""
-    kept = [(text, element) for element in listed if _stays(text := _text(element, steps), claims)]
+def _applied(before: Iterable[object], claims: Mapping[str, _Claim], steps: Collection[Normaliser]) -> list[object]:
+    """Return a list with claims carried out: removals dropped, additions at the end, the rest unchanged."""
+    kept = [(text, element) for element in before if _stays(text := _text(element, steps), claims)]
     known = {text for text, _ in kept}
     added = [claim.value for text, claim in sorted(claims.items()) if claim.present and text not in known]
     return [element for _, element in kept] + added
@@ -311,10 +311,10 @@ def _stays(text: str, claims: Mapping[str, _Claim]) -> bool:
     return text not in claims or claims[text].present
 
 
-def _elements(value: Json | Missing) -> list[object]:
+def listed(value: Json | Missing) -> list[object]:
+    """Return the elements of a value; a single value is a list of one, as some servers show it."""
     if value is MISSING or value is None:
         return []
-    # A single value where a list is expected is a list of one: some servers show one-element lists that way.
     return value if isinstance(value, list) else [value]
 
 

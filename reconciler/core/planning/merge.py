@@ -1,11 +1,10 @@
 """
-Merge: what one move, or two, of one value comes to under a strategy: the table of README.md, "Policy: who wins".
+Merge: who wins one value under a strategy: the table of README.md, "Policy: who wins".
 
 Rules of this file:
-1. It knows nothing of documents, lists or patches. Whole values and single elements of sets are decided by one table.
-2. `ours` and `theirs` are facts found by the caller. *Ours*: the claim is a later one than the claim agreed in the
-   base, and another event's. *Theirs*: the live value differs from the base's, and from the value that the producer
-   said to expect.
+1. It knows nothing of documents, lists or patches. One table decides whole values and single elements of sets.
+2. `ours` and `theirs` are facts found by the caller. *Ours*: the claim is later than the claim agreed in the base, and
+   another event's. *Theirs*: the live value differs from the base, and from the value that the producer expected.
 """
 
 import enum
@@ -24,7 +23,7 @@ class _Action(enum.Enum):
     HOLD = enum.auto()
     FILL = enum.auto()  # write if blank, else keep
     NEWEST = enum.auto()  # the later of the event and the document's modification
-    OVERLAP = enum.auto()  # what the rule says under `on_overlap`
+    OVERLAP = enum.auto()  # as `on_overlap` of the rule says
 
 
 _K, _W, _Y, _H = _Action.KEEP, _Action.WRITE, _Action.YIELD, _Action.HOLD
@@ -48,7 +47,7 @@ _OVERLAP = {
     Strategy.PRESERVE: _Action.YIELD,
     Strategy.NEWEST: _Action.NEWEST,
 }
-# Adoption when nobody can tell whose value is wanted (README.md, "Policy: who wins").
+# Adoption where it is not clear whose value is wanted (README.md, "Policy: who wins").
 _ADOPTION = {
     Strategy.EXTERNAL: _Action.WRITE,
     Strategy.PRESERVE: _Action.YIELD,
@@ -65,19 +64,19 @@ _TO_THE_SECOND = len("2026-11-22T10:00:00")
 
 @attrs.frozen
 class Moves:
-    """What is known of one value when it is decided."""
+    """The facts about one value that decide it."""
 
     agreed: bool  # live = desired
     ours: bool
     theirs: bool
-    blank: bool  # there is nothing in the live field
+    blank: bool  # the live field is blank
     claimed_at: str  # canonical instant of the event that made the claim
     modified_at: str | None  # when others last modified the document; None: the server does not say
 
 
 @attrs.frozen
 class Ruling:
-    """The verb, and why."""
+    """A verb and its reason."""
 
     verb: Verb
     reason: Reason
@@ -93,7 +92,7 @@ def adopt(moves: Moves, rule: Rule) -> Ruling:
     """
     Decide a value that has no base: first seen, or its base was lost.
 
-    `moves.theirs` false says that the live value is one the producer expected, so that it is no one else's edit.
+    `moves.theirs` is false if the producer expected the live value, so that it is no one else's edit.
     """
     if moves.agreed:
         return Ruling(Verb.KEEP, Reason(ReasonCode.ADOPTED_AGREED))
@@ -109,8 +108,8 @@ def predates(moves: Moves) -> bool:
     """
     Whether the document's last modification by others is known to be older than the claim.
 
-    Many servers show whole seconds, cut off: an edit at 10:00:00.9 reads 10:00:00. So a time without a fraction stands
-    for its whole second, and nobody can tell about a claim within it.
+    Many servers cut off fractions: an edit at 10:00:00.9 reads 10:00:00. So a time without a fraction means its whole
+    second, and a claim within that second may be older or newer.
     """
     if moves.modified_at is None:
         return False

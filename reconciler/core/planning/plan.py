@@ -1,14 +1,14 @@
 """
-Plan: desired, base, snapshot, policy → what to do with each field, and the one patch that does it.
+Plan: desired, base, snapshot, policy → a decision for each field, and the one patch that carries them out.
 
 Rules of this file:
 1. `draft` is a pure function of its four arguments; recomputing it from an audit record must give the same patch.
-2. Only fields that somebody manages are decided; no other field can get into a patch.
-3. `draft` decides; `agree` says what the base is once the decision has gone through. Nothing else makes a base.
+2. Only managed fields are decided; no other field can get into a patch.
+3. `draft` decides; `agree` returns the base once the decision has gone through. Nothing else makes a base.
 
 Theory of operation: each managed field is compared under its rule and decided by `merge` (whole values) or `elements`
 (sets). Fields without a base are adopted at the same time: where the event is later than the last modification by
-others, the base becomes the live value without a stamp, and that base is stored before anything is sent.
+others, the live value becomes the base without a stamp, and that base is stored before anything is sent.
 """
 
 from collections.abc import Collection, Iterable
@@ -24,15 +24,15 @@ from reconciler.model.desired import Desired, Field
 from reconciler.model.plan import Decision, Held, Hold, InSync, Patch, Plan, Reason, ReasonCode, Verb
 from reconciler.model.policy import OPERATORS, Normaliser, Policy, Rule, Strategy
 from reconciler.model.snapshot import Snapshot
-from reconciler.model.value import MISSING, Json, Missing, canonical
+from reconciler.model.value import MISSING, Json, Missing, canonical, or_null
 
 
 def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> Plan:
     """
     Decide every managed field of one document, in order of name.
 
-    A patch holds one portion of what is to be written: fields that the server takes together. The next portion is the
-    next attempt's, decided on what this one has left.
+    A patch holds one portion of the fields to write: those that the server takes together. The next attempt decides the
+    next portion again.
     """
     questions = _questions(desired, base, snapshot, policy)
     below = _below(question.name for question in questions if fold.is_managed(question.field))
@@ -43,16 +43,16 @@ def draft(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy) -> P
         first = min(map(snapshot.portion, writes))
         portion = {name: value for name, value in writes.items() if snapshot.portion(name) == first}
         return Patch(_put_off(decisions, portion), known, portion, snapshot.token)
-    return Held(decisions, known) if any(_waits(d) for d in decisions) else InSync(decisions, known)
+    return Held(decisions, known) if any(d.waits for d in decisions) else InSync(decisions, known)
 
 
 def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy, at: Moment = UNTIMED) -> Base:
     """
     Return the base once `plan` has gone through and the document shows `after` (`before` if nothing was sent).
 
-    Written fields agree on what the server now shows; if that is not what was written, the field is held as altered.
-    Kept and yielded fields agree on the value that was decided on; held ones stay as they were. A list of which some
-    elements are held agrees on those that were kept or yielded, even if nothing of it is written.
+    A written field agrees on the value that the server now shows; if the server altered it, the field is held. Kept and
+    yielded fields agree on the value that was decided on; held ones stay as they were. A list with held elements agrees
+    on those that were kept or yielded, even if nothing of it is written.
     """
     fields: dict[str, Agreed] = {}
     refused: dict[str, RefusedField] = {}
@@ -64,7 +64,7 @@ def agree(plan: Plan, before: Snapshot, after: Snapshot, policy: Policy, at: Mom
         if decision.verb is Verb.HOLD or decision.later:
             if old is not None:
                 fields[name] = _agreed_in_part(decision, old, steps, at) if decision.held_elements else old
-            # What was refused may be taken now that a later portion is written: a state that allows it, for one.
+            # The server may accept a refused field once a later portion is written: a state that allows it, for one.
             if name in plan.base.refused and before.portion(name) >= portion:
                 refused[name] = plan.base.refused[name]
             continue
@@ -96,10 +96,10 @@ def alterations_seen(
     at: Moment = UNTIMED,
 ) -> Base:
     """
-    Return the base with what the server made of our last write, at the first sight of the version that it left.
+    Return the base with the server's alterations to our last write, at the first read of the version that it left.
 
-    Needed where the answer to a write was a token alone. Nobody else can have touched that version, so a written field
-    that shows something else was altered by the server: no edit to yield to, and nothing to write over and over.
+    Needed where the answer to a write was a token alone. No one else can have changed that version, so the server
+    altered a written field that shows another value: it is no edit to yield to, and must not be written over and over.
     """
     if expected is None or not expected.assumed or expected.token is None or read.token != expected.token:
         return base
@@ -107,23 +107,23 @@ def alterations_seen(
     for name in expected.assumed:
         agreed, meant, shown = base.fields.get(name), expected.value(name), read.value(name)
         if agreed is None or agreed.stamp is None or not normalise.equal(elements.known(agreed), meant, ()):
-            continue  # not managed any more, or a list of which some elements are held: their base is not what is there
+            continue  # not managed any more, or a list with held elements, whose base is another value
         steps = _steps(policy.rule(name, read.type), name, read)
         same = elements.equal(shown, meant, steps) if agreed.elements else normalise.equal(shown, meant, steps)
         if not same and not accepting.counts_as(meant, shown, accepting.pairs(desired, name), steps):
-            fields[name] = elements.unsettled(agreed._replace(value=_null(shown)), meant, steps)
+            fields[name] = elements.unsettled(agreed._replace(value=or_null(shown)), meant, steps)
             turned = contest.Turned(agreed.stamp, meant, shown, steps, bool(agreed.elements))
             refused[name] = contest.altered(refused.get(name), turned, at)
     return attrs.evolve(base, fields=fields, refused=refused)
 
 
 def confirmed_in_part(old: Agreed, meant: Agreed, name: str, read: Snapshot, policy: Policy) -> Agreed:
-    """Return what is agreed on a field that a read shows not as a write in doubt meant it: elements of it may be so."""
+    """Return what is agreed on a field that does not show the value of a write in doubt: elements of it may do so."""
     return elements.confirmed(old, meant, read.value(name), _steps(policy.rule(name, read.type), name, read))
 
 
 def settled_if_written(plan: Patch, before: Snapshot, policy: Policy, at: Moment = UNTIMED) -> dict[str, Agreed]:
-    """Return what each written field of a patch agrees on, should the server apply it as it stands."""
+    """Return what each written field of a patch agrees on if the server applies it unaltered."""
     base = agree(plan, before, before.with_fields(plan.fields, None), policy, at)
     return {name: base.fields[name] for name in plan.fields}
 
@@ -132,7 +132,7 @@ def refuse(base: Base, plan: Patch, fields: Iterable[str], message: str, at: Mom
     """
     Return the base with a refusal for each of `fields` that `plan` wrote: they are held, and tried again later.
 
-    Where the server named none of them, what it refused before is to blame, or else every field.
+    If the server named none of them, the fields that it refused before are to blame, or else all fields.
     """
     named = plan.fields.keys() & set(fields)
     blamed = named or plan.fields.keys() & base.refused.keys() or plan.fields.keys()
@@ -140,7 +140,7 @@ def refuse(base: Base, plan: Patch, fields: Iterable[str], message: str, at: Mom
         decision.field: retrying.refusal(
             base.refused.get(decision.field),
             decision.stamp,
-            _null(decision.live),
+            or_null(decision.live),
             message,
             at,
             place=0 if named else place,
@@ -152,10 +152,10 @@ def refuse(base: Base, plan: Patch, fields: Iterable[str], message: str, at: Mom
 
 def own_write_recognised(base: Base, expected: Snapshot | None, read: Snapshot) -> Base:
     """
-    Return the base with the token of our own last write, when a read shows just what that write left.
+    Return the base with the token of our own last write, if a read shows exactly the content that it left.
 
-    Needed where the answer to a write carried no token: without it our own write would look like somebody's edit. What
-    is expected then has no token either; a snapshot that has one was read, and may be somebody's edit itself.
+    Needed where the answer to a write carried no token: otherwise our own write would look like a user's edit. The
+    expected snapshot has no token then; one that has a token was read, and may be a user's edit itself.
     """
     if base.wrote is None or base.wrote.token is not None or expected is None or read.token is None:
         return base
@@ -172,7 +172,7 @@ def same_content(left: Snapshot, right: Snapshot) -> bool:
 
 
 def modified_by_others(base: Base, snapshot: Snapshot) -> str | None:
-    """Return when others last modified the document, `None` when the server does not say."""
+    """Return when others last modified the document, `None` if the server does not say."""
     wrote = base.wrote
     if wrote is not None and wrote.token is not None and wrote.token == snapshot.token:
         return wrote.modified_before
@@ -193,10 +193,10 @@ def _questions(desired: Desired, base: Base, snapshot: Snapshot, policy: Policy)
 
 
 def _recalled(agreed: Agreed | None, live: Json | Missing) -> Agreed | None:
-    """Return what was agreed with its value, if that is known by its digest only and is what is there now."""
-    if agreed is None or not agreed.digest or agreed.digest != codec.digest(_null(live)):
+    """Return what was agreed; if only a digest of its value is known and the live value has it, with that value."""
+    if agreed is None or not agreed.digest or agreed.digest != codec.digest(or_null(live)):
         return agreed
-    return agreed._replace(value=_null(live), digest="")
+    return agreed._replace(value=or_null(live), digest="")
 
 
 def _steps(rule: Rule, name: str, snapshot: Snapshot) -> tuple[Normaliser, ...]:
@@ -204,7 +204,7 @@ def _steps(rule: Rule, name: str, snapshot: Snapshot) -> tuple[Normaliser, ...]:
 
 
 def _put_off(decisions: tuple[Decision, ...], portion: Collection[str]) -> tuple[Decision, ...]:
-    """Mark the fields that are to be written but not in this patch."""
+    """Mark the fields to write that are not in this patch."""
     return tuple(
         attrs.evolve(d, later=True) if d.verb is Verb.WRITE and d.field not in portion else d for d in decisions
     )
@@ -212,10 +212,6 @@ def _put_off(decisions: tuple[Decision, ...], portion: Collection[str]) -> tuple
 
 def _content(snapshot: Snapshot) -> dict[str, Json]:
     return {name: value for name, value in snapshot.body.items() if name not in ("modifiedBy", "modifiedOn")}
-
-
-def _waits(decision: Decision) -> bool:
-    return decision.verb is Verb.HOLD or bool(decision.held_elements)
 
 
 def _decide(question: elements.Question, snapshot: Snapshot, below: str | None) -> Decision:
@@ -237,7 +233,7 @@ def _decide_whole(question: elements.Question) -> Decision:
     moves = merge.Moves(
         agreed=accepting.counts_as(desired, live, question.accepted, steps),
         ours=ours,
-        theirs=moved and not (ours and question.expected),  # once settled, going back to that value is an edit again
+        theirs=moved and not (ours and question.expected),  # once agreed, going back to that value is an edit again
         blank=normalise.blank(normalise.comparable(live, steps)),
         claimed_at=stamp.time,
         modified_at=question.modified_at,
@@ -256,13 +252,13 @@ def _decide_whole(question: elements.Question) -> Decision:
         target=normalise.outgoing(desired, steps) if ruling.verb is Verb.WRITE else MISSING,
         ours=moves.ours,
         theirs=moves.theirs,
-        word=retrying.word_on(question.field),
+        by_person=retrying.decided_by_person(question.field),
         accepted=question.accepted,
     )
 
 
 def _obstacle(decision: Decision, snapshot: Snapshot) -> Reason | None:
-    """Return why a field can't be decided or written whatever its rule says, `None` when nothing is in the way."""
+    """Return why a field can't be decided or written whatever its rule says, `None` if it can."""
     name = decision.field
     if any(_within(name, hidden) or _within(hidden, name) for hidden in snapshot.unreadable):
         return Reason(ReasonCode.HIDDEN)
@@ -274,14 +270,15 @@ def _obstacle(decision: Decision, snapshot: Snapshot) -> Reason | None:
 
 
 def _setback(decision: Decision, question: elements.Question) -> tuple[Hold, Reason | None]:
-    """Return why a field that could be written is not written now, if it was tried before."""
+    """Return why a field is not written now because of earlier tries, `None` if it is."""
     known, steps = question.refused, question.steps
     if known is None or (decision.verb is Verb.KEEP and _equal(decision, decision.live, decision.desired, steps)):
         return Hold.DECIDE, None
     if retrying.bars(known, decision):
         return Hold.REFUSED, Reason(ReasonCode.REFUSED, message=known.message)
     whole = decision.verb in (Verb.WRITE, Verb.KEEP) and not known.elements
-    if whole and retrying.waits(known, decision.word) and normalise.digest(decision.desired, steps) == known.wanted:
+    same = normalise.digest(decision.desired, steps) == known.wanted
+    if whole and same and retrying.waits(known, decision.by_person):
         return Hold.CONTESTED, Reason(ReasonCode.CONTESTED, message=known.message)
     return Hold.DECIDE, None
 
@@ -300,8 +297,8 @@ def group_member(question: elements.Question, below: str | None) -> str | None:
     """
     Return a field of the group that a name turns out to be, `None` for the name of a field (docs/explanation.md).
 
-    It is a group when Windchill shows an object there that is no enumeration, or when a field below it is managed
-    (`below`). What is claimed for the whole of it cannot be carried out field by field under the fields' own rules.
+    It is a group if Windchill shows an object there that is no enumeration, or if a field below it is managed
+    (`below`). A claim on a whole group can't be carried out field by field under the fields' own rules.
     """
     if below is not None:
         return below
@@ -310,7 +307,7 @@ def group_member(question: elements.Question, below: str | None) -> str | None:
 
 
 def _not_a_field(question: elements.Question, below: str | None) -> Reason | None:
-    """Return why a claim on a whole group of fields is held, `None` for a field; and why too many claims on one are."""
+    """Return why the claims on a name are held: too many of one time, or a name of a group. `None` if they are not."""
     if fold.crowded(question.field):
         return Reason(ReasonCode.CROWDED)
     member = group_member(question, below)
@@ -321,8 +318,8 @@ def _released_groups(desired: Desired) -> dict[str, Field]:
     """
     Return the names that an event released although they are groups of managed fields.
 
-    Passed over, such a release would leave fields managed that its producer believes to be free. An operator's release
-    drops the claim on the group's own name; claims later than a release are not meant by it.
+    If we ignored such a release, fields would stay managed that its producer believes to be free. An operator's release
+    drops the claim on the group's own name; a release does not cover later claims.
     """
     released = {
         name: field.register
@@ -340,7 +337,7 @@ def _released_groups(desired: Desired) -> dict[str, Field]:
 
 
 def _below(fields: Iterable[str]) -> dict[str, str]:
-    """Return the names around other fields, each with the first of these."""
+    """Return the names of groups of these fields, each with the first field in it."""
     found: dict[str, str] = {}
     for name in sorted(fields):
         for outer in _outer(name):
@@ -355,9 +352,9 @@ def _outer(name: str) -> Iterable[str]:
 
 def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decision], base: Base) -> Base:
     """
-    Return the base cut down to managed fields, with those that are about to be written on first sight adopted.
+    Return the base cut down to managed fields, plus new fields that are about to be written.
 
-    This is where a release ends a base. One that is claimed again before an attempt sees it ends nothing.
+    This is where a release ends a base, unless the field was claimed again before an attempt saw the release.
     """
     fields: dict[str, Agreed] = {}
     refused: dict[str, RefusedField] = {}
@@ -366,7 +363,7 @@ def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decisio
         if question.agreed is not None:
             fields[name] = question.agreed
         elif decision.verb is Verb.WRITE:
-            fields[name] = Agreed(_null(decision.live), None, elements.unwritten(decision, question.steps))
+            fields[name] = Agreed(or_null(decision.live), None, elements.unwritten(decision, question.steps))
         refusal = base.refused.get(name)
         if refusal is not None and contest.stands(refusal, decision, question.steps):
             refused[name] = refusal
@@ -375,19 +372,15 @@ def _adopted(questions: Iterable[elements.Question], decisions: Iterable[Decisio
 
 def _agreed(decision: Decision, old: Agreed | None, shown: Json | Missing, steps: Collection[Normaliser]) -> Agreed:
     if not decision.elements and not decision.held_elements:
-        return Agreed(_null(shown), decision.stamp, {})
+        return Agreed(or_null(shown), decision.stamp, {})
     held = {} if old is None else elements.held(decision, old, steps)
     return Agreed(elements.agreed_list(decision, shown, steps), decision.stamp, {**decision.elements, **held})
 
 
 def _agreed_in_part(decision: Decision, old: Agreed, steps: Collection[Normaliser], at: Moment) -> Agreed:
-    """Return what is agreed on a list that is held: elements that were decided move, all else is as it was."""
+    """Return what is agreed on a list with held elements: decided elements change, all others stay as they were."""
     if decision.later or old.digest:
         return old
     settled = {**old.elements, **elements.held(decision, old, steps), **decision.elements}
     writes = contest.counted(decision, old, decision.live, steps, at)
     return old._replace(value=elements.agreed_list(decision, decision.live, steps), elements=settled, writes=writes)
-
-
-def _null(value: Json | Missing) -> Json:
-    return None if value is MISSING else value

@@ -1,4 +1,4 @@
-"""Reasons in words: the one place that says in a line why a field was decided as it was."""
+"""Reasons in words: one line that says why a field was decided as it was."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ _TEXTS = {
     ReasonCode.ADOPTED_OURS: "first seen, Windchill's value is older or was expected",
     ReasonCode.ADOPTED_MODIFIED_SINCE: "first seen, the document was modified after the event",
     ReasonCode.ADOPTED_UNTIMED: "first seen, the server does not say when the document was modified",
-    ReasonCode.HIDDEN: "the server hides this field's value, so a write would replace something unseen",
+    ReasonCode.HIDDEN: "the server hides this field's value, so a write would replace a value we can't see",
     ReasonCode.READ_ONLY: "it identifies the document, or only the server sets it, so no write can change it: release"
     " the field",
     ReasonCode.NOT_AN_OBJECT: "`{about}` is not an object in Windchill, and a write within it would replace its value",
@@ -36,9 +36,9 @@ _TIE_BREAKS = {
 
 
 def text(reasons: Iterable[Reason], *, later: bool = False) -> str:
-    """Return why a field was decided so, on one line; `later`: it is to be written in a write of its own."""
+    """Return why a field was decided so, on one line; `later`: it goes out in a separate write."""
     said = "; ".join(dict.fromkeys(map(_line, reasons)))
-    return f"{said}; it goes out in a write of its own, after this one" if later else said
+    return f"{said}; it goes out in a separate write after this one" if later else said
 
 
 def codes(reasons: Iterable[Reason]) -> list[str]:

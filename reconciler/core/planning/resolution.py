@@ -2,13 +2,13 @@
 Resolution: a person's decision on a conflict, as events like any other (docs/explanation.md).
 
 Rules of this file:
-1. A whole value is one event: `set`, with `expect` naming the live value that is knowingly replaced. `expect` stands
-   only beside `set`, so a list that is merged element by element is decided by `set` too. Its list holds the managed
-   elements that are to be there; those that nobody manages are left out, so that they stay nobody's. An element that
-   is to go, and that was never agreed on, is not taken away by leaving it out: a second event removes it. Under a rule
-   for whole lists `set` names every element, the users' too, for there it claims the list as it is to be.
-2. What a decision would do is not guessed: its events are folded and planned as the reconciler will do it.
-3. A decision rests on what was seen. `seen` changes with everything that it may depend on.
+1. A whole value is one event: `set`, with the live value that it replaces in `expect`. `expect` needs `set`, so a list
+   that is merged element by element is decided by `set` too: its list holds the managed elements that are to be there,
+   and leaves out unmanaged ones, so that they stay unmanaged. If an element that was never agreed on is to go, leaving
+   it out does not remove it: a second event does. Under a rule for whole lists, `set` names every element, the users'
+   too.
+2. A preview is not a guess: it folds and plans the events as the reconciler will.
+3. A decision is made on a state: `seen` is a digest of everything that it may depend on.
 """
 
 import shlex
@@ -28,14 +28,14 @@ from reconciler.model.document import Conflict, Document, Status
 from reconciler.model.event import Event
 from reconciler.model.plan import Decision, Hold, Verb
 from reconciler.model.policy import ListMode, Normaliser, Policy
-from reconciler.model.value import MISSING, Json, canonical, same
+from reconciler.model.value import MISSING, Json, canonical, or_null, same
 
-_HINT_CHARS_MAX = 80  # of a text that is shown again, quoted
+_HINT_CHARS_MAX = 80  # of a text that a message repeats in quotes
 
 
 @attrs.frozen
 class Choice:
-    """What is to be said: the data of each event, in order."""
+    """A decision: the value, and the data of each event, in order."""
 
     wanted: Json
     live: Json
@@ -43,15 +43,15 @@ class Choice:
 
 
 def live(document: Document, conflict: Conflict) -> Json:
-    """Return what Windchill was last seen to have in the conflict's field."""
+    """Return the last live value that we have read of the conflict's field."""
     snapshot = document.agreement.snapshot
     value = conflict.live if snapshot is None else snapshot.value(conflict.field)
-    return None if value is MISSING else value
+    return or_null(value)
 
 
 def asked_since(document: Document, conflict: Conflict) -> bool:
-    """Whether the log asks for something else by now than when the conflict was found."""
-    if conflict.hold is Hold.CONTESTED:  # it stays the same one whoever repeats the wish
+    """Whether events have requested another value since the conflict was found."""
+    if conflict.hold is Hold.CONTESTED:  # another event with the same value does not change it
         held = any(one.id == conflict.id for one in document.agreement.held)
         return document.status is not Status.HELD or not held
     field = document.desired.fields.get(conflict.field)
@@ -59,7 +59,7 @@ def asked_since(document: Document, conflict: Conflict) -> bool:
 
 
 def moved_since(document: Document, conflict: Conflict) -> bool:
-    """Whether Windchill has something else by now than when the conflict was found."""
+    """Whether the live value has changed since the conflict was found."""
     return conflict.hold is not Hold.CONTESTED and not same(live(document, conflict), conflict.live)
 
 
@@ -70,7 +70,7 @@ def asked_us(document: Document, conflict: Conflict) -> int:
 
 
 def choose(document: Document, conflict: Conflict, take: Take, policy: Policy, reason: str) -> Choice:
-    """Return what decides a conflict; raises UsageError for a value that the field can't have."""
+    """Return the events' data that decide a conflict; raises UsageError for a value that the field can't have."""
     _check_way(conflict, take)
     seen = live(document, conflict)
     match take:
@@ -83,9 +83,11 @@ def choose(document: Document, conflict: Conflict, take: Take, policy: Policy, r
     question = _question(document, conflict, policy)
     if question is not None and planning.group_member(question, _managed_below(document, conflict.field)) is not None:
         if take is not Side.LIVE:
-            raise UsageError(f"{conflict.field} is a group of fields: keep Windchill's, and name its fields in events")
+            raise UsageError(
+                f"{conflict.field} is a group of fields: take Windchill's value, and name fields in events"
+            )
         return Choice(seen, seen, ({"release": [conflict.field], "reason": reason},))
-    # An enumeration shown as an object is meant by its value: events know no objects, only fields.
+    # An enumeration that is shown as an object is set by its value: events know no objects, only fields.
     seen, wanted = (normalise.comparable(value, (Normaliser.ENUM,)) for value in (seen, wanted))
     if isinstance(wanted, dict):
         raise UsageError(f"{conflict.field} is one field: give a value, not a JSON object")
@@ -104,16 +106,16 @@ def choose(document: Document, conflict: Conflict, take: Take, policy: Policy, r
 
 
 def _check_way(conflict: Conflict, take: Take) -> None:
-    """Raise UsageError for a way out that this kind of conflict does not have."""
+    """Raise UsageError for a decision that this kind of conflict does not allow."""
     contested = conflict.hold is Hold.CONTESTED
     if take is Side.ACCEPT and not contested:
-        raise UsageError(f"{conflict.field} is not contested: there is no stored form that could count as its value")
+        raise UsageError(f"{conflict.field} is not contested: Windchill stores no other form of its value to accept")
     if take is Side.RETRY and not contested and conflict.hold is not Hold.REFUSED:
         raise UsageError(f"{conflict.field} was neither refused nor changed again: take a side, or give a value")
 
 
 def _desired_now(document: Document, conflict: Conflict, policy: Policy) -> Json:
-    """Return the desired value; of a contested list, whose conflict outlives its moves, with those carried out."""
+    """Return the desired value; of a contested list, which may have changed since, the present one."""
     snapshot = document.agreement.snapshot
     if conflict.hold is not Hold.CONTESTED or snapshot is None:
         return conflict.desired
@@ -131,7 +133,7 @@ def preview(
     events: Sequence[Event],
     written: Sequence[Mapping[str, object]],
 ) -> Preview:
-    """Say what a choice does: `events` are its events as they will be decoded, `written` as they will be appended."""
+    """Return what a choice does: `events` are its events as they will be decoded, `written` as appended."""
     snapshot = document.agreement.snapshot
     return Preview(
         conflict=conflict.id,
@@ -150,10 +152,10 @@ def preview(
 
 def seen(document: Document, conflict: Conflict, policy: Policy) -> str:
     """
-    Return what stands for all that a decision rests on.
+    Return a digest of everything that a decision depends on.
 
-    Not by the newest claim alone: an older one on another element may come late. And not without the rule, which may be
-    another one after a reload, and says whether a list is decided as a whole.
+    The newest claim is not enough, because an older one on another element may come late. The rule is part of it,
+    because a reload may change it, and it says whether a list is decided as a whole.
     """
     snapshot, name = document.agreement.snapshot, conflict.field
     token, of_type = (None, None) if snapshot is None else (snapshot.token, snapshot.type)
@@ -162,7 +164,7 @@ def seen(document: Document, conflict: Conflict, policy: Policy) -> str:
 
 
 def command(conflict: Conflict, take: Take) -> str:
-    """Return the command that decides the same."""
+    """Return the command that makes the same decision."""
     if take in (Side.ACCEPT, Side.RETRY):
         return f"reconciler conflicts {take} {conflict.id}"
     option = f"--take {take.value}" if isinstance(take, Side) else f"--value {shlex.quote(canonical(take.value))}"
@@ -170,7 +172,7 @@ def command(conflict: Conflict, take: Take) -> str:
 
 
 def value(text: str, spelled: Callable[[str], str] = str) -> Json:
-    """Return the value that a person has typed as JSON; raises UsageError that shows, `spelled`, how text is quoted."""
+    """Return a value typed as JSON; raises UsageError, whose example of quoted text is written by `spelled`."""
     try:
         found: Json = msgspec.json.decode(text)
         return found
@@ -197,29 +199,29 @@ def _managed_below(document: Document, name: str) -> str | None:
 
 
 def _by_elements(question: elements.Question, name: str, seen: Json, wanted: Json) -> tuple[list[object], list[object]]:
-    """Return the elements to set and those to remove besides."""
+    """Return the elements to set, and those to remove by a second event."""
     if wanted is not None and not isinstance(wanted, list):
         raise UsageError(f"{name} is a list of elements: give a JSON list")
-    if question.rule.list is not ListMode.SET:  # its elements were decided one by one only for want of a whole value
-        return _listed(wanted), []
+    if question.rule.list is not ListMode.SET:  # decided by elements only because the field has no whole value
+        return elements.listed(wanted), []
 
     def text(element: object) -> str:
         return canonical(normalise.comparable(element, question.steps))
 
     managed = {text(element) for element in _managed(question)}
-    there = _listed(seen)
-    kept = {text(element) for element in _listed(wanted)}
+    there = elements.listed(seen)
+    kept = {text(element) for element in elements.listed(wanted)}
     theirs = {text(element) for element in there} - managed
-    to_set = [element for element in _listed(wanted) if text(element) not in theirs]
+    to_set = [element for element in elements.listed(wanted) if text(element) not in theirs]
     to_remove = [element for element in there if text(element) in managed and text(element) not in kept]
     return to_set, [element for element in to_remove if isinstance(element, str | int | float | bool)]
 
 
 def _managed(question: elements.Question) -> Iterable[object]:
-    """Yield the elements that some event has spoken of, or that were agreed on."""
+    """Yield the elements that an event names, or that were agreed on."""
     register = question.field.register
     if register is not None and register.managed:
-        yield from _listed(register.value)
+        yield from elements.listed(register.value)
     texts = {*question.field.elements, *(question.agreed.elements if question.agreed is not None else ())}
     yield from (msgspec.json.decode(text) for text in texts)
 
@@ -245,12 +247,11 @@ def _by_element(field: Field, document: Document, conflict: Conflict, policy: Po
 
 
 def _written(decision: Decision, by_element: bool) -> Iterable[Step]:
-    before = None if decision.live is MISSING else decision.live
-    after = None if decision.target is MISSING else decision.target
+    before, after = or_null(decision.live), or_null(decision.target)
     if not by_element:
         yield Step(decision.field, before, after)
         return
-    there, then = {canonical(e): e for e in _listed(before)}, {canonical(e): e for e in _listed(after)}
+    there, then = {canonical(e): e for e in elements.listed(before)}, {canonical(e): e for e in elements.listed(after)}
     for text in sorted(there.keys() - then.keys()):
         yield Step(decision.field, True, False, element=_element(there[text]))
     for text in sorted(then.keys() - there.keys()):
@@ -258,10 +259,4 @@ def _written(decision: Decision, by_element: bool) -> Iterable[Step]:
 
 
 def _element(value: object) -> Json:
-    return value  # type: ignore[return-value]  # what stands in a JSON list is JSON
-
-
-def _listed(value: Json) -> list[object]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
+    return value  # type: ignore[return-value]  # an element of a JSON list is JSON

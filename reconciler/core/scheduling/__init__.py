@@ -1,1 +1,1 @@
-"""What is looked at next, how long waits last, and how much a server is asked at once."""
+"""Scheduling: which document is next, how long waits last, and how many requests a server gets at once."""

@@ -1,21 +1,21 @@
 """
-The circuit breaker: stop asking a Windchill that is in trouble as a whole, and find out cheaply when it is back.
+The circuit breaker: stops requests to a Windchill that is in trouble as a whole, and finds out when it is back.
 
     closed ──(several documents in trouble)──▶ half-open ──(every probe fails)──▶ open
        ▲                                        │     ▲                            │
        └────────────(a proper answer)───────────┘     └─────(cool-down over)───────┘
 
-After Michael Nygard, "Release It!", chapter 5. What is different here, and what is easily got wrong:
+After Michael Nygard, "Release It!", chapter 5. Differences, and details that are easy to get wrong:
 
 - *One document's trouble is its own.* A document may hang, fail or be throttled for years while all others are well. So
-  trouble counts by document, and only until anything is answered properly. Even several documents prove nothing yet:
-  they raise a doubt, and a round of *probes* on other documents decides. The breaker opens if every probe fails.
-- *What counts as trouble*: no answer, a 5xx, a 429 or 503, an answer that is not what the protocol promises. Any other
-  answer is proper, be it a version conflict or a 404: the server is there and works.
+  trouble counts by document, and only until the next proper answer. Even several documents prove nothing: they raise a
+  doubt, and a round of *probes* on other documents decides. The breaker opens if every probe fails.
+- *Trouble* is no answer, a 5xx, a 429 or 503, or an answer that breaks the protocol. Any other answer is proper, even a
+  version conflict or a 404: the server works.
 - *Known trouble says nothing.* While closed, a document that was in trouble before is no evidence.
 - *Late answers.* A request sent before a change of state must not fail the probes. Every change begins a new era, a
-  pass names the era it was given in, and a failure of another era changes nothing. A proper answer ends a doubt
-  whenever its request was sent, because it arrives now; only an open breaker waits for its own probes.
+  pass names its era, and a failure of another era changes nothing. A proper answer ends a doubt whenever its request
+  was sent, because it arrives now; only an open breaker waits for its own probes.
 """
 
 import enum
@@ -25,12 +25,12 @@ import attrs
 
 from reconciler.core.scheduling import backoff
 
-_PROBES = 8  # of a round: where one document of eight is well, this finds it in two rounds of three
-_ROUNDS = 3  # of so many probes; if none of these has found anything, one probe at a time is enough
+_PROBES = 8  # of a round: if one document of eight is well, this finds it in two rounds of three
+_ROUNDS = 3  # with that many probes; after these, one probe at a time is enough
 
 
 class State(enum.Enum):
-    """Where the breaker stands."""
+    """The state of the breaker."""
 
     CLOSED = "closed"  # requests pass
     OPEN = "open"  # none passes
@@ -41,12 +41,12 @@ class RequestResult(enum.Enum):
     """How a request ended."""
 
     SUCCESS = "success"  # a proper answer, whatever it says
-    FAILURE = "failure"  # no answer, 5xx, 429, or not what the protocol promises
+    FAILURE = "failure"  # no answer, 5xx, 429, or an answer that breaks the protocol
     ABANDONED = "abandoned"  # cancelled or never sent: says nothing
 
 
 class Signal(enum.Enum):
-    """What can happen to the breaker."""
+    """An input of the breaker."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -62,7 +62,7 @@ TRANSITIONS: Final[dict[State, dict[Signal, State]]] = {
         Signal.FAILED_WIDELY: State.HALF_OPEN,
         Signal.ABANDONED: State.CLOSED,
     },
-    # Nothing passes while open, so there is nothing to report on: reports on earlier passes are of another era.
+    # No request passes while open, so none is reported on: reports on earlier passes are of another era.
     State.OPEN: {
         Signal.COOLED: State.HALF_OPEN,
     },
@@ -73,12 +73,12 @@ TRANSITIONS: Final[dict[State, dict[Signal, State]]] = {
         Signal.ABANDONED: State.HALF_OPEN,  # the next to ask is a probe in its place
     },
 }
-"""Every change of state that there is; a pair that is missing can't happen."""
+"""All changes of state; a missing pair can't happen."""
 
 
 @attrs.frozen
 class Pass:
-    """Leave to send one request; reported on with `Breaker.report`, once. `weight`: how many probes it stands for."""
+    """Permission to send one request; report on it once, with `Breaker.report`. It counts as `weight` probes."""
 
     era: int
     weight: int
@@ -97,11 +97,11 @@ class Breaker:
     """
     A circuit breaker for one server. Times are monotonic seconds.
 
-    `documents_max`: how many documents in trouble, with no proper answer in between, raise a doubt (at least 1). The
+    `documents_max`: so many documents in trouble, with no proper answer in between, raise a doubt (at least 1). The
     cool-down doubles from `cooldown_base_s` to `cooldown_max_s` with each round of probes that fails, jittered as
-    `backoff.cooldown_s` says, so that replicas don't probe in step. It is longer when all documents in trouble were
-    told to wait longer, but never longer than the maximum. A proper answer sets it back. 5 s bridges a restart of a web
-    server; a minute is the longest that a recovery may go unnoticed.
+    `backoff.cooldown_s` says. It is longer if the server told all documents in trouble to wait longer, but never longer
+    than the maximum. A proper answer sets it back. 5 s bridges a restart of a web server; a minute is the longest that
+    a recovery may go unnoticed.
     """
 
     def __init__(self, documents_max: int = 5, *, cooldown_base_s: float = 5.0, cooldown_max_s: float = 60.0) -> None:
@@ -111,7 +111,7 @@ class Breaker:
         self._cooldown_max_s = cooldown_max_s
         self._state = State.CLOSED
         self._era = 0
-        self._troubles: dict[str, float] = {}  # by document since the last proper answer: how long it was told to wait
+        self._troubles: dict[str, float] = {}  # by document since the last proper answer: the wait that it was told
         self._left = 0  # probes of this round that were not sent yet
         self._failed = 0  # probes of this round that failed
         self._openings = 0  # in a row; sets the cool-down
@@ -119,32 +119,32 @@ class Breaker:
 
     @property
     def state(self) -> State:
-        """Where it stands. It goes from open to half-open when somebody asks to pass, not by itself."""
+        """The state. It goes from open to half-open when a caller asks to pass, not by itself."""
         return self._state
 
     @property
     def away(self) -> bool:
-        """Whether Windchill as a whole is taken to be away: from the first opening to the next proper answer."""
+        """Whether Windchill counts as down: from the first opening to the next proper answer."""
         return self._openings > 0
 
     @property
     def open_until_s(self) -> float:
-        """While open: the monotonic time from which on probes may pass."""
+        """While open: the monotonic time at which probes may pass again."""
         return self._open_until_s
 
     def probes(self, now_s: float) -> int:
-        """While not closed: how many probes may be sent now."""
+        """While not closed: the number of probes that may be sent now."""
         if self._state is State.OPEN:
             return self._round() if now_s >= self._open_until_s else 0
         return self._left
 
     def try_pass(self, now_s: float, weight: int = 1) -> Pass | None:
         """
-        Give leave to send one request, or None.
+        Return permission to send one request, or None.
 
-        After None the caller tries again at `open_until_s` (open) or after a probe was reported on (half-open). Who
-        gets a pass must report on it whatever happens, or a probe that nobody hears of keeps everybody waiting. A
-        probe of a greater `weight` stands for so many of its round.
+        After None the caller tries again at `open_until_s` (open) or after a probe was reported on (half-open). The
+        caller must report on a pass whatever happens: all others wait for the result of a probe. A probe of a greater
+        `weight` counts as so many of its round.
         """
         if self._state is State.OPEN and now_s >= self._open_until_s:
             self._move(Signal.COOLED)
@@ -160,9 +160,9 @@ class Breaker:
         self, leave: Pass, result: RequestResult, now_s: float, chance: float, about: What | None = None
     ) -> None:
         """
-        Say how a request ended, and of a failure, what it was `about`.
+        Take in how a request ended, and for a failure, what it was `about`.
 
-        `chance` in [0, 1) jitters the cool-down, should it come to one.
+        `chance` in [0, 1) jitters a cool-down that begins.
         """
         if result is RequestResult.SUCCESS and self._state is not State.OPEN:
             self._openings = 0
@@ -204,5 +204,5 @@ class Breaker:
         self._era += 1
         if target is State.HALF_OPEN:
             self._left, self._failed = self._round(), 0
-            if signal is Signal.COOLED:  # the next cool-down is for what these probes are told
+            if signal is Signal.COOLED:  # the next cool-down depends on the waits that these probes are told
                 self._troubles.clear()

@@ -1,18 +1,18 @@
 """
-The queue: which document is looked at next.
+The queue: which document has the next attempt.
 
 Rules
 -----
-1. One entry a document. An offer for a document that waits keeps the more urgent lane and the earlier time of the two.
-2. One attempt a document. A document that was taken is not given out again before it is `done`; what is offered
-   meanwhile is remembered, and waits from then on. So the newest intent is always looked at *after* it was formed.
-3. The most urgent lane goes first, and nothing starves: an entry that has stood ready for k × `ageing_s` is served as
-   if it were k lanes more urgent.
-4. The store is the truth, the queue a window on it. Nothing is offered here that the store doesn't hold, so an entry
-   may be left out when the window is full. `spilled` then says so, and the caller reads the store again.
-5. A full queue keeps what presses most. Were it first come, first served, ten thousand resyncs of the next ten minutes
-   would shut out an event of now.
-6. The queue never waits, reads no clock, and calls nobody.
+1. One entry a document. An offer for a waiting document keeps the more urgent lane and the earlier time of the two.
+2. One attempt a document. A document that was taken is not given out again before it is `done`; an offer meanwhile is
+   remembered, and waits from then on. So each change has an attempt that began *after* it.
+3. The most urgent lane goes first, and nothing starves: an entry that has been ready for k × `ageing_s` is served as if
+   it were k lanes more urgent.
+4. The store is the truth, the queue a window on it. Callers offer only documents that are due in the store, so a full
+   queue may leave an entry out. `spilled` then says so, and the caller reads the store again.
+5. A full queue keeps the most urgent entries. If it served in the order of offers, ten thousand resyncs of the next ten
+   minutes would shut out an event of now.
+6. The queue never waits, reads no clock, and calls no one.
 
 Theory of operation
 -------------------
@@ -20,28 +20,27 @@ A document is *absent*, *waiting* or *running*. A waiting one is *later* (its ti
 
     offer ──▶ later ──(take: due_us ≤ now)──▶ ready ──(take)──▶ running ──(done)──▶ absent, or later again
 
-**Ageing for nothing.** Lanes that grow more urgent with every second would have to be sorted anew all the time. But all
-that stand ready grow older at one speed, so the order between two of them never changes, and it is enough to compute
-once, on becoming ready, a *rank* = `ready_us + lane × ageing_us`: the moment at which an entry has aged to the top
-lane. The smallest rank goes first. A resync (lane 3) is thus passed by those events (lane 1) that become ready within
-2 × `ageing_s` of it, and by none that come later.
+**Ageing at no cost.** All ready entries grow older at one speed, so the order between two of them never changes. It is
+enough to compute once, when an entry becomes ready, its *rank* = `ready_us + lane × ageing_us`: the moment at which it
+has aged to the top lane. The smallest rank goes first. A resync (lane 3) is thus passed by events (lane 1) that become
+ready within 2 × `ageing_s` of it, and by none that come later.
 
-The age counts from standing ready *here*, not from `due_us`: after an outage everything has been due for hours, and an
-operator's "now" would queue up behind all of it.
+The age counts from being ready *here*, not from `due_us`: after an outage all documents have been due for hours, and an
+operator's "now" would wait behind all of them.
 
-**Full.** An entry's *claim* = `due_us + lane × ageing_us` says what to leave out: the greatest, be it waiting or new.
+**Full.** The entry with the greatest *claim* = `due_us + lane × ageing_us` is left out, whether it waits or is new.
 
-**Cost.** Three heaps, `later` by time, `ready` by rank and `least` by claim, over one dictionary of entries. Nothing is
-searched for in a heap: an entry that changes is replaced in the dictionary, and what the heaps still hold of the old
-one is dead, skipped when it comes to the top, and swept out before the dead outnumber the living. Every operation is
-O(log n) amortised, and a `take` touches only entries whose time has come. Memory: `capacity` + running.
+**Cost.** Three heaps, `later` by time, `ready` by rank and `least` by claim, over one dictionary of entries. A changed
+entry is replaced in the dictionary. Its old copies in the heaps are dead: they are skipped at the top, and swept out
+before the dead outnumber the living. Every operation is O(log n) amortised, and a `take` touches only entries that are
+due. Memory: `capacity` + running.
 
-**Refilling.** When `spilled`: clear it, *then* read the store (an offer refused meanwhile sets it again), and read
-`capacity` + the number running, because the store's answer repeats what already waits or runs here. Skip what is in
-`running`: the store shows it as due until its attempt is settled.
+**Refilling.** When `spilled`: clear it, *then* read the store (an offer refused meanwhile sets it again). Read
+`capacity` + the number running, because the store's answer repeats documents that wait or run here. Skip those in
+`running`: the store shows them as due until their attempt is settled.
 
-A wall clock that jumps ahead disturbs order and moments until it is back, and loses nothing: what stands ready then
-is as old as now, and what waits for a time to come is offered again with an earlier one once the store has mended that.
+A wall clock that jumps ahead disturbs the order until it is back, and loses nothing: ready entries are then as old as
+now, and waiting ones are offered again with an earlier time once the store has corrected that.
 """
 
 import heapq
@@ -58,13 +57,13 @@ _DEAD_MIN = 64  # below this many, the dead are not worth a sweep
 
 class Queue:
     """
-    Documents that wait to be looked at, and those being looked at.
+    Documents that wait for an attempt, and those with an attempt under way.
 
-    `capacity`: how many may wait (at least 1). `ageing_s`: seconds of standing ready that make up for one lane; 0
-    serves in the order of becoming ready. 30 s delays a resync under an endless stream of events by a minute, a tenth
-    of the usual interval, and a burst of events still passes whole.
+    `capacity`: how many may wait (at least 1). `ageing_s`: seconds of being ready that make up for one lane; 0 serves
+    in the order of becoming ready. 30 s delays a resync under an endless stream of events by a minute, a tenth of the
+    usual interval, and a burst of events still passes whole.
 
-    `spilled` is true when something was left out that the store holds; the caller clears it (see *Refilling* above).
+    `spilled` is true if a document was left out; the caller clears it (see *Refilling* above).
     """
 
     def __init__(self, capacity: int, ageing_s: float = 30.0) -> None:
@@ -82,12 +81,12 @@ class Queue:
         self._least = _Heap(self._is_waiting)
 
     def __len__(self) -> int:
-        """How many documents wait, ready or not; those running are not counted."""
+        """The number of waiting documents, ready or not, without those running."""
         return len(self._waiting)
 
     @property
     def room(self) -> int:
-        """How many more documents may wait before some are left out."""
+        """The number of documents that may still be added before some are left out."""
         return self.capacity - len(self._waiting)
 
     @property
@@ -96,15 +95,15 @@ class Queue:
         return self._running.keys()
 
     def depth(self) -> dict[Lane, int]:
-        """How many documents wait in each lane (for `queue_depth{lane}`)."""
+        """The number of documents that wait in each lane (for `queue_depth{lane}`)."""
         return dict(self._depth)
 
     def offer(self, due: Due) -> bool:
         """
-        Let a document wait.
+        Add a document, or make a waiting one more urgent.
 
-        Return False when the queue is full of documents that press at least as much and this one is new: it is then in
-        the store only, and `spilled` is set. (`spilled` is also set when this one took the place of another.)
+        Return False if the queue is full of documents that are at least as urgent: a new one is then in the store only,
+        and `spilled` is set. (`spilled` is also set if the document took the place of another.)
         """
         if due.key in self._running:
             self._running[due.key] = _sooner(self._running[due.key], due)
@@ -124,9 +123,9 @@ class Queue:
 
     def take(self, now_us: int, limit: int) -> list[Due]:
         """
-        Give out at most `limit` documents whose time has come at `now_us` (wall microseconds), most pressing first.
+        Return at most `limit` documents that are due at `now_us` (wall microseconds), most urgent first.
 
-        They are running from here on: call `done` for each, whatever became of the attempt.
+        They are running now: call `done` for each, whatever the attempt came to.
         """
         self._ripen(now_us)
         taken: list[Due] = []
@@ -139,9 +138,9 @@ class Queue:
 
     def sample(self, now_us: int, limit: int, chance: float) -> list[Due]:
         """
-        Give out at most `limit` documents whose time has come as `take` does, but spread over all of them.
+        Return at most `limit` due documents as `take` does, but spread over all of them, beginning by `chance`.
 
-        `chance` in [0, 1) moves where it begins. It looks at every document that stands ready.
+        It looks at every document that is ready.
         """
         self._ripen(now_us)
         ready = [entry for entry in self._waiting.values() if entry.ready_us is not None]
@@ -154,9 +153,9 @@ class Queue:
 
     def done(self, key: str, requeue: Due | None = None) -> None:
         """
-        End the attempt on `key`. It waits again when `requeue` says so, or when something was offered meanwhile.
+        End the attempt on `key`. It waits again if there is a `requeue`, or an offer came meanwhile.
 
-        Of the two, the more urgent lane and the earlier time count; a full queue may leave it out as any other.
+        Of the two, the more urgent lane and the earlier time count; a full queue may leave it out like any other.
         """
         assert key in self._running, "only what was taken can be done"
         assert requeue is None or requeue.key == key, "a requeue is of the same document"
@@ -167,17 +166,13 @@ class Queue:
             self.offer(offered)
 
     def next_due_us(self) -> int | None:
-        """
-        When `take` could next return something, in wall microseconds; None when nothing waits.
-
-        A time that has passed means now.
-        """
+        """Return when `take` could next return a document (wall microseconds, perhaps past); None if none waits."""
         soonest = self._ready.top() or self._later.top()
         return None if soonest is None else soonest.due.due_us
 
     def _ripen(self, now_us: int) -> None:
-        """Move entries whose time has come from `later` to `ready`."""
-        if now_us < self._ripened_us:  # what became ready at a time to come would stand behind everything new
+        """Move entries that are due from `later` to `ready`."""
+        if now_us < self._ripened_us:  # entries that became ready in the future would wait behind all new ones
             self._ready = _Heap(self._is_waiting)
             for one in self._waiting.values():
                 if one.ready_us is not None:
@@ -190,7 +185,7 @@ class Queue:
             self._ready.push(self._rank(entry, now_us), entry)
 
     def _displace(self, due: Due) -> bool:
-        """Leave out the waiting document of the greatest claim, if `due` has a smaller one."""
+        """Leave out the waiting document with the greatest claim, if `due` has a smaller one."""
         least = self._least.top()
         assert least is not None, "a full queue has entries"
         if self._claim_us(least.due) <= self._claim_us(due):
@@ -233,7 +228,7 @@ def spread(items: Sequence[_T], count: int, chance: float) -> list[_T]:
 
 
 def _sooner(one: Due | None, other: Due) -> Due:
-    """Both wishes for one document in one: the more urgent lane, the earlier time."""
+    """Join two offers of a document: the more urgent lane, the earlier time."""
     if one is None:
         return other
     return Due(one.key, min(one.lane, other.lane), min(one.due_us, other.due_us))
@@ -244,11 +239,11 @@ class _Entry:
     """A waiting document. Compared by identity: an entry is alive while the dictionary holds this very one."""
 
     due: Due
-    ready_us: int | None = None  # since when it stands ready; None while its time has not come
+    ready_us: int | None = None  # when it became ready; None: it is not yet
 
 
 class _Heap:
-    """A heap whose entries may die in place; the dead never come to light."""
+    """A heap whose entries may die in place; it never returns a dead one."""
 
     def __init__(self, alive: Callable[[_Entry], bool]) -> None:
         self._alive = alive
@@ -261,7 +256,7 @@ class _Heap:
         heapq.heappush(self._items, (order, self._pushed, entry))
 
     def top(self) -> _Entry | None:
-        """The first living entry, left where it is; None when none lives."""
+        """Return the first living entry and leave it there; None if none lives."""
         while self._items:
             entry = self._items[0][2]
             if self._alive(entry):
@@ -270,7 +265,7 @@ class _Heap:
         return None
 
     def pop(self) -> None:
-        """Take out what `top` has just returned."""
+        """Take out the entry that `top` has just returned."""
         heapq.heappop(self._items)
 
     def sweep(self, living: int) -> None:

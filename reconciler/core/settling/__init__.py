@@ -1,1 +1,1 @@
-"""How an attempt ends: the next base, the evidence, and when the document is looked at again."""
+"""The end of an attempt: the next base, the evidence, and the time of the next attempt."""

@@ -1,4 +1,4 @@
-"""Cases: what an attempt has found and decided, and its options, from which `core/settling/settle.py` settles it."""
+"""Cases: an attempt at its end, with all that its settlement depends on (`core/settling/settle.py`)."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import retrying
 from reconciler.core.planning.retrying import Moment
 from reconciler.core.scheduling import backoff
+from reconciler.model import instant
 from reconciler.model.base import NO_BASE, Base
 from reconciler.model.desired import Desired
 from reconciler.model.document import Document, Lane, Status
@@ -34,7 +35,7 @@ class Pace:
     checkin_interval_s: float
 
     def longest_us(self, status: Status) -> int:
-        """Return the longest that a document waits which stands there; what waits longer was told by a wrong clock."""
+        """Return the longest wait of a document with a status; a longer one is from a wrong clock."""
         interval_s = self.interval_s * self.interval_factor_max * backoff.INTERVAL_JITTER_MAX or 2 * retrying.DAY_S
         match status:
             case Status.PENDING:
@@ -49,12 +50,12 @@ class Pace:
                 longest_s = interval_s
             case Status.PAUSED:
                 longest_s = max(self.cooldown_max_s, interval_s)
-        return round(longest_s * 1_000_000)
+        return instant.after_us(0, longest_s)
 
 
 @attrs.frozen
 class AttemptOptions:
-    """What all attempts share: policy, pace, and where outcomes go."""
+    """The options that all attempts share: policy, pace, and where outcomes go."""
 
     policy: Policy
     policy_digest: str
@@ -64,42 +65,42 @@ class AttemptOptions:
     fields_max: int  # managed fields of one document
 
     def too_wide(self, desired: Desired) -> str | None:
-        """Say why a document is not worked on for its many managed fields, `None` if they are few enough."""
+        """Return why a document has too many managed fields to work on, `None` if it has not."""
         if desired.cut is not None:
             return (
-                f"events name more than {fold.FIELDS_MAX:,} fields of it, so the oldest claims were let go: release the"
-                " document, and have its producers claim again what is meant"
+                f"events name more than {fold.FIELDS_MAX:,} fields of it, so the oldest claims were dropped: release"
+                " the document, and have its sources send again the fields that are meant"
             )
         count = len(fold.managed(desired))
         if count <= self.fields_max:
             return None
         return (
-            f"{count:,} managed fields, more than windchill.fields_max = {self.fields_max:,}: release fields that "
-            "nobody needs, or raise the setting"
+            f"{count:,} managed fields, more than windchill.fields_max = {self.fields_max:,}: release fields that are "
+            "not needed, or raise the setting"
         )
 
 
 @attrs.frozen
 class Case:
-    """One attempt at its end: the document as it was taken up, the plan, and the moment."""
+    """One attempt at its end: the document as it was when the attempt began, the plan, and the moment."""
 
     document: Document
     lane: Lane
     options: AttemptOptions
     now_us: int
     chance: float
-    snapshot: Snapshot | None = None  # what was decided on
+    snapshot: Snapshot | None = None  # that the plan was made from
     plan: Plan | None = None
     drifted: bool = False  # a fresh read showed other content than the last one
-    moved: tuple[str, ...] = ()  # managed fields that somebody moved under a write of ours
+    moved: tuple[str, ...] = ()  # managed fields that someone changed before a write of ours
     confirmed: Mapping[str, Json] = attrs.field(factory=dict)  # a write whose reply was lost, found to be applied
-    stored: Base = NO_BASE  # the base before this attempt saw what had become of earlier writes
+    stored: Base = NO_BASE  # the base before this attempt found the results of earlier writes
 
     def adopted(self, now: Snapshot) -> Base:
         """
-        Return the base with what this decision has adopted, of fields that `now` shows as they were.
+        Return the base with the fields that this decision has adopted and `now` shows unchanged.
 
-        The document's date tells only that something has changed since; two reads tell that it was another field.
+        The document's date only tells that something has changed; two reads tell that it was another field.
         """
         base = self.document.agreement.base
         if self.plan is None or self.snapshot is None:
@@ -113,6 +114,25 @@ class Case:
 
     @property
     def moment(self) -> Moment:
-        """By which clock and chance the waits of refused fields are reckoned."""
+        """The clock and chance for the waits of refused fields."""
         pace = self.options.pace
         return Moment(self.now_us, self.chance, pace.cooldown_base_s, pace.contested_window_s)
+
+    def after_us(self, wait_s: float | None) -> int | None:
+        """Return the moment that far from now, `None` for none."""
+        return None if wait_s is None else instant.after_us(self.now_us, wait_s)
+
+    def delay_s(self, failures: int) -> float:
+        """Return the wait after so many failures in a row."""
+        return backoff.delay_s(failures, self.options.pace.backoff_base_s, self.options.pace.backoff_max_s, self.chance)
+
+    def cooldown_s(self, times: int, longest_s: float | None = None) -> float:
+        """Return the wait of a document that is left alone for the `times`-th time in a row."""
+        pace = self.options.pace
+        longest_s = pace.cooldown_max_s if longest_s is None else longest_s
+        return backoff.cooldown_s(times, pace.cooldown_base_s, longest_s, self.chance)
+
+    def interval_s(self, stable: int) -> float | None:
+        """Return the time until the next comparison after so many without drift, `None` if there is none."""
+        pace = self.options.pace
+        return backoff.interval_s(stable, pace.interval_s, self.chance, pace.interval_factor_max)

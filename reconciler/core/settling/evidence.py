@@ -1,12 +1,12 @@
 """
-Evidence: what is stored and told of an attempt beside where its document stands now.
+Evidence: the records that a settlement stores beside the document's state.
 
-The audit record holds every input of the decision; conflicts are opened and closed; hot spots are counted.
+They are the audit record with every input of the decision, conflicts opened and closed, and counts for the hot spots.
 
-A document that is locked for a week is looked at hundreds of times, and each look comes to the same. So a result that
-nothing is done by is recorded when it begins; the record after it says how often it came again. Two results are the
-same when the result, the status and all decisions are equal. The message does not count, because it may hold a time or
-a number of its own.
+A document that is locked for a week is tried hundreds of times with the same result. So a result that changes nothing
+is recorded when it first comes; the next record says how often it came again. Two attempts had the same result if
+result, status and all decisions are equal. The message does not count, because it may hold a time or a number of its
+own.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ from reconciler.model.audit import AttemptResult, AuditRecord, Contention, Settl
 from reconciler.model.document import Repeating
 from reconciler.model.plan import Decision, Patch, Plan
 from reconciler.model.snapshot import Snapshot, Token
-from reconciler.model.value import MISSING, Json, Missing
+from reconciler.model.value import MISSING, or_null
 
-# Not UNKNOWN, whose write was perhaps applied, nor version conflicts: each is an edit of somebody else.
+# Not UNKNOWN, because its write may have been applied, nor version conflicts: each is someone else's edit.
 _REPEATING = frozenset(
     {
         AttemptResult.FAILED,
@@ -39,7 +39,7 @@ _REPEATING = frozenset(
 
 
 def with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decision]) -> Settlement:
-    """Open the conflicts that are new, close those that are no more, and tell of both."""
+    """Open the conflicts that are new, close those that have ended, and publish both."""
     if not waiting and not case.document.agreement.held:
         return settlement
     key, now_us, options = case.document.key, case.now_us, case.options
@@ -60,6 +60,13 @@ def with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decisio
     )
 
 
+def recorded(
+    case: Case, settlement: Settlement, result: AttemptResult, message: str, *, status: int | None = None
+) -> Settlement:
+    """Add the counts of the hot spots and the audit record."""
+    return audited(case, counted(case, settlement), result, message, status=status)
+
+
 def audited(
     case: Case,
     settlement: Settlement,
@@ -70,9 +77,9 @@ def audited(
     token_after: Token | None = None,
 ) -> Settlement:
     """
-    Add the audit record, unless the document's last record says the same: then only count.
+    Add the audit record, or only count it if the document's last record says the same.
 
-    An attempt that came to no decision (nothing could be read) has none.
+    An attempt without a decision (nothing could be read) has no record.
     """
     if case.plan is None or case.snapshot is None:
         return settlement
@@ -93,9 +100,9 @@ def audited(
 
 def _digest(record: AuditRecord) -> str:
     """
-    Return what makes two results the same: not their prose, in which a number or a time may differ.
+    Return a digest that equal results share.
 
-    Nor the base: without one, the first look adopts it and stores it, so it is there at the second.
+    It leaves out text, in which a number or a time may differ, and the base, which the first attempt adopts and stores.
     """
     decisions = [attrs.evolve(verdict, reasons=(), base=None, has_base=False) for verdict in record.decisions]
     return codec.digest([record.result, record.status, decisions])
@@ -136,9 +143,9 @@ def _verdict(decision: Decision) -> Verdict:
         rule=decision.rule,
         strategy=decision.strategy,
         desired=decision.desired,
-        base=_null(decision.base),
+        base=or_null(decision.base),
         has_base=decision.base is not MISSING,
-        live=_null(decision.live),
+        live=or_null(decision.live),
         event=decision.stamp.id,
         source=decision.stamp.source,
         later=decision.later,
@@ -146,12 +153,8 @@ def _verdict(decision: Decision) -> Verdict:
 
 
 def counted(case: Case, settlement: Settlement) -> Settlement:
-    """Count, for the hot spots, what was written and what somebody moved under us."""
+    """Count, for the hot spots, the fields that were written and those that someone changed before our write."""
     written = case.plan.fields if isinstance(case.plan, Patch) else {}
     names = sorted({*written, *case.moved})
     counts = tuple(Contention(name, int(name in case.moved), int(name in written)) for name in names)
     return attrs.evolve(settlement, contention=counts)
-
-
-def _null(value: Json | Missing) -> Json:
-    return None if value is MISSING else value

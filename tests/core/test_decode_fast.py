@@ -1,4 +1,4 @@
-"""Usual: the quick way of decoding says what `decode.record` says, or leaves the record to it."""
+"""Decode, the fast way: the same events as `decode.record`, or the record is left to it."""
 
 import json
 from typing import Any
@@ -71,7 +71,7 @@ def records(draw: st.DrawFn) -> PlainRecord:
 
 
 @given(st.lists(records(), max_size=6), every_rules)
-def test_what_it_takes_is_what_the_long_way_says_and_nothing_gets_lost(given_records, options):
+def test_it_gives_the_same_events_as_the_long_way_and_loses_nothing(given_records, options):
     events, left = decode_fast.events(given_records, options)
     rest = list(left)
     taken = [record for record in given_records if not _drop(rest, record)]

@@ -1,7 +1,7 @@
 """
-Stories: what is told of invented histories, word for word.
+Stories: the narrative of invented histories, word for word.
 
-Each text under `stories/` is what one history is told as; a missing one is written anew, and the test fails once.
+Each file under `stories/` is the narrative of one history. The test writes a missing one, and fails that once.
 """
 
 from pathlib import Path
@@ -168,7 +168,7 @@ def test_a_history_is_told_as_it_is_written(name: str) -> None:
     found = text_of(told(HISTORIES[name]()))
     if not path.exists():
         path.write_text(found, encoding="utf-8")
-        pytest.fail(f"written anew: {path.name}; read it")
+        pytest.fail(f"{path.name} is new; read it")
     assert found == path.read_text(encoding="utf-8")
 
 
@@ -177,7 +177,7 @@ def test_looks_that_came_to_the_same_since_the_last_record_are_told_too() -> Non
     for number in range(4):
         history.attempt(Locked(423, f"checked out, look {number}", "jdoe"), Lane.RETRY)
     again = [s.text for s in told(history, row=history.document).chapters[-1].sentences if s.kind == "again"]
-    assert again == ["The same came of it 3 more times."]
+    assert again == ["3 more attempts ended the same way."]
 
 
 def test_the_conflict_that_is_named_is_the_one_that_was_opened() -> None:
@@ -194,12 +194,12 @@ def test_a_sole_refused_field_is_named_with_its_conflict_before_it_was_decided_a
     assert "was not written" in sentence.text
 
 
-def test_of_several_refused_fields_nobody_can_tell_yet_which_of_them_waits() -> None:
+def test_of_several_refused_fields_none_is_named_as_the_one_that_waits() -> None:
     history = History(one_rule(), status="INWORK", title="x").event(set={"status": "RELAESED", "title": "y"})
     history.attempt(Refused(422, "no status", ("status",)))
     for sentence in told(history).now:
         assert sentence.references == (("command", "reconciler conflicts list"),)
-        assert "what it did not like waits" in sentence.text
+        assert "Each refused field waits for a retry" in sentence.text
 
 
 def test_without_the_policy_no_conflict_is_guessed() -> None:
@@ -223,14 +223,14 @@ def test_the_newest_chapters_tell_of_claims_that_older_ones_would_have_told_of()
     history = moved(S.PRESERVE, ours=False, theirs=True)
     found = told(history, chapters_max=1)
     assert ([chapter.records for chapter in found.chapters], found.left_out) == ([(2,)], 1)
-    assert 'that owner be "akim"' in found.chapters[0].sentences[0].text
+    assert 'to set owner to "akim"' in found.chapters[0].sentences[0].text
 
 
 def test_what_the_log_has_asked_for_since_is_told_as_undecided() -> None:
     history = moved(S.MERGE, ours=False, theirs=False).event(actor="li", set={"owner": "li"})
     (undecided,) = [s for s in told(history, row=history.document).now if s.kind == "waits"]
-    assert undecided.text.startswith("//erp/prod (li) asked at 2026-11-22 10:04:00Z (1 hour ago) that owner be")
-    assert "Nothing has been decided on that yet" in undecided.text
+    assert undecided.text.startswith("//erp/prod (li) asked at 2026-11-22 10:04:00Z (1 hour ago) to set owner to")
+    assert "The reconciler has not decided this yet" in undecided.text
     assert ("event", "e2") in undecided.references
 
 
@@ -238,7 +238,7 @@ def test_a_document_that_was_released_stands_as_it_is() -> None:
     history = moved(S.EXTERNAL, ours=True, theirs=False).event(released=True)
     (found,) = told(history, row=history.document).now
     assert "released the document" in found.text
-    assert "whatever Windchill has stays" in found.text
+    assert "leaves it as it is in Windchill" in found.text
 
 
 def test_who_released_a_document_and_why_is_told_where_the_act_is_known() -> None:
@@ -247,7 +247,7 @@ def test_who_released_a_document_and_why_is_told_where_the_act_is_known() -> Non
     action = OperatorAction(history.now_us, "mlee", "operator", ActionKind.RELEASE, DOC, DOC, details, "appended")
     (found,) = told(history, row=history.document, released=action).now
     assert found.text.startswith("mlee released the document at ")
-    assert "(“moved to archive”): nobody manages it" in found.text
+    assert "(“moved to archive”). The reconciler does not manage it any more" in found.text
 
 
 def test_what_people_did_is_told_between_the_attempts_unless_an_event_says_it() -> None:
@@ -263,7 +263,7 @@ def test_what_people_did_is_told_between_the_attempts_unless_an_event_says_it() 
     chapters = told(history, actions=actions).chapters
     assert [chapter.records for chapter in chapters] == [(1,), (), (8,)]
     (sentence,) = chapters[1].sentences
-    assert sentence.text == "m\\u202elee paused it, as operator (“an\\x1b audit”)."
+    assert sentence.text == "m\\u202elee paused the document, as operator (“an\\x1b audit”)."
     assert (sentence.kind, sentence.references) == ("acted", (("act", "7"),))
     assert len(told(history, actions=actions, chapters_max=2).chapters) == 2
     assert [chapter.records for chapter in told(history, only="owner", actions=actions).chapters] == [(1,), (8,)]
@@ -279,10 +279,8 @@ def test_the_order_is_that_of_the_chain_where_a_clock_went_back() -> None:
     ]
     found = told(history, actions=actions)
     assert [chapter.records for chapter in found.chapters] == [(), (2,), (), (4,), ()]
-    assert 'owner is "sgarcia", as asked for' in found.now[0].text
-    assert len(told(history, actions=actions, older=True).chapters) == 4, (
-        "what came before the oldest decision is not told"
-    )
+    assert 'owner is "sgarcia", as requested' in found.now[0].text
+    assert len(told(history, actions=actions, older=True).chapters) == 4, "older actions are left out"
 
 
 @pytest.mark.parametrize("status", [Status.PARKED, Status.CONTENDED, Status.LOCKED])
@@ -292,7 +290,7 @@ def test_why_nothing_is_decided_on_a_document_that_is_stopped_is_told_before_wha
     stop, undecided = told(history, row=row).now
     assert "“404: there is no\\x1b such document”" in stop.text
     assert ("command", f"reconciler docs retry {DOC}") in stop.references
-    assert undecided.text.endswith("Nothing has been decided on that yet.")
+    assert undecided.text.endswith("The reconciler has not decided this yet.")
 
 
 def test_a_document_whose_changes_wait_says_until_when_and_how_not_to() -> None:
@@ -310,17 +308,17 @@ def test_a_value_that_is_asked_to_be_another_by_now_is_not_called_as_asked_for()
     history = moved(S.MERGE, ours=False, theirs=False)
     stands = history.attempt().document
     (now,) = told(history, row=stands).now
-    assert ", as asked for. If somebody" in now.text
+    assert ", as requested. If someone" in now.text
     history.event(set={"owner": "li"})
     before, _ = told(history, row=history.document).now
-    assert before.text.endswith(", as asked for before.")
+    assert before.text.endswith(", as requested before.")
 
 
 def test_what_was_only_seen_at_the_first_look_is_not_told_as_agreed() -> None:
     history = History(one_rule(), owner="akim").event(set={"owner": "li"}).attempt(Locked(423, "Locked", "jdoe"))
     history.edit("jdoe", owner="sgarcia").attempt()
     said = text_of(told(history))
-    assert 'Windchill had "akim" at the first look and "sgarcia" now, and "li" was asked for.' in said
+    assert 'Windchill had "akim" when first seen and "sgarcia" now, and "li" was requested.' in said
     assert "agreed" not in said
 
 
@@ -337,7 +335,7 @@ def test_what_the_server_said_is_told_on_one_line_and_with_all_that_is_unseen() 
     held = attrs.evolve(verdict, reasons=(Reason(ReasonCode.NOT_AN_OBJECT, about="the moon\u202e"),))
     history.records[-1] = attrs.evolve(history.records[-1], decisions=(held,), result="eclipsed", message="dark")
     assert "No rule can decide it: `the moon\\u202e` is not an object" in text_of(told(history))
-    assert "It did not work: “dark”." in text_of(told(history))
+    assert "The attempt failed: “dark”." in text_of(told(history))
 
 
 @pytest.mark.parametrize("name", HISTORIES)

@@ -1,4 +1,4 @@
-"""Speaking: an event says whose it is, and where it stands says whether that can be so (docs/topics.md)."""
+"""Topics: which sources may write where (docs/topics.md)."""
 
 import attrs
 import pytest
@@ -44,7 +44,7 @@ def test_our_own_sources_are_refused_outside_of_the_decisions(topics: Topics, to
 
 
 @pytest.mark.parametrize("type_", [decode.CHANGED, decode.RELEASED])
-def test_decisions_are_taken_from_operators_and_from_nobody_else(type_: str) -> None:
+def test_decisions_are_accepted_from_operators_only(type_: str) -> None:
     options, more = decode.Options(topics=BOUND), dict[str, object](type=type_)
     if type_ == decode.RELEASED:
         more["data"] = {}
@@ -73,7 +73,7 @@ def test_each_source_speaks_where_it_is_bound() -> None:
     assert isinstance(said("//erp/prod", ERP, options), Event)
     assert isinstance(said("//mes/line-3", MES, options), Event)
     assert reason(said("//erp/prod", MES, options)) == (
-        f"source '//erp/prod' may not speak in {MES}: [[log.topics]] allows //mes/line-?, //mes/[0-9] there"
+        f"source '//erp/prod' may not write to {MES}: [[log.topics]] allows //mes/line-?, //mes/[0-9] there"
     )
     for source in ("//ERP/prod", "//erp", "erp/x", "//mes/line-3", "//mes/line-33"):
         reason(said(source, ERP, options))
@@ -85,8 +85,8 @@ def test_without_bound_topics_any_source_but_ours_speaks() -> None:
         assert isinstance(said(source, "changes", options), Event)
 
 
-def test_nobody_asks_for_anything_where_outcomes_are_published() -> None:
-    """It is not read for events; an archive of it is, and whoever could write there must not speak by that."""
+def test_events_are_refused_where_outcomes_are_published() -> None:
+    """It is not read for events; an archive of it is, and must give its writers no more rights."""
     closed = attrs.evolve(BOUND, closed=("outcomes", "letters"))
     for source in ("//erp/prod", OPERATORS, "//kafka/outcomes"):
         assert "not for events" in reason(said(source, "outcomes", decode.Options(topics=closed)))
@@ -127,8 +127,8 @@ def test_a_document_is_released_only_by_a_source_that_no_rule_keeps_out() -> Non
     assert "policy[3]" in reason(said("//wf/7", "changes", options, **released)), "of any type it could turn out to be"
     assert isinstance(said("//mes/line-3", "changes", options, data={"release": ["owner"]}), Event)
     assert "`status`" in reason(said("//mes/line-3", "changes", options, data={"release": ["status"]}))
-    anybody = attrs.evolve(options, policy=Policy())
-    assert isinstance(said("//mes/line-3", "changes", anybody, **released), Event)
+    unlimited = attrs.evolve(options, policy=Policy())
+    assert isinstance(said("//mes/line-3", "changes", unlimited, **released), Event)
 
 
 def test_a_tombstone_is_the_word_of_its_topic_and_rules_have_to_name_that() -> None:
@@ -141,7 +141,7 @@ def test_a_tombstone_is_the_word_of_its_topic_and_rules_have_to_name_that() -> N
     assert "takes decisions" in reason(decode.record(structured(None, topic=DECISIONS), decode.Options(topics=BOUND)))
     assert isinstance(decode.record(structured(None), decode.Options(topics=OPEN)), Event)
     elsewhere = said(f"//kafka/{ERP}", MES, decode.Options(topics=BOUND))
-    assert "may not speak in" in reason(elsewhere), "nobody writes another topic's tombstones"
+    assert "may not write to" in reason(elsewhere), "no one else writes another topic's tombstones"
 
 
 # ---------------------------------------------------------------------------------------------------------- archives
@@ -206,7 +206,7 @@ def records(draw: st.DrawFn) -> PlainRecord:
 
 
 @given(st.lists(records(), max_size=5), st.sampled_from(OPTIONS))
-def test_the_quick_way_lets_nobody_speak_whom_the_long_way_refuses(
+def test_the_fast_way_accepts_no_source_that_the_long_way_refuses(
     given_: list[PlainRecord], options: decode.Options
 ) -> None:
     events, left = decode_fast.events(given_, options)
