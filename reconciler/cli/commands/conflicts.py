@@ -234,4 +234,6 @@ def _say_many(form: str, take: Side, found: ResolvedMany) -> None:
 def _decision(found: Resolved, take: Take) -> str:
     if take is Side.ACCEPT:
         return f"Windchill's {output.of_json(found.live)} counts as equal to {output.of_json(found.wanted)} from now on"
-    return f"{output.of_json(found.wanted)} is wanted, in place of {output.of_json(found.live)} in Windchill"
+    if found.wanted == found.live:
+        return f"Windchill keeps {output.of_json(found.live)}"
+    return f"{output.of_json(found.wanted)} replaces {output.of_json(found.live)} in Windchill"
