@@ -259,7 +259,7 @@ async def test_the_provider_s_words_become_roles(
 async def test_without_a_name_the_subject_is_the_name(client: AsyncClient, daemon: Daemon, idp: Issuer) -> None:
     token = idp.token(preferred_username=..., roles=["reconciler-viewer"])
     reply = await client.post("/api/v1/events", headers=shown(token))
-    assert "8f1c is viewer" in reply.json()["detail"]
+    assert "8f1c has viewer" in reply.json()["detail"]
 
 
 async def test_without_an_audience_programs_show_no_such_tokens(daemon: Daemon, idp: Issuer) -> None:
