@@ -365,7 +365,7 @@ def test_a_resolution_decides_a_field(held: Program, choice: tuple[str, str], va
     held.say("run", "--once", code=3)
     assert held.document(DOC)["attributes"].get("CostCenter") == value
     assert [row["document"] for row in held.json("conflicts", "list")] == [OTHER]
-    assert "is closed since" in held.fails("conflicts", "resolve", conflict, "--take", "live")
+    assert "was closed at" in held.fails("conflicts", "resolve", conflict, "--take", "live")
     assert held.json("conflicts", "show", conflict)["closed_at"]
 
 

@@ -133,7 +133,7 @@ async def test_a_decision_writes_what_its_preview_shows(client: AsyncClient, wor
     told = {"field": "title", "take": "value", "wanted": "Hood", "live": "Lid", "reason": "asked"}
     assert action["details"] == told | {"events": [one["id"] for one in said["events"]]}
     gone = await post(client, f"/conflicts/{conflict}/resolve", {"take": "live"}, 404)
-    assert "is closed since" in gone["detail"]
+    assert "was closed at" in gone["detail"]
 
 
 async def test_keeping_windchills_value_writes_nothing(client: AsyncClient, conflict: str) -> None:
