@@ -31,7 +31,7 @@ _TOPIC = "benchmark.changes"
 _PARTITIONS = 4
 _HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 _SHORT = (
-    "`getmany` hands out a record in about 4 µs of processor time, and nobody looks at it. Only parsing events and"
+    "`getmany` hands out a record in about 4 µs of processor time, and no one looks at it. Only parsing events and"
     " keeping the latest values, as the bare loop of `fold-file` does, costs 6 µs more, which makes about 0.4 of it;"
     " validating each event, keeping its provenance and storing it durably take the rest."
 )

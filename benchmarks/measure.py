@@ -18,7 +18,7 @@ from typing import Any, Self
 import attrs
 
 _SIDE_S_MAX = 600.0
-_CALM_LOAD = 0.5  # of both cores together; above it somebody else's work is in every figure
+_CALM_LOAD = 0.5  # of both cores together; above it someone else's work is in every figure
 _CALM_S_MAX = 60.0
 
 

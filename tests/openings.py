@@ -1,5 +1,5 @@
 """
-Nobody opens a file of a database by hand while SQLite has it open in the same process.
+No one opens a file of a database by hand while SQLite has it open in the same process.
 
 POSIX locks belong to the process: closing any descriptor of a file drops every lock that the process holds on it, those
 of SQLite too. The next process to come then takes itself for the first one, truncates the shared memory (`-shm`), and

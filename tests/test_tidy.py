@@ -191,7 +191,7 @@ def check_clock(path: str, tree: ast.Module, imported: dict[str, str]) -> Iterat
 
 
 def check_tasks(path: str, tree: ast.Module) -> Iterator[Offence]:
-    """Every task belongs to the TaskGroup of `app.py`; a task that nobody owns dies unseen."""
+    """Every task belongs to the TaskGroup of `app.py`; a task that no one owns dies unseen."""
     if path == APP:
         return
     for node in ast.walk(tree):

@@ -127,11 +127,11 @@ class HttpClient:
                 if not isinstance(reply, Reply) or reply.status != 401:
                     return reply
                 under_way = False
-                anew = await self._keeper.renewed(grant)
-                if not isinstance(anew, Grant):
-                    return anew or reply
+                renewed = await self._keeper.renewed(grant)
+                if not isinstance(renewed, Grant):
+                    return renewed or reply
                 under_way = True
-                return await self._as(anew, method, url, headers, content)
+                return await self._as(renewed, method, url, headers, content)
         except TimeoutError:
             if under_way:
                 return Lost(f"no whole answer within {self._options.timeout_s:g} s")

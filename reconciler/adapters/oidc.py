@@ -186,7 +186,7 @@ class Oidc:
     # --------------------------------------------------------------------------------------------------- the provider
 
     async def _current(self, wanted: Name | None) -> _Provider | Away:
-        """Return what is known of the provider, read anew if that is due or it lacks this key; see above."""
+        """Return what is known of the provider, read again if that is due or it lacks this key; see above."""
         known = self._provider
         has_it = known is not None and (wanted is None or wanted in known.keys)
         if known is not None and has_it and (self._lock.locked() or self._is_fresh(known)):

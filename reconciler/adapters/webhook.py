@@ -5,8 +5,8 @@ Rules
 - What is judged is the address that a connection is about to be made to, at the moment it is made: a name whose DNS
   answer has changed meanwhile gains nothing, and neither does an IPv4 address in the clothes of an IPv6 one.
 - Addresses that are not of the public internet (loopback, private, link-local, metadata services) are refused unless
-  `networks` has them: else whoever may change one line of the configuration, or of a DNS zone, could make us speak to
-  what only we can reach.
+  `networks` has them. Otherwise anyone who can change one line of the configuration, or of a DNS zone, could make us
+  call services that only we can reach.
 - No redirect is followed, no proxy of the environment is used, and of a reply only its status and `Retry-After` count:
   the body is never read.
 - No error names the address, because such addresses often are the only credential.

@@ -45,7 +45,7 @@ def run(config: Config, action: Callable[["OperatorActions"], Awaitable[T]]) -> 
 
 def actor(given: str | None) -> str:
     """Return who acts: the given name, or else the user who runs the command."""
-    return given or events.user() or "somebody"
+    return given or events.user() or "someone"
 
 
 with_actor = click.option(

@@ -1,16 +1,14 @@
 """
 One attempt on one document: gather, decide, act.
 
-All reads come first, then one pure decision, then one write. A decision may rest on what was read earlier only if it
-comes to a write, because only then the token shows whether that still stands: "nothing to do" is never said of a
-document on the word of a cache. Between the decision and the write stands only what makes
-the write safe: the intent is stored, so that a lost reply is never answered blindly. No read and no new fact comes in
-between; and whatever happens in Windchill meanwhile, the token guards.
+All reads come first, then one pure decision, then one write. A decision may rest on the cached snapshot only if it
+leads to a write, because the write's token then shows whether the cache is stale; "nothing to do" always needs a read.
+Between the decision and the write we only store the intent, so that we never send again blindly after a lost reply. No
+read and no new fact comes in between, and the token guards against changes in Windchill.
 
-One write on its way: the intent is stored before anything is sent, and again with every step that changes it.
-
-It is the `Journal` of a dialect that has to lock a document before it may write. Whatever ends the process between two
-steps, the store then names the lock that is ours, and what was to be written under it.
+`Writing` is one write under way. It stores the intent before anything is sent, and again with every step that changes
+it. It is the `Journal` of a dialect that has to lock a document before it may write: if the process ends between two
+steps, the store names our lock and what was to be written under it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +59,7 @@ _FAILED_UNDER_LOCK = (NotAvailable, Locked, Failed, Unknown, Broken, Throttled) 
 
 @attrs.frozen
 class Attempt:
-    """What every attempt needs."""
+    """Makes attempts; holds what they all need."""
 
     gate: Gate
     ledger: Ledger
@@ -70,27 +68,27 @@ class Attempt:
     budget: WriteBudget
 
     async def run(self, document: Document, lane: Lane) -> Settlement:
-        """Make one attempt and return how it is to be stored; raises HeldUpError, and else only what is unexpected."""
+        """Make one attempt and return its settlement; raises HeldUpError, and otherwise only unexpected errors."""
         case = self._case(document, lane)
         if document.status is Status.PAUSED:
-            return await self._kept_out(case)
+            return await self._paused(case)
         doubt = document.agreement.intent
         if doubt is not None and self.gate.locks:
-            kept = await self._kept_from_releasing(case)
-            if kept is not None:
-                return kept
+            failed = await self._release_failed(case)
+            if failed is not None:
+                return failed
             document = attrs.evolve(document, agreement=_without_lock(document.agreement, doubt))
             case = attrs.evolve(self._now(case), document=document)
         if (wide := self.options.too_wide(document.desired)) is not None:
             return settle.parked(case, wide, AttemptResult.TOO_WIDE)
         if not fold.managed(document.desired):
-            return await self._left_alone(case)
+            return await self._unmanaged(case)
         known = document.agreement.snapshot
         if known is not None and not _must_read(document, lane):
             decided = self._decided(case, document, known)
             if isinstance(decided.plan, Patch):
                 return await self._act(decided)
-        # What nobody has seen must not be confirmed by a 304: the server may have changed more than it was asked to.
+        # A 304 must not confirm an assumed snapshot: the server may have changed more than we wrote.
         known_well = None if known is None or known.assumed else known
         answer = await self.gate.read(document.key, known_well, failures=document.agreement.failures)
         case = self._now(case)
@@ -99,44 +97,44 @@ class Attempt:
                 assert known is not None, "only what we hold can be unchanged"
                 return await self._act(self._decided(case, document, known))
             case Snapshot():
-                if answer.locked_by_us and (kept := await self._kept_from_releasing(case)) is not None:
-                    return kept
+                if answer.locked_by_us and (failed := await self._release_failed(case)) is not None:
+                    return failed
                 document, confirmed = _confirmed(document, answer, self.options.policy)
                 return await self._act(attrs.evolve(self._decided(case, document, answer), confirmed=confirmed))
             case trouble:
                 return self._troubled(case, trouble)
 
-    async def _left_alone(self, case: Case) -> Settlement:
+    async def _unmanaged(self, case: Case) -> Settlement:
         """
-        Nobody manages the document any more. Where writes take locks, see to it that none of ours stays there.
+        Leave a document alone that no claim manages. Where writes take locks, make sure that none of ours remains.
 
-        A request that was given up long ago may still take one, and no comparison would show it: hence this look, now
-        and then. Where nothing is known of the document, a store that was lost may have known of a lock, or of a
-        request that is still on its way: it is looked at twice, the second time when no request can come any more.
+        A request that we gave up long ago may still take a lock, and no comparison would show it: hence a look now and
+        then. A document that the store knows nothing of gets two looks, since a lost store may have known of a lock or
+        of a request under way; by the second look no such request can arrive any more.
         """
         agreement = case.document.agreement
         if not self.gate.locks:
             return settle.nothing_managed(case)
-        kept = await self._kept_from_releasing(case)
-        if kept is not None and kept.status is not Status.PARKED:  # what can't be had has no lock of ours
-            return kept
+        failed = await self._release_failed(case)
+        if failed is not None and failed.status is not Status.PARKED:  # an absent document has no lock of ours
+            return failed
         known = bool(agreement.told) or agreement.snapshot is not None
         first = case.document.status is not Status.SYNCED
         return settle.nothing_managed(self._now(case), look_again=known or first)
 
-    async def _kept_out(self, case: Case) -> Settlement:
-        """Somebody has paused the document. Where writes take locks, see to it that none of ours stays there."""
+    async def _paused(self, case: Case) -> Settlement:
+        """Leave a paused document alone. Where writes take locks, make sure that none of ours remains."""
         doubt = case.document.agreement.intent
         if not self.gate.locks:
             return settle.paused(case)
-        kept = await self._kept_from_releasing(case)
+        failed = await self._release_failed(case)
         case = self._now(case)
-        if kept is not None and kept.status is not Status.PARKED:  # what can't be had has no lock of ours
+        if failed is not None and failed.status is not Status.PARKED:  # an absent document has no lock of ours
             return settle.paused_perhaps_locked(case)
         return settle.paused_unlocked(case, None if doubt is None else attrs.evolve(doubt, lock=None))
 
-    async def _kept_from_releasing(self, case: Case) -> Settlement | None:
-        """Give up a lock that an earlier write has left behind; return how it ends if that can't be done now."""
+    async def _release_failed(self, case: Case) -> Settlement | None:
+        """Release a lock that an earlier write may have left; return a settlement if that fails."""
         key, agreement = case.document.key, case.document.agreement
         lock = None if agreement.intent is None else agreement.intent.lock
         mark = notes.mark(case) if agreement.intent is None else agreement.intent.mark or notes.mark(case)
@@ -153,11 +151,11 @@ class Attempt:
         return Case(document, lane, self.options, now_us, chance, stored=document.agreement.base)
 
     def _now(self, case: Case) -> Case:
-        """Take the time again: an answer may have been long in coming, and waits count from its end."""
+        """Take the time again: an answer may have taken long, and waits count from its end."""
         return attrs.evolve(case, now_us=self.clock.now_us())
 
     def _decided(self, case: Case, document: Document, snapshot: Snapshot) -> Case:
-        """Decide. The moved fields are found here too: they are what the hot spots count."""
+        """Decide, and find the fields that have changed since the last read: hot spots count them."""
         before = case.document.agreement.snapshot
         base = planning.own_write_recognised(document.agreement.base, before, snapshot)
         base = planning.alterations_seen(
@@ -290,10 +288,10 @@ def _without_lock(agreement: Agreement, doubt: Intent) -> Agreement:
 
 def _must_read(document: Document, lane: Lane) -> bool:
     """
-    Whether the cached snapshot won't do.
+    Whether to read before deciding.
 
-    It is good for one guarded try: if it is stale the token says so. After anything went wrong, and when somebody asks
-    for a comparison, Windchill is asked first.
+    The cached snapshot is good for one guarded try: if it is stale, the token shows that. After a failure, and for a
+    comparison, we read first.
     """
     agreement = document.agreement
     if agreement.snapshot is None or agreement.snapshot.token is None:
@@ -306,9 +304,9 @@ def _confirmed(document: Document, read: Snapshot, policy: Policy) -> tuple[Docu
     """
     Settle writes in doubt by a fresh read, and return the fields of the one that was applied, if any was.
 
-    It was applied if what it meant to write is there and the document has moved. Each field that shows what was to be
-    written is agreed, whoever wrote it, and so is each element of a list; the log may want something newer by now. Only
-    if nothing else has moved either is the document's last modification known to be ours.
+    It was applied if all its values are there and the token has changed. Each field that shows the value of a write in
+    doubt is agreed, no matter who wrote it, and so is each element of a list; the log may want something newer by now.
+    The document's last modification is known to be ours only if nothing else has changed either.
     """
     agreement = document.agreement
     intent, before = agreement.intent, agreement.snapshot
@@ -336,15 +334,15 @@ def _confirmed(document: Document, read: Snapshot, policy: Policy) -> tuple[Docu
 # -------------------------------------------------------------------------------------------------------------- writing
 
 
-_DOUBTS_MAX = 8  # different writes under one token that are remembered; each costs as much as its patch
+_DOUBTS_MAX = 8  # writes in doubt that we remember under one token; each costs as much as its patch
 
 
 class Writing:
     """
-    The write of one patch. `case` is the decision that it rests on, and `intent` what is stored of it. `nothing_left`
-    is the later decision that nothing at all is to be written, if that was made under the lock.
+    The write of one patch: `case` is its decision, and `intent` what the store holds of it.
 
-    `redecide` takes the case as it was and a newer snapshot, and returns the case decided on that.
+    `redecide` takes a case and a newer snapshot, and returns the case decided on that. `nothing_left` is such a later
+    decision, made under the lock, that nothing is to be written.
     """
 
     def __init__(self, case: Case, plan: Patch, ledger: Ledger, redecide: Callable[[Case, Snapshot], Case]) -> None:
@@ -361,24 +359,24 @@ class Writing:
 
     @property
     def note(self) -> str:
-        """Systems and their reasons, at most 250 characters."""
+        """The requesting systems and their reasons, at most 250 characters."""
         return notes.of(self.case.document.desired, self.plan)
 
     async def begin(self) -> bool:
-        """Store the intent, and what was adopted on the way to it; return whether anything may be sent now."""
+        """Store the intent and the base that was adopted; return whether we may send now."""
         return await self._ledger.intend(self.case.document.key, self._agreement(self.intent))
 
     async def withdraw(self) -> None:
-        """Store that nothing was sent: nothing is in doubt that was not before."""
+        """Store that nothing was sent, so that only earlier writes are in doubt."""
         await self._ledger.intend(self.case.document.key, self._agreement(self._began.document.agreement.intent))
 
     async def locked(self, lock: str) -> None:
-        """Store which lock is ours. The write has begun: a pause that comes now finds it under way."""
+        """Store which lock is ours. The write is under way from here on, even if the document is paused now."""
         self.intent = attrs.evolve(self.intent, lock=lock)
         await self.begin()
 
     async def redraft(self, shown: Snapshot) -> Mapping[str, Json]:
-        """Decide again on what is there now, and store the new intent; empty when nothing of this write is left."""
+        """Decide again on a newer snapshot and store the new intent; return the fields to write, perhaps none."""
         case = self._redecide(self._began, shown)
         plan = case.plan
         self.nothing_left = None if isinstance(plan, Patch) else case
@@ -390,7 +388,7 @@ class Writing:
         return plan.fields
 
     async def refused(self, refusals: Sequence[Refused]) -> None:
-        """Hold what the server refuses, and store the intent without it: the rest is written as it was decided."""
+        """Hold the refused fields and store the intent without them; the rest is written as decided."""
         base, options, shown = self.plan.base, self.case.options, self._snapshot()
         for one in refusals:
             base = planning.refuse(base, self.plan, one.fields, one.message, self.case.moment)
@@ -407,7 +405,7 @@ class Writing:
         return self.case.snapshot
 
     def _intent(self, lock: str | None) -> Intent:
-        """Return the intent of the plan. Its token stays the one of the document as it was read without a lock."""
+        """Return the intent of the plan, under the token that was read before the lock."""
         case, plan = self.case, self.plan
         settled = planning.settled_if_written(plan, self._snapshot(), case.options.policy, case.moment)
         earlier = _may_yet_come(self._began.document.agreement.intent, self._token, plan)

@@ -1,5 +1,5 @@
 """
-Gauges: backlog, lag, queue and load, read when somebody asks; and their series for plots.
+Gauges: backlog, lag, queue and load, read when someone asks; and their series for plots.
 
 They are read at most every few seconds, however many ask: that costs a few small queries and one request to the broker,
 which gets little time, because a scrape must not wait for Kafka.

@@ -17,7 +17,7 @@ MOVED_ON = "it has moved since it was shown"
 UNKNOWN_LETTER = "there is no dead letter of this id"
 RESOLVED_MAX = 500  # conflicts decided by one action
 RESOLVED_DEFAULT = 100
-CLI = "cli"  # the role of whoever uses a command on the machine itself
+CLI = "cli"  # the role of a person who uses a command on the machine itself
 
 
 @attrs.frozen
@@ -92,7 +92,7 @@ class Gone:
 
 @attrs.frozen
 class Unusable:
-    """The input can't be used, with a reason for whoever gave it; nothing was done."""
+    """The input can't be used, with a reason; nothing was done."""
 
     reason: str
 

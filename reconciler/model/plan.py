@@ -79,7 +79,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     tie_break: TieBreak | None = None
     element: str = ""  # its canonical text
     about: str = ""  # another field: the one in the way, or a member of the group
-    message: str = ""  # from the server, or about the last writes
+    message: str = ""  # from the server, about the last writes, or the command that drops the claim
 
 
 @attrs.frozen

@@ -35,7 +35,7 @@ from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.ports import Clock
 from reconciler.web import inputs
 from reconciler.web.limits import Bucket
-from reconciler.web.principal import ANYBODY, LOCAL, Principal, Provider, Role
+from reconciler.web.principal import ANYONE, LOCAL, Principal, Provider, Role
 from reconciler.web.responses import HttpError
 from reconciler.web.sessions import PROVIDER, Browsing, Session, Sessions
 from reconciler.web.tokens import Token, TokenFile
@@ -96,7 +96,7 @@ class AccessControl:
         if not open_to_sites:
             _require_own_page(request, self.sessions.browsing.external_url)
         if role is None:
-            return Admitted(ANYBODY)
+            return Admitted(ANYONE)
         if not self.requires_sign_in:
             return await self._local(request, unsafe=unsafe)
         if given := request.headers.getlist("authorization"):

@@ -60,7 +60,7 @@ class Principal:
 
 
 LOCAL = Principal("local", Role.ADMIN)  # everyone on this machine, without a sign-in
-ANYBODY = Principal("anybody", Role.VIEWER)  # on endpoints that are open to everyone
+ANYONE = Principal("anyone", Role.VIEWER)  # on endpoints that are open to everyone
 
 
 # ---------------------------------------------------------------------------------------------------- identity provider

@@ -194,7 +194,7 @@ async def test_a_reply_that_is_too_large_is_not_taken_in(server: Simulated, decl
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_reported_and_nobody_gets_our_credentials(server: Simulated, status: int) -> None:
+async def test_a_redirect_is_reported_and_no_one_gets_our_credentials(server: Simulated, status: int) -> None:
     async with raw_server() as (elsewhere, requests):
         leads = {"location": f"{elsewhere}/login?secret=1"}
         server.script("GET", canned(status, "", leads), "ok")

@@ -104,7 +104,7 @@ async def test_where_a_certificate_is_asked_for_and_none_was_set_the_setting_is_
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
-async def test_a_server_that_nobody_we_trust_vouches_for_gets_nothing(made: Made, method: str) -> None:
+async def test_a_server_that_no_one_we_trust_vouches_for_gets_nothing(made: Made, method: str) -> None:
     with SecureServer(made.moved) as server:
         refused = expect(Failed, await asked(server, made.ours, made.first, method))
     assert "the server's certificate can't be trusted (" in refused.message

@@ -299,10 +299,10 @@ class Apache:
 
 def free_ports(count: int) -> list[int]:
     """
-    Ports that are free now, and that nobody gets by chance before the broker has them, or while it is down.
+    Ports that are free now, and that no one gets by chance before the broker has them, or while it is down.
 
     They lie below those that the system gives away: a client that tries a closed port among them again and again may
-    end up connected to itself, and the broker then can't have its port back. Nobody else but another test run picks
+    end up connected to itself, and the broker then can't have its port back. No one else but another test run picks
     ports there. So that two runs never pick the same, each keeps the UDP port of that number while its process lasts.
     """
     ports: list[int] = []

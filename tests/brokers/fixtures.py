@@ -35,7 +35,7 @@ def broker(request: pytest.FixtureRequest) -> Iterator[brokers.Server]:
 
 
 def topic_factory(server: brokers.Server) -> MakeTopic:
-    """A coroutine function `(partitions=1, name="topic") -> str` that makes a topic nobody else uses."""
+    """A coroutine function `(partitions=1, name="topic") -> str` that makes a topic no one else uses."""
     run, numbers = uuid.uuid4().hex[:8], itertools.count(1)
 
     async def make(partitions: int = 1, name: str = "topic") -> str:

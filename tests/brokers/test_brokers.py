@@ -235,7 +235,7 @@ def test_without_java_the_embedded_broker_is_chosen_but_never_in_ci(
         brokers.choose()
 
 
-def test_nobody_gets_the_port_of_a_broker_that_is_down_by_chance() -> None:
+def test_no_one_gets_the_port_of_a_broker_that_is_down_by_chance() -> None:
     # Whoever knocks at a closed port of those that the system gives away can be given that very port to knock from.
     ports = apache.free_ports(5)
     assert len(set(ports)) == 5

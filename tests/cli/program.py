@@ -188,7 +188,7 @@ class Program:
         httpx.patch(f"{self.windchill}/_control/{what}", json=switches).raise_for_status()
 
     def edit(self, document: str, **fields: Any) -> None:
-        """Let somebody else edit a document."""
+        """Let someone else edit a document."""
         told = {"document": document, "user": "jdoe", "set": {name.replace("__", "."): v for name, v in fields.items()}}
         httpx.post(f"{self.windchill}/_control/edit", json=told).raise_for_status()
 

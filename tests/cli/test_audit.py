@@ -1,4 +1,4 @@
-"""`reconciler audit verify` and `export`, over a store of the program's that somebody has changed."""
+"""`reconciler audit verify` and `export`, over a store of the program's that someone has changed."""
 
 import gzip
 import json
@@ -111,7 +111,7 @@ def test_whatever_is_changed_in_the_middle_is_found_and_told_where(trailed: Prog
     assert found[0].keys() == {"id", "document", "fault"}
     told = trailed.say("audit", "verify", code=1)
     assert "The trail was changed or is damaged" in told
-    assert "head " not in told, "nobody should keep the head of a broken chain"
+    assert "head " not in told, "no one should keep the head of a broken chain"
     trailed.say("audit", "export", "--to", "audit.jsonl")
     filed = name.startswith(("the document", "the time", "its kind"))  # columns are not exported
     assert bool(trailed.json("audit", "verify", "--file", "audit.jsonl", code=int(not filed))) is not filed

@@ -85,7 +85,7 @@ def test_a_field_that_is_accepted_and_ignored_costs_one_write(program: Program, 
 
 
 def test_a_server_without_tags_of_writes_is_found_out_by_three(program: Program) -> None:
-    """Nobody can tell then who left the version that is read."""
+    """No one can tell then who left the version that is read."""
     program.switch("behaviour", ignored_fields=["owner"], write_shows="sent", write_etag=False, write_reply="none")
     program.emits(DOC, "--set", "owner=nobody")
     look(program, 8)

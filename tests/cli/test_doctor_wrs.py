@@ -171,7 +171,7 @@ def test_a_document_of_ours_is_not_probed(wrs: Program) -> None:
     before = cycles(wrs)
     (found,) = wrs.json("doctor", "--probe", DOC, code=1)["findings"]
     assert (found["check"], found["result"]) == ("document", "failed")
-    assert found["message"] == f"{DOC} is in the reconciler's store; take one that nobody needs"
+    assert found["message"] == f"{DOC} is in the reconciler's store; take one that no one needs"
     assert cycles(wrs) == before
     wrs.json("doctor", "--probe", OTHER)
 

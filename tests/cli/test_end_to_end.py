@@ -156,11 +156,11 @@ def test_a_signal_stops_the_daemon_in_good_order(settled: Program, number: signa
 def test_nothing_is_appended_unless_every_event_is_usable(program: Program) -> None:
     good = event(DOC, "//s", {"owner": "x"}, id="1")
     bad = good | {"id": "2", "data": {"sett": {}}}
-    foreign = good | {"id": "3", "type": "somebody.else.v1"}
+    foreign = good | {"id": "3", "type": "someone.else.v1"}
     lines = "\n".join(json.dumps(event) for event in (good, bad, foreign))
     said = program.fails("emit", "--file", "-", given=lines, code=2)
     assert "error: <stdin>:2: not a valid windchill.document.changed.v1" in said
-    assert "error: <stdin>:3: type 'somebody.else.v1' is not one of ours" in said
+    assert "error: <stdin>:3: type 'someone.else.v1' is not one of ours" in said
     assert not program.log.exists()
     assert "Appended 1 " not in program.say("emit", "--file", "-", given=json.dumps(good) + "\n\n" + json.dumps(good))
     assert [json.loads(line)["id"] for line in program.log.read_text().splitlines()] == ["1", "1"]
@@ -196,7 +196,7 @@ def test_plan_shows_what_would_be_written_and_writes_nothing(settled: Program) -
     told = settled.say("plan", "--all", code=2)
     assert "INWORK → RELEASED" in told
     assert "owner" in told
-    assert "2 documents looked at, 1 would be written" in told
+    assert "2 documents read, 1 to write" in told
     assert settled.writes() == before
     assert {row["decision"] for row in settled.json("plan", "--all", "--kept", code=2)} == {"write", "yield", "keep"}
 
@@ -405,7 +405,7 @@ def test_a_resolution_decides_the_elements_of_a_list(
     assert [row["document"] for row in held.json("conflicts", "list")] == [DOC]
 
 
-def test_a_resolution_leaves_elements_alone_that_nobody_manages(settled: Program) -> None:
+def test_a_resolution_leaves_elements_alone_that_no_one_manages(settled: Program) -> None:
     settled.edit(OTHER, attributes__Keywords=["theirs", "mine"])  # ours removed, one of theirs added
     settled.emits(OTHER, "--add", "attributes.Keywords=bracket", "--remove", "attributes.Keywords=mine")
     settled.say("run", "--once", code=3)
@@ -419,7 +419,7 @@ def test_a_resolution_leaves_elements_alone_that_nobody_manages(settled: Program
     assert settled.document(OTHER)["attributes"]["Keywords"] == ["bracket"]
 
 
-def test_a_resolution_that_is_overtaken_opens_the_conflict_anew(held: Program) -> None:
+def test_a_resolution_that_is_overtaken_opens_the_conflict_again(held: Program) -> None:
     conflict = _conflict(held, "attributes.CostCenter")
     held.say("conflicts", "resolve", conflict, "--take", "desired")
     held.edit(DOC, attributes__CostCenter="1234")

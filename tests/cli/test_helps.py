@@ -99,7 +99,7 @@ def test_whoever_forgets_the_configuration_is_told_so(tmp_path, monkeypatch) -> 
     assert "is -c FILE missing?" not in CliRunner().invoke(cli.main, ["status", "-c", "given.toml"]).stderr
 
 
-def test_what_nobody_expected_is_one_line_too_and_a_traceback_only_with_debug() -> None:
+def test_what_no_one_expected_is_one_line_too_and_a_traceback_only_with_debug() -> None:
     code, _, said = _failing(RuntimeError("a\nbug"))
     assert code == 1
     assert said.startswith("error: unexpected RuntimeError: a bug; please report it")

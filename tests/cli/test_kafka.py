@@ -109,7 +109,7 @@ def test_a_producer_that_writes_an_operators_name_into_its_event_decides_nothing
     assert f"decisions of operators are taken from {decisions} only" in told[changes]
     assert f"{decisions} takes decisions of operators" in told[decisions]
 
-    # Replayed, each goes back to where it came from, and is refused again: nobody lends it a better place.
+    # Replayed, each goes back to where it came from, and is refused again: no one lends it a better place.
     program.say("dead-letters", "replay", "--all")
     program.say("run", "--once", code=3)
     assert refusals(program).keys() == {changes, decisions}
@@ -139,7 +139,7 @@ def test_a_producer_that_writes_an_operators_name_into_its_event_decides_nothing
     assert (claim["source"], claim["value"]) == (OPERATORS, "sgarcia")
 
 
-def test_each_system_speaks_in_its_own_topic_and_for_nobody_else(
+def test_each_system_speaks_in_its_own_topic_and_for_no_one_else(
     tmp_path: Path, windchill: str, broker: Server, topic: MakeTopic
 ) -> None:
     erp, decisions, outcomes, letters = Topics.made(topic)

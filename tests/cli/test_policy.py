@@ -61,7 +61,7 @@ def test_a_policy_that_decides_the_same_differs_in_nothing(looking: Program) -> 
     same = as_it_was(looking)
     counts = {"judged": len(looking.json("audit", "list")), "differing": 0, "unjudged": 0}
     assert told(looking, "--policy", same, code=0) == {"differences": [], "counts": [], **counts}
-    assert "none would come out otherwise" in looking.say("policy", "test", "--policy", same)
+    assert "none would differ" in looking.say("policy", "test", "--policy", same)
 
 
 def test_each_field_that_would_be_decided_otherwise_is_listed_and_counted(looking: Program) -> None:
@@ -84,7 +84,7 @@ def test_people_read_a_line_for_each_and_nothing_steers_their_terminal(looking: 
     assert "(policy[1], external) → yield (policy[1], preserve); desired RELEASED, live \\x1b[31m\\u202eevil" in line
     assert "\x1b" not in said
     assert "\u202e" not in said
-    assert "1 field in 1 of them would be decided otherwise." in said
+    assert "1 field in 1 of them would differ." in said
 
 
 def test_a_span_and_a_document_are_chosen(looking: Program) -> None:
@@ -117,8 +117,8 @@ def test_a_decision_that_does_not_come_out_as_recorded_is_told_and_not_judged(lo
     new = rules(looking, 'fields = ["*"]\nstrategy = "external"')
     ended = looking.run("policy", "test", "--policy", new)
     assert ended.returncode == 1
-    assert "is not judged: its recorded policy gives other decisions than were recorded" in ended.stderr
-    assert "1 record could not be judged." in ended.stdout
+    assert "is not tested: its recorded policy gives other decisions than were recorded" in ended.stderr
+    assert "1 record could not be tested." in ended.stdout
 
 
 def test_an_act_that_can_not_be_read_is_not_called_a_decision(looking: Program) -> None:
@@ -126,8 +126,8 @@ def test_an_act_that_can_not_be_read_is_not_called_a_decision(looking: Program) 
     looking.tamper("""UPDATE audit SET record = '{"act":{}}' WHERE kind = 'pause'""")
     ended = looking.run("policy", "test", "--policy", as_it_was(looking))
     assert ended.returncode == 1
-    assert re.search(r"act \d+ is not judged: it is no record of the trail", ended.stderr)
-    assert "1 record could not be judged." in ended.stdout
+    assert re.search(r"action \d+ is not tested: it is no record of the trail", ended.stderr)
+    assert "1 record could not be tested." in ended.stdout
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize("case", WAYS, ids=lambda case: "-".join(map(str, case)))
-def test_no_secret_is_said_to_anybody_even_if_a_server_says_it_back(
+def test_no_secret_is_said_to_anyone_even_if_a_server_says_it_back(
     tmp_path: Path, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, int, str]
 ) -> None:
     way, auth, status, dialect = case
@@ -327,7 +327,7 @@ def test_a_configuration_that_is_wrong_is_refused_without_its_secrets(tmp_path: 
 
 
 @pytest.mark.parametrize("security", ["sasl_plaintext", "sasl_ssl"])
-def test_a_broker_that_lets_nobody_in_hears_and_tells_no_secret(
+def test_a_broker_that_lets_no_one_in_hears_and_tells_no_secret(
     tmp_path: Path, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, security: str
 ) -> None:
     monkeypatch.setattr(kafka_client, "KafkaOptions", partial(kafka_client.KafkaOptions, connect_timeout_s=0.5))

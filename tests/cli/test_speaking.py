@@ -30,7 +30,7 @@ def refusals(program: Program) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def forged(program: Program) -> Program:
-    """A log to which somebody has appended decisions that no operator made, with and without a forged place."""
+    """A log to which someone has appended decisions that no operator made, with and without a forged place."""
     program.say(
         "emit", DOC, "--set", "owner=akim", "--time", "2025-06-01T00:00:00Z"
     )  # the first thing ever said is a decision: that makes a log, too

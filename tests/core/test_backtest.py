@@ -166,7 +166,7 @@ def test_differences_are_counted_by_rule_and_verb() -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"patch": {"owner": "somebody"}}, "another patch"),
+        ({"patch": {"owner": "someone"}}, "another patch"),
         ({"decisions": ()}, "other decisions"),
         ({"policy": "gone"}, "policy gone is missing"),
     ],

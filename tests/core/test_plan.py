@@ -356,7 +356,7 @@ def test_a_refused_field_is_held_until_either_side_moves_and_the_rest_goes_out()
         "status": "write",
     }
     assert verbs(plan.draft(desired, base, reading(owner="y", status="B"), policy))["owner"] == "write"
-    newer = fold.step(desired, event(2, set={"owner": "somebody"}))
+    newer = fold.step(desired, event(2, set={"owner": "someone"}))
     assert verbs(plan.draft(newer, base, reading(owner="x", status="B"), policy))["owner"] == "write"
 
 

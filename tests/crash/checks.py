@@ -180,7 +180,7 @@ class Checks:
         self.counts["audit records"] = len(records)
         self.counts["writes told of"] = told["told"]
         self.counts["writes found by the next process"] = sum(record.result == "confirmed" for record in records)
-        self.counts["writes covered by a rival before anybody looked"] = told["unseen"]
+        self.counts["writes covered by a rival before anyone looked"] = told["unseen"]
         self.counts["rivals' edits taken for the write in doubt"] = told["of others"]
 
     def _told(self, key: str, trail: Trail, records: list[AuditRecord]) -> None:

@@ -27,7 +27,7 @@ from tests.sim.naive import Fact
 from tests.sim.server import changed_parts
 
 ME = "integration"
-_FIRST = "v1.1.1"  # the token of a document that nobody has changed yet
+_FIRST = "v1.1.1"  # the token of a document that no one has changed yet
 
 
 @attrs.frozen
@@ -51,7 +51,7 @@ class Version:
     fields: Mapping[str, Any]
     who: str
     at_us: int
-    others_at_us: int  # when anybody but us last changed the document
+    others_at_us: int  # when anyone but us last changed the document
     touched: Mapping[tuple[str, str], tuple[int, str]]
 
 
@@ -80,7 +80,7 @@ class Evidence:
     letters: list[Topical]
     facts: dict[str, list[Fact]]  # by document, in the order of their offsets
     poison: dict[tuple[int, int], bytes]  # by partition and offset
-    missing: set[str]  # ids of events that the broker has acknowledged and nobody finds again
+    missing: set[str]  # ids of events that the broker has acknowledged and no one finds again
 
     @classmethod
     async def gathered(

@@ -111,7 +111,7 @@ class Crashes:
         self._configs: dict[int, Config] = {}
 
     async def prepare(self, broker: brokers.Server) -> None:
-        """Topics, configurations, and the documents as they were before anybody touched them."""
+        """Topics, configurations, and the documents as they were before anyone touched them."""
         make = topic_factory(broker)
         self._topics = [await make(2, "changes"), await make(1, "outcomes"), await make(1, "dead-letters")]
         self._decisions = await make(1, "decisions")
@@ -122,7 +122,7 @@ class Crashes:
         self._initial = {key: self._simulated.document(key) for key in KEYS}
 
     async def suffer(self) -> None:
-        """Live, die and live again, while everybody else goes on."""
+        """Live, die and live again, while everyone else goes on."""
         seed, over = self._options.seed, asyncio.Event()
         async with self._producer() as producer:
             await self._producers.first(producer)
@@ -229,7 +229,7 @@ class Crashes:
         if status == -signal.SIGKILL:
             self._tally.kills[kind] += 1
             if life.strike and kind == life.kind and STRUCK not in self._said(300):
-                raise Broken(f"life {life.number}: killed by somebody else")
+                raise Broken(f"life {life.number}: killed by someone else")
         elif status in (0, -signal.SIGTERM) and life.end in (plan.IN_ORDER, plan.STOPPING):
             self._tally.in_order += 1  # -SIGTERM: it came before the program had asked for it
         else:

@@ -4,7 +4,7 @@ The trail of one document: each audited decision held against what the log, the 
 A record's inputs are checked first, each from outside: the snapshot is the version that the server's history has under
 that token; the desired state is what a naive fold gives of the log up to some offset, never an earlier one than before;
 the base is what the last decision agreed on, or what a write of ours left whose reply was lost or whose process died.
-Then the decision is taken once more from these, by the table that the simulation's oracle has written down anew.
+Then the decision is taken once more from these, by the table that the simulation's oracle has written down again.
 """
 
 import itertools
@@ -35,7 +35,7 @@ class Ours:
     version: Version
     told: int = 0
     by: AuditRecord | None = None
-    unseen: bool = False  # a rival changed a field of it before anybody looked, or nobody managed it any more
+    unseen: bool = False  # a rival changed a field of it before anyone looked, or no one managed it any more
     ranks: dict[str, Rank | None] = attrs.field(factory=dict)
 
 
@@ -213,7 +213,7 @@ class Trail:
             claim = _claim_on(claims, text)
             if claim is None:
                 if text in new or text not in named:
-                    self._say(f"element {text}: nobody asked for {record.patch[KEYWORDS]}", record)
+                    self._say(f"element {text}: no one asked for {record.patch[KEYWORDS]}", record)
                 continue
             if claim[1] is not (text in new):
                 self._say(f"element {text}: the opposite of its claim {claim}", record)
@@ -224,7 +224,7 @@ class Trail:
     # ------------------------------------------------------------------------------------------------------ afterwards
 
     def _note_unseen(self, seen: Version) -> None:
-        """Writes whose replies were lost, and that a rival has covered before anybody looked: nobody can tell."""
+        """Writes whose replies were lost, and that a rival has covered before anyone looked: no one can tell."""
         for write in self.ours:
             if not write.told and write.version.number <= seen.number:
                 names = write.entry.changes

@@ -1,4 +1,4 @@
-"""What everybody else does meanwhile: producers append, operators decide conflicts, Windchill has its bad moments."""
+"""What everyone else does meanwhile: producers append, operators decide conflicts, Windchill has its bad moments."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ _POISON = ("not json", "typo", "type", "time", "foreign")
 
 
 class Producers:
-    """Appends events at a bounded rate, now and then one that nobody can use."""
+    """Appends events at a bounded rate, now and then one that no one can use."""
 
     def __init__(self, seed: int, keys: tuple[str, ...], topic: str, now_us: Callable[[], int]) -> None:
         self._rng = random.Random(f"{seed}/events")
@@ -73,7 +73,7 @@ class Producers:
             self._sent.append((key.encode(), value))
 
     async def first(self, producer: AIOKafkaProducer) -> None:
-        """Let every document be known, with all its fields, before anybody edits it."""
+        """Let every document be known, with all its fields, before anyone edits it."""
         for key in self._keys:
             event = self._event(key, "changed")
             wanted = {name: self._rng.choice(values) for name, values in _VALUES.items()}

@@ -161,7 +161,7 @@ async def test_a_broker_that_goes_in_mid_work_and_comes_back_costs_nothing(
         assert titles(world) != {"one"}
         world.simulated.faults(unavailable=0.0)
         await running.until(lambda: titles(world) == {"one"}, "the work goes on without the broker")
-        assert not await outbox_is_empty(running), "nobody can be told"
+        assert not await outbox_is_empty(running), "no one can be told"
         await asyncio.to_thread(server.resume)
         await world.append(*(event(key, {"title": "two"}) for key in KEYS))
         await running.until_settled()
@@ -236,7 +236,7 @@ async def test_a_broker_that_falls_silent_for_a_while_is_heard_again(
             proxy.cut()
         else:
             proxy.hold()
-        world.simulated.edit({"owner": "somebody"})
+        world.simulated.edit({"owner": "someone"})
         await beside.append(*(event(key, {"title": "two"}) for key in KEYS))
         assert world.simulated.document()["title"] == "one"
         if silence == "reset":
@@ -427,7 +427,7 @@ def forgetful(server: Apache, topic: MakeTopic, simulated: Simulated, tmp_path: 
     return Forgetful(server, topic, simulated.url, tmp_path)
 
 
-def test_a_topic_that_was_made_anew_stops_the_program_until_a_person_accepts_it(forgetful: Forgetful) -> None:
+def test_a_topic_that_was_made_again_stops_the_program_until_a_person_accepts_it(forgetful: Forgetful) -> None:
     program = forgetful.program
     forgetful.make_topic_again()
     forgetful.emit(KEYS[3], title="after")

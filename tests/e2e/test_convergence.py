@@ -1,4 +1,4 @@
-"""Whatever the server, the network and the users do, everything ends as the policy says and nobody's edit is lost."""
+"""Whatever the server, the network and the users do, everything ends as the policy says and no one's edit is lost."""
 
 import asyncio
 from typing import Any
@@ -29,8 +29,8 @@ def last_writer(entries: list[Entry], key: str, field: str) -> str:
 async def test_everything_ends_as_the_policy_says_under_rivals_and_faults(make_world: MakeWorld) -> None:
     world = await make_world(RULES, resync={"interval_s": 1.0, "interval_factor_max": 1.0})
     simulated = world.simulated
-    # Every field is agreed once before anybody else edits: one that is first seen while rivals are at work may be
-    # yielded to them, because nobody can tell whose value is older.
+    # Every field is agreed once before anyone else edits: one that is first seen while rivals are at work may be
+    # yielded to them, because no one can tell whose value is older.
     first = {"status": "INWORK", "attributes.CostCenter": "first", "title": "first", "owner": "first"}
     await world.settle(*(event(key, first, add={"attributes.Keywords": ["first"]}) for key in KEYS))
     simulated.rivals(per_second=60, documents=KEYS)
@@ -67,12 +67,12 @@ async def test_everything_ends_as_the_policy_says_under_rivals_and_faults(make_w
         shown, row = simulated.document(key), stored[key]
         held = {conflict.field for conflict in row.agreement.held}
         assert row.status in (Status.SYNCED, Status.HELD)
-        assert at(shown, "attributes.CostCenter") == "5"  # nobody else edits it, so nothing may keep it
+        assert at(shown, "attributes.CostCenter") == "5"  # no one else edits it, so nothing may keep it
         assert "word-5" in shown["attributes"]["Keywords"] or last_writer(entries, key, "attributes.Keywords") != ME
         for field, value in (("title", "title 5"), ("owner", "sgarcia")):
             assert at(shown, field) == value or field in held or last_writer(entries, key, field) != ME
         touched = {field for entry in entries if (entry.who, entry.document) == (ME, key) for field in entry.changes}
-        assert touched <= set(MANAGED), "a field that nobody manages was written"
+        assert touched <= set(MANAGED), "a field that no one manages was written"
     assert values_of(await world.told()) == agreed_in(stored)
 
 
@@ -96,12 +96,12 @@ async def test_servers_of_all_kinds_are_written_to_safely(
     keys = KEYS[:4]
     await world.settle(*(event(key, {"title": "one", "attributes.CostCenter": "1"}) for key in keys))
     for key in keys:
-        world.simulated.edit({"owner": "somebody"}, key)
+        world.simulated.edit({"owner": "someone"}, key)
     world.simulated.forget_requests()
     await world.settle(*(event(key, {"title": "two", "attributes.CostCenter": None}) for key in keys))
     for key in keys:
         shown = world.simulated.document(key)
-        assert (shown["title"], shown["owner"], shown["attributes"].get("CostCenter")) == ("two", "somebody", None)
+        assert (shown["title"], shown["owner"], shown["attributes"].get("CostCenter")) == ("two", "someone", None)
     if behaviour.get("write_etag", True):  # our token was stale, and the server said so
         assert str(behaviour["conflict_status"]) in world.simulated.requests()[method.upper()]
 

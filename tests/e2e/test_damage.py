@@ -76,7 +76,7 @@ async def agreed(world: World) -> None:
 
 
 async def everything_is_as_wanted(world: World, title: str) -> None:
-    """It converges; nobody's edit was overwritten, and no write was made that changes nothing."""
+    """It converges; no one's edit was overwritten, and no write was made that changes nothing."""
     summary = await world.converge()
     assert (summary.settled, summary.counts[Status.SYNCED]) == (True, len(KEYS))
     for key in KEYS:
@@ -144,7 +144,7 @@ async def test_bytes_overwritten_under_a_running_daemon_end_it_and_a_rebuilt_sto
     if not newer:
         await everything_is_as_wanted(world, "three")
         return
-    # What was under way or not yet published when the store was lost, no log tells of. So it may have been somebody
+    # What was under way or not yet published when the store was lost, no log tells of. So it may have been someone
     # else's: held, never overwritten.
     summary = await world.converge()
     assert summary.counts[Status.SYNCED] + summary.counts[Status.HELD] == len(KEYS)

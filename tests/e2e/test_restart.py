@@ -104,7 +104,7 @@ def writes(world: World) -> int:
 
 async def test_a_kill_in_mid_work_loses_nothing_and_repeats_nothing(world: World, tmp_path: Path) -> None:
     path = write_config(world, tmp_path)
-    # Known before the rivals come: of a document first seen after somebody's edit nobody could tell whose value counts.
+    # Known before the rivals come: of a document first seen after someone's edit no one could tell whose value counts.
     await world.settle(*(event(key, {"title": "known", "attributes.CostCenter": "0"}) for key in KEYS))
     world.simulated.faults(slow=0.5, slow_ms=20, lost_reply=0.03, unavailable=0.03, retry_after_s=0)
     world.simulated.rivals(per_second=20, documents=KEYS, fields=["owner"])

@@ -82,7 +82,7 @@ def set_fields(program: Program, **fields: Any) -> None:
 
 
 def test_a_run_writes_attributes_name_and_state_with_one_check_out(program: Program, windchill: Simulated) -> None:
-    # One of the seed, not made here: of one made in the second of the first event, nobody could tell which is later.
+    # One of the seed, not made here: of one made in the second of the first event, no one could tell which is later.
     assert windchill.document(KEY)["status"] == "INWORK"
     set_fields(program, Owner="akim", CostCenter="4711", Name="Lid")
     set_fields(program, State="INREVIEW", Owner="lchen")

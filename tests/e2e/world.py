@@ -129,7 +129,7 @@ class World:
         return summary
 
     async def check_history(self) -> list[Entry]:
-        """Nobody's update lost, no write unguarded or stale, and none of ours that changes nothing."""
+        """No one's update lost, no write unguarded or stale, and none of ours that changes nothing."""
         entries = await asyncio.to_thread(self.simulated.whole_history)
         assert not witness.lost_updates(entries, ME)
         assert not witness.unguarded(entries)

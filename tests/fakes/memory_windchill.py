@@ -42,11 +42,11 @@ class Fault(enum.Enum):
     LOST_REPLY = "lost reply"
     """The write is applied, its reply is lost."""
     RIVAL = "rival"
-    """Somebody else edits the document right before the write is evaluated, or is guarded by a lock."""
+    """Someone else edits the document right before the write is evaluated, or is guarded by a lock."""
     STRANDED = "stranded"
     """The lock is taken, and nothing of the write comes after it: it is left behind."""
     LOST_LOCK = "lost lock"
-    """The lock is taken, but nobody is told."""
+    """The lock is taken, but no one is told."""
 
 
 Step = Fault | ReadAnswer | WriteAnswer

@@ -1,5 +1,5 @@
 """
-A Windchill with sick documents, on a real socket: most are served well, some answer what nobody can use.
+A Windchill with sick documents, on a real socket: most are served well, some answer what no one can use.
 
 It speaks the dialect `documents` as far as the reconciler needs it, over HTTP/1.1 written by hand: no library would let
 it say what a broken server says.
@@ -32,13 +32,13 @@ ANSWERS = {
     "null": _ok("null"),
     "a number beyond all numbers": _ok('{"status": 1e999999}'),
     "bytes that are no text": _reply("200 OK", _JSON, b'{"status": "\xff\xfe"}'),
-    "another document": _ok('{"id": "somebody else", "status": "x"}'),
+    "another document": _ok('{"id": "someone else", "status": "x"}'),
     "an id of another type": _ok('{"id": {"a": [1]}}'),
     "nothing": _reply("204 No Content"),
     "nothing new": _reply("304 Not Modified"),
     "a redirect to itself": _reply("302 Found", "location: /documents/again\r\n"),
     "a redirect for ever": _reply("308 Permanent Redirect", "location: \r\n"),
-    "a compression that nobody knows": _reply("200 OK", _JSON + "content-encoding: br\r\n", b"\x1b\x00\x00"),
+    "a compression that no one knows": _reply("200 OK", _JSON + "content-encoding: br\r\n", b"\x1b\x00\x00"),
     "a packed body that is none": _reply("200 OK", _JSON + "content-encoding: gzip\r\n", b"no gzip"),
     "a status that does not exist": _reply("999 Whatever"),
     "an error": _reply("500 Oops", "", b"out of memory"),

@@ -44,7 +44,7 @@ class Fault(enum.StrEnum):
     """The request reaches the server piece by piece."""
     DELAYED = enum.auto()
     RESET_BEFORE_REPLY = enum.auto()
-    """The server has answered, and nobody hears of it."""
+    """The server has answered, and no one hears of it."""
     SWALLOWED_REPLY = enum.auto()
     """Half-open: the server has answered, and its words go nowhere."""
     RESET_AFTER_HEADERS = enum.auto()

@@ -231,7 +231,7 @@ async def test_a_refusal_counts_by_its_status_though_its_text_breaks_off(
 
 @pytest.mark.parametrize("fault", [Fault.RESET_AFTER_HEADERS, Fault.RESET_IN_REPLY, Fault.CLOSED_IN_REPLY])
 @pytest.mark.parametrize("reply", UNSAID.values(), ids=UNSAID)
-async def test_a_refusal_whose_text_matters_and_breaks_off_was_not_applied_and_blames_nobody(
+async def test_a_refusal_whose_text_matters_and_breaks_off_was_not_applied_and_blames_no_one(
     server: Simulated, proxy: HttpProxy, fault: Fault, reply: dict[str, Any]
 ) -> None:
     async with through(proxy) as there:

@@ -83,7 +83,7 @@ async def test_a_status_that_moved_unseen_is_put_right_by_an_event_that_repeats_
 # ------------------------------------------------------------------------------------------------ version conflicts
 
 
-async def test_a_write_that_somebody_has_followed_is_read_again_before_it_is_called_synced(
+async def test_a_write_that_someone_has_followed_is_read_again_before_it_is_called_synced(
     make_world: MakeWorld,
 ) -> None:
     world = make_world(policy(Rule(("title",), Strategy.PRESERVE)))
@@ -142,7 +142,7 @@ async def test_a_contended_document_cools_down_twice_as_long_each_time_and_is_ne
     assert spot.conflicts == 8
 
 
-async def test_a_document_that_stays_contended_is_told_once_and_anew_once_it_has_settled(world: World) -> None:
+async def test_a_document_that_stays_contended_is_told_once_and_again_once_it_has_settled(world: World) -> None:
     def told() -> list[str]:
         return [outcome["data"]["status"] for outcome in world.outcomes("parked")]
 
@@ -270,7 +270,7 @@ async def test_a_lost_reply_is_read_and_confirmed_and_never_sent_again(world: Wo
     assert outcome["data"]["events"] == [given["id"]]
 
 
-async def test_a_write_that_never_arrived_is_decided_anew(world: World) -> None:
+async def test_a_write_that_never_arrived_is_decided_again(world: World) -> None:
     world.windchill.script_writes(Unknown("the connection broke"))
     await world.emit_and_settle({"title": "Cover"})
     assert (world.windchill.writes, world.live()["title"]) == (2, "Cover")
@@ -362,8 +362,8 @@ async def test_an_intent_in_doubt_outlives_a_read_that_fails(
     assert world.windchill.writes == 1
 
 
-async def test_the_time_of_a_confirmed_write_is_not_taken_for_somebody_elses_edit(world: World) -> None:
-    """Else a field first seen afterwards, by an event older than our own write, would be yielded to nobody."""
+async def test_the_time_of_a_confirmed_write_is_not_taken_for_someone_elses_edit(world: World) -> None:
+    """Else a field first seen afterwards, by an event older than our own write, would be yielded to no one."""
     world.windchill.script_writes(Fault.LOST_REPLY)
     late = world.event({"attributes.CostCenter": "4711"}, time="2026-11-22T10:00:00.000000Z")
     await world.emit_and_settle({"title": "Cover"})
@@ -601,7 +601,7 @@ async def test_a_refusal_that_is_perhaps_stale_stands_if_the_document_has_not_ch
 
 
 async def test_a_refusal_that_is_perhaps_stale_holds_nothing_if_the_document_can_not_be_read(world: World) -> None:
-    """Nobody knows yet whether it was a stale write, and a field held for that would wait for a person for ever."""
+    """No one knows yet whether it was a stale write, and a field held for that would wait for a person for ever."""
     await known(world)
     await world.edit({"owner": "jdoe"})
     world.windchill.script_writes(Refused(409, "conflict", perhaps_stale=True))
@@ -858,7 +858,7 @@ async def test_what_is_adopted_is_stored_before_anything_is_sent(world: World, m
 
 
 async def test_an_adoption_survives_a_rival_between_read_and_write(world: World) -> None:
-    """The rival moves another field; what was adopted says that nobody moved ours."""
+    """The rival moves another field; what was adopted says that no one moved ours."""
     await world.emit({"title": "Cover"})
     world.windchill.script_writes(MISMATCH)
     await world.attempt()
@@ -893,7 +893,7 @@ async def test_an_element_that_a_user_adds_is_kept_when_ours_is_added(make_world
 async def test_an_element_whose_write_lost_its_reply_may_be_taken_out_by_a_person(
     make_world: MakeWorld, strategy: Strategy
 ) -> None:
-    """The list never shows what was sent, as somebody adds to it at once, and the next write comes to nothing."""
+    """The list never shows what was sent, as someone adds to it at once, and the next write comes to nothing."""
     words = "attributes.Keywords"
     world = make_world(policy(Rule((words,), strategy, list=ListMode.SET)))
     await world.emit_and_settle(add={words: ["bracket"]})
@@ -929,7 +929,7 @@ async def test_two_writes_in_a_row_succeed_whatever_the_reply_shows(
         assert (await world.emit_and_settle({"title": title, "attributes.Note": title})).status is Status.SYNCED
     assert world.live()["title"] == "Lid"
     assert world.windchill.reads == (1 if shows_token else 2)
-    # Our own writes are nobody's edits: an event older than them, on a field first seen, is not yielded.
+    # Our own writes are no one's edits: an event older than them, on a field first seen, is not yielded.
     world.append(world.event({"attributes.CostCenter": "4711"}, time="2026-11-22T10:00:00.000000Z"))
     await world.fold()
     await world.settle()

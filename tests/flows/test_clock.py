@@ -106,7 +106,7 @@ async def test_readiness_tells_of_a_store_from_a_time_to_come_until_it_is_so_no_
 )
 def test_no_wait_that_is_set_is_longer_than_the_longest(pace: Pace) -> None:
     assert all(pace.longest_us(status) > 0 for status in Status if status is not Status.COLLECTING)
-    assert pace.longest_us(Status.COLLECTING) == 0, "nobody waits for changes by default here"
+    assert pace.longest_us(Status.COLLECTING) == 0, "no one waits for changes by default here"
     assert pace.longest_us(Status.PENDING) >= pace.backoff_max_s * SECOND_US
     assert pace.longest_us(Status.PARKED) >= pace.longest_us(Status.LOCKED) == pace.cooldown_max_s * SECOND_US
     assert pace.longest_us(Status.SYNCED) >= round(pace.interval_s * pace.interval_factor_max * 1.1) * SECOND_US

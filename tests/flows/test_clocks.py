@@ -1,4 +1,4 @@
-"""Clocks: a claim from the future does not count, and stays refused; a host whose own clock is behind blames nobody."""
+"""Clocks: a claim from the future does not count, and stays refused; a host whose own clock is behind blames no one."""
 
 import asyncio
 import json
@@ -105,7 +105,7 @@ async def test_while_the_brokers_own_clock_shows_ours_to_be_behind_folding_waits
     await world.clock.advance(60)
     assert "this host's clock is behind" in world.ingest.waits_for
     assert (world.store.rows, world.store.letters, world.store.offsets) == ({}, {}, {})
-    world.clock.ahead_us = round(DAY_S * 1e6)  # somebody has set it
+    world.clock.ahead_us = round(DAY_S * 1e6)  # someone has set it
     await world.clock.advance(5)
     assert (world.ingest.waits_for, title(world), world.store.letters) == ("", "Cover", {})
     world.ingest.stop()

@@ -162,7 +162,7 @@ async def test_one_throttled_request_slows_everyone_down(world: World) -> None:
         await world.clock.advance(1)
         for key in keys:
             world.append(world.event({"title": "Cover"}, key=key))
-        await running.pass_until(lambda: world.windchill.reads > 0, "somebody was told to slow down")
+        await running.pass_until(lambda: world.windchill.reads > 0, "someone was told to slow down")
         await world.clock.advance(50)
         assert world.windchill.reads <= 16
         for key in keys:
@@ -171,7 +171,7 @@ async def test_one_throttled_request_slows_everyone_down(world: World) -> None:
 
 
 async def test_a_document_that_is_not_due_is_not_looked_at_for_an_old_offer(world: World) -> None:
-    """An offer may be older than the attempt that satisfied it; it would cost a request that nobody needs."""
+    """An offer may be older than the attempt that satisfied it; it would cost a request that no one needs."""
     async with world.running(resync=NO_RESYNC) as running:
         world.append(world.event({"title": "Cover"}))
         await running.settled()

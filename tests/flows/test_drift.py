@@ -75,7 +75,7 @@ async def test_an_edit_is_found_by_its_token_and_compared_at_once(watched: Watch
     assert [due.key for due in world.offered] == [KEY]
 
 
-async def test_our_own_writes_and_what_nobody_manages_wake_nobody(watched: Watched) -> None:
+async def test_our_own_writes_and_what_no_one_manages_wake_no_one(watched: Watched) -> None:
     await settled(watched.world)
     watched.listed.others = 1200
     assert await watched.drift.look() == 0

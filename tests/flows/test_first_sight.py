@@ -25,7 +25,7 @@ async def test_a_first_write_goes_out_whatever_held_it_up(
 ) -> None:
     world = make_world(policy(Rule(("owner",), strategy, on_adopt=Adopt.WRITE)))
     await world.emit({"owner": "akim"})
-    await world.edit({"attributes.Note": "somebody was here after the event"})
+    await world.edit({"attributes.Note": "someone was here after the event"})
     if held_up == "dead":
         store = world.store.intend
 

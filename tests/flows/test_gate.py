@@ -1,4 +1,4 @@
-"""The gate: how many at once, whether at all, and that nobody who waits is forgotten."""
+"""The gate: how many at once, whether at all, and that no one who waits is forgotten."""
 
 import asyncio
 import contextlib
@@ -130,7 +130,7 @@ async def test_those_who_wait_sleep_until_there_is_something_to_do() -> None:
     assert all(task.done() for task in made.tasks)
 
 
-async def test_a_permit_passed_to_somebody_who_is_cancelled_goes_to_the_next() -> None:
+async def test_a_permit_passed_to_someone_who_is_cancelled_goes_to_the_next() -> None:
     made = crowd([(1.0, FINE), (1.0, FINE), (1.0, FINE)], limit=1)
     await made.clock.advance(0.5)
     made.gate._waiting[0].set()  # as the end of a request does; and before the one who was woken runs, it is cancelled
@@ -146,7 +146,7 @@ async def test_retry_after_binds_the_document_that_got_it_and_no_other() -> None
     assert all(task.done() for task in made.tasks)
 
 
-async def test_while_the_breaker_is_open_nobody_asks_and_one_probe_lets_all_in_again() -> None:
+async def test_while_the_breaker_is_open_no_one_asks_and_one_probe_lets_all_in_again() -> None:
     made = crowd([(0.1, Failed("500"))] * 11 + [(1.0, FINE)] * 3, limit=1, documents_max=3)
     await made.clock.advance(2)
     assert made.breaker.state is State.OPEN
@@ -208,7 +208,7 @@ CANCELS = st.lists(st.tuples(st.integers(0, 13), st.sampled_from([0.0, 0.25, 0.5
 
 
 @given(steps=STEPS, cancels=CANCELS, limit=st.integers(1, 5), documents_max=st.integers(1, 9))
-def test_nobody_who_waits_is_forgotten_whoever_gives_up(
+def test_no_one_who_waits_is_forgotten_whoever_gives_up(
     steps: list[tuple[float, ReadAnswer | Exception]], cancels: list[tuple[int, float]], limit: int, documents_max: int
 ) -> None:
     async def scenario() -> None:
@@ -217,7 +217,7 @@ def test_nobody_who_waits_is_forgotten_whoever_gives_up(
             await made.clock.advance(max(0.0, at_s - made.clock.monotonic_s()))
             if number < len(made.tasks):
                 made.tasks[number].cancel()
-        # Whoever is forgotten looks again after 60 s only. Nobody else waits for nothing for that long.
+        # Whoever is forgotten looks again after 60 s only. No one else waits for nothing for that long.
         idle_s, asked_before = 0, 0
         while idle_s < IDLE_S_MAX and not all(task.done() for task in made.tasks):
             await made.clock.advance(1)

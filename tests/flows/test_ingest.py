@@ -36,7 +36,7 @@ async def test_rows_and_positions_advance_together_or_not_at_all(world: World, m
     assert [due.key for due in world.offered] == [KEY]
 
 
-async def test_a_record_met_again_changes_nothing_and_wakes_nobody(world: World) -> None:
+async def test_a_record_met_again_changes_nothing_and_wakes_no_one(world: World) -> None:
     given = await world.emit({"title": "Cover"})
     await world.settle()
     world.offered.clear()
@@ -76,7 +76,7 @@ async def test_what_can_not_be_used_is_a_dead_letter_once_and_the_rest_is_folded
     assert world.document().revision == 1
 
 
-async def test_somebody_elses_events_are_skipped_and_counted(world: World) -> None:
+async def test_someone_elses_events_are_skipped_and_counted(world: World) -> None:
     world.append(world.event() | {"type": "com.example.part.created", "data": None})
     await world.fold()
     assert (world.store.rows, world.store.letters, world.store.offsets) == ({}, {}, {PLACE: 1})

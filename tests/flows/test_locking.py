@@ -31,7 +31,7 @@ async def test_what_is_decided_under_the_lock_is_what_is_written_and_audited(wor
     await world.edit({"attributes.CostCenter": "4711"})  # after the read that the attempt rests on
     assert (await world.settle()).status is Status.SYNCED
     assert world.live()["owner"] == "akim"
-    assert world.live()["title"].startswith("edited"), "somebody's edit was lost"
+    assert world.live()["title"].startswith("edited"), "someone's edit was lost"
     assert world.windchill.lockings == world.windchill.writes == 1
     assert world.windchill.history[-1].fields == {"owner": "akim"}
 
@@ -95,7 +95,7 @@ async def test_a_lock_left_behind_is_given_up_even_if_nothing_is_managed_any_mor
     assert world.live()["owner"] == "sgarcia"
 
 
-async def test_a_lock_that_nobody_remembers_is_given_up_when_a_read_shows_it(world: World) -> None:
+async def test_a_lock_that_no_one_remembers_is_given_up_when_a_read_shows_it(world: World) -> None:
     await world.emit_and_settle({"owner": "akim"})
     world.windchill.holders[KEY] = ME  # a request that came through long after it was given up
     await world.resync()
@@ -180,7 +180,7 @@ async def test_a_first_write_goes_out_though_a_person_changed_another_field_befo
     assert field == "owner" or world.live()["title"] == "theirs"
 
 
-async def test_somebody_elses_lock_is_never_given_up(world: World) -> None:
+async def test_someone_elses_lock_is_never_given_up(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
     await world.emit_and_attempt({"owner": "akim"})
     world.windchill.holders[KEY] = "jdoe"  # ours was never taken after all, and a person took theirs
@@ -333,7 +333,7 @@ async def test_a_lock_of_a_store_that_was_lost_does_not_stay_for_the_length_of_a
     assert world.windchill.writes == 0
 
 
-async def test_a_lock_that_a_pause_finds_in_somebody_elses_hands_is_theirs(world: World) -> None:
+async def test_a_lock_that_a_pause_finds_in_someone_elses_hands_is_theirs(world: World) -> None:
     world.windchill.script_writes(Fault.LOST_LOCK)
     await world.emit_and_attempt({"owner": "akim"})
     await pause(world)

@@ -343,7 +343,7 @@ async def test_one_that_is_never_taken_does_not_keep_later_ones_from_being_told(
     assert len(bench.webhook.tried) == 11
 
 
-async def test_once_nobody_listens_any_more_nothing_is_posted_until_a_restart(world: World, bench: Bench) -> None:
+async def test_once_no_one_listens_any_more_nothing_is_posted_until_a_restart(world: World, bench: Bench) -> None:
     bench.webhook.says = lambda: Undelivered("status 410", Fault.GONE)
     park(world)
     await bench.pass_time(1000)
@@ -443,7 +443,7 @@ async def test_among_many_locks_those_that_last_are_told(
     assert [body["data"]["document"] for body in resting.webhook.bodies] == ["z"]
 
 
-async def test_a_trail_that_somebody_has_changed_is_told(make_world: MakeWorld) -> None:
+async def test_a_trail_that_someone_has_changed_is_told(make_world: MakeWorld) -> None:
     world = make_world()
     bench = Bench(world, audit_s=300)
     for number in range(3):

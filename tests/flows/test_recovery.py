@@ -109,7 +109,7 @@ async def test_an_older_copy_of_the_store_takes_over_what_was_agreed_since(world
     assert await said_and_run(world, owner="lchen") == 1
     world.store = older
     assert await said_and_run(world, owner="mroth") == 1
-    assert world.live()["owner"] == "mroth", "nobody but us had written lchen"
+    assert world.live()["owner"] == "mroth", "no one but us had written lchen"
 
 
 async def test_an_older_copy_closes_what_was_settled_since_at_the_next_comparison(make_world: MakeWorld) -> None:

@@ -16,7 +16,7 @@ from tests.flows.world import KEY, LETTERS, OUTCOMES, TOPIC, Running, World, pol
 
 YIELDS = policy(Rule(("title",), Strategy.PRESERVE, name="title"))
 WRITES = policy(Rule(("title",), Strategy.EXTERNAL, name="title"))
-LONG_AGO = "2026-11-22T09:00:00Z"  # before anybody touched the document in Windchill
+LONG_AGO = "2026-11-22T09:00:00Z"  # before anyone touched the document in Windchill
 
 
 def in_force(rules: Policy) -> InForce:

@@ -89,7 +89,7 @@ async def test_a_decision_on_what_has_not_moved_is_taken_and_settles_the_documen
 async def test_a_decision_that_an_edit_overtakes_is_held_again_and_overwrites_nothing(world: World) -> None:
     conflict = await held(world)
     preview = await seen_by(world, conflict)
-    await world.edit({"title": "theirs again"})  # nobody has read that yet, so the decision can't be stale
+    await world.edit({"title": "theirs again"})  # no one has read that yet, so the decision can't be stale
     assert isinstance(await world.actions().resolve("jdoe", conflict, Side.DESIRED, "", preview.seen), Resolved)
     await world.fold()
     assert (await world.settle()).status is Status.HELD

@@ -41,7 +41,7 @@ def told(world: World) -> list[dict[str, Any]]:
 
 
 def forged_base(world: World, number: int) -> bytes:
-    """The last outcome of the document as somebody would write it who wants the log's owner to win again."""
+    """The last outcome of the document as someone would write it who wants the log's owner to win again."""
     last = [one for one in told(world) if one["type"] == "windchill.document.reconciled.v1"][-1]
     last.pop("signature", None)
     for agreed in last["data"]["base"].values():
@@ -91,7 +91,7 @@ async def test_a_forged_agreement_changes_nothing_and_is_shown(world: World) -> 
         assert "this outcome is not accepted: it is not signed" in letter.reason
 
 
-async def test_nobody_is_told_of_what_an_outsider_writes(world: World) -> None:
+async def test_no_one_is_told_of_what_an_outsider_writes(world: World) -> None:
     await said(world, owner="akim")
     await run_signed(world)
     bench = Bench(world)
@@ -166,7 +166,7 @@ async def test_another_key_announces_it_again_so_that_the_first_one_can_go(world
     assert {letter.place.topic for letter in world.store.letters.values()} == {OUTCOMES}
 
 
-async def test_what_somebody_puts_in_the_place_of_a_log_is_all_new(world: World) -> None:
+async def test_what_someone_puts_in_the_place_of_a_log_is_all_new(world: World) -> None:
     for title in ("A", "B", "C"):
         await said(world, title=title)
         world.append(world.event({"status": title}) | {"source": OPERATORS})

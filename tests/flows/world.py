@@ -143,7 +143,7 @@ class World:
         return MemoryLog(self.broker, TOPIC, DECISIONS)
 
     def append(self, given: dict[str, Any]) -> None:
-        """Put an event into the log, where its source may speak; nobody folds it yet."""
+        """Put an event into the log, where its source may speak; no one folds it yet."""
         topic = DECISIONS if given["source"] == OPERATORS else TOPIC
         self.broker.put(Outgoing(topic, given["subject"].encode(), json.dumps(given).encode(), _CONTENT_TYPE))
 

@@ -94,7 +94,7 @@ class Cap:
     """
     One CAP server, its `Documents` empty. `url` is the service's root.
 
-    It runs inside a `with`, and leaves nothing behind. Everybody in USERS may do everything.
+    It runs inside a `with`, and leaves nothing behind. Everyone in USERS may do everything.
     """
 
     def __init__(self) -> None:

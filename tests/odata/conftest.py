@@ -19,7 +19,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[cap.Cap]:
             pytest.fail(f"CI needs SAP's CAP: {error}")
         without = f"SAP's CAP ({error}); the dialect wrs was tested against our own simulator alone"
         absences.note(request.config, without)
-        pytest.skip(f"no OData server of somebody else's: {error}")
+        pytest.skip(f"no OData server of someone else's: {error}")
     with cap.Cap() as running:
         yield running
 

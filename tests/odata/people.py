@@ -12,7 +12,7 @@ JSON = dict[str, Any]
 
 
 class Person:
-    """Somebody who makes, reads and edits documents. `http` is their client, for requests of any other kind."""
+    """Someone who makes, reads and edits documents. `http` is their client, for requests of any other kind."""
 
     _numbers = itertools.count(1)
 

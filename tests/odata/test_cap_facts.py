@@ -9,7 +9,7 @@ from tests.odata.people import Person, path
 STALE = 'W/"2020-01-01T00:00:00.000Z"'
 
 
-def test_nobody_gets_in_without_credentials(server: Cap) -> None:
+def test_no_one_gets_in_without_credentials(server: Cap) -> None:
     refused = httpx.get(f"{server.url}/Documents")
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, 'Basic realm="Users"')
 

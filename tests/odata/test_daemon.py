@@ -63,7 +63,7 @@ def test_what_the_server_refuses_is_held_with_its_words_and_the_rest_goes_out(pr
     assert "no write may change it" in told or "server alone" in told, told
 
 
-def test_a_write_that_somebody_was_quicker_than_is_decided_again_on_what_they_wrote(
+def test_a_write_that_someone_was_quicker_than_is_decided_again_on_what_they_wrote(
     program: Program, user: Person
 ) -> None:
     made = user.make(Title="Pump", Pages=3, Description="For water")

@@ -1,4 +1,4 @@
-"""The probe against SAP's CAP: what a server that nobody here wrote is found to do, and that it is left as it was."""
+"""The probe against SAP's CAP: what a server that no one here wrote is found to do, and that it is left as it was."""
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.wrs.probe import Means, Probe

@@ -44,7 +44,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @attrs.define
 class Visit:
-    """Somebody who looks at pages; what the browser complains of is kept."""
+    """Someone who looks at pages; what the browser complains of is kept."""
 
     page: Page
     address: str
@@ -76,7 +76,7 @@ class Stage:
     async def visit(
         self, path: str = "", *, width: int = 1280, scheme: Any = "light", script: bool = True, **more: Any
     ) -> AsyncIterator[Visit]:
-        """Somebody who looks at a page."""
+        """Someone who looks at a page."""
         context = await self.chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script, **more
         )

@@ -39,7 +39,7 @@ async def press(visit: Visit, name: str, *, asks: bool = False) -> None:
 
 @asynccontextmanager
 async def signed_in(stage: Stage, role: Role, path: str) -> AsyncIterator[Visit]:
-    """A page of a server that asks people for their tokens, to which somebody has shown one."""
+    """A page of a server that asks people for their tokens, to which someone has shown one."""
     stage.daemon.tokens = LINES
     async with stage.served_again() as again, again.visit(path) as visit:
         await visit.page.get_by_label("Token").fill(TOKENS[role])

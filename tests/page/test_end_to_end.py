@@ -70,7 +70,7 @@ async def test_two_clicks_settle_a_conflict_in_windchill_and_the_next_one_shows_
                     await visit.page.get_by_text("Windchill agrees with the log.").wait_for()
                     await asyncio.to_thread(simulated.edit, {"title": "Flange"})
                     await asyncio.to_thread(append, "Gasket")
-                    # Nobody loads the page again: it says so by itself.
+                    # No one loads the page again: it says so by itself.
                     await visit.page.locator("#needs li", has_text=f"title of {DOCUMENT}").wait_for()
                     await visit.page.get_by_text("1 item needs attention.").wait_for()
                     await visit.go(f"/documents/{DOCUMENT}")

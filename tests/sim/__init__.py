@@ -11,7 +11,7 @@ opinion:
 - `bystander.py` knows only the server's history and the published events: each write of ours needs an event;
 - `checks.py` compares log, store, audit and the server's history once everything has come to rest.
 
-What nobody can tell apart is forgiven, in the open (`witness.py`): after a write whose result is unknown, a rival who
+What no one can tell apart is forgiven, in the open (`witness.py`): after a write whose result is unknown, a rival who
 sets a field back to its old value, or to the very value that we meant to write; and what a server alters behind a reply
 that does not show it.
 

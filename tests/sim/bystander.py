@@ -7,7 +7,7 @@ published again: two records with one time, sequence, source and id are one even
 **The rule.** Where people's edits stand, every change that a write of ours makes to a field, or to an element of a set,
 needs an event of its own: one that asks for just this, was published before, is not older than what we wrote before,
 and was not carried by an earlier write that the program knows of. So whoever edits after an event was carried out keeps
-the edit until somebody says something new. What the server itself has made of a write of ours is nobody's edit.
+the edit until someone says something new. What the server itself has made of a write of ours is no one's edit.
 
 **Tugs of war.** Nothing is written a fourth time at once that was written three times and changed each time, whatever
 the rule, unless an operator has asked for it, the wall clock was put on, or another value was asked for, or agreed on,
@@ -15,7 +15,7 @@ meanwhile. Under `merge`, for one, a person's edit may be what both sides agree 
 
 The program *knows* of a write when the answer has reached it, or a read has shown it, and the end of that attempt was
 acknowledged by the store. What it can't know counts for nothing here: a reply that was lost, a store that was lost with
-what nobody had been told, a base that was dropped while a policy ignored the field.
+what no one had been told, a base that was dropped while a policy ignored the field.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.sim.server import Part, Server, Version, Write, changed_parts, elemen
 from tests.sim.world import World
 
 TRIES = 3  # writes of one value, each of which did not last
-# By strategy: whether a person's edit stands until somebody says something new: README.md, "Policy: who wins".
+# By strategy: whether a person's edit stands until someone says something new: README.md, "Policy: who wins".
 STANDS = {"external": False, "preserve": True, "merge": True, "newest": True, "hold": True, "fill": True}
 
 
@@ -81,7 +81,7 @@ class Bystander:
     # ------------------------------------------------------------------------------------------------ what it can see
 
     def publishes(self, fact: Fact) -> None:
-        """Somebody publishes an event, perhaps again."""
+        """Someone publishes an event, perhaps again."""
         said = _Said(fact, self._world.now_us())
         if fact.released or fact.release or fact.rank[5] == OPERATORS:
             self.asks(fact.key)
@@ -89,7 +89,7 @@ class Bystander:
             self._said.setdefault((fact.key, name), {}).setdefault(fact.identity, said)
 
     def asks(self, key: str) -> None:
-        """Somebody asks for another try, or what was counted is forgotten for another reason."""
+        """Someone asks for another try, or what was counted is forgotten for another reason."""
         self._counts_since_us[key] = self._world.now_us()
 
     def may_be_contested(
@@ -181,7 +181,7 @@ class Bystander:
         for name, value in write.fields.items():
             rule = oracle.rule_of(policy, name, self._server.type_of(write.key))
             told = f"{write.key}: `{name}` {before.fields[name]!r} -> {value!r} under {rule.strategy}"
-            self._world.expect(rule.strategy in STANDS, f"nobody asked for {told}")
+            self._world.expect(rule.strategy in STANDS, f"no one asked for {told}")
             for part in changed_parts(name, before.fields[name], value):
                 wanted = value if name != KEYWORDS else part[1] in elements(value)
                 carry = _Carry(
@@ -220,7 +220,7 @@ class Bystander:
                 touch = before.touched.get(carry.part)
                 if touch is not None and touch.write is not None and name == world.options.alters:
                     return
-                who = f"{touch.who} in v{touch.version}" if touch else "nobody since the beginning"
+                who = f"{touch.who} in v{touch.version}" if touch else "no one since the beginning"
                 ours = [f"v{one.version} = {one.wanted!r}" for one in known]
                 world.expect(
                     False,

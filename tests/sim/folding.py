@@ -21,12 +21,12 @@ class Folding:
         self._before: list[tuple[int, dict[Partition, int]]] = []  # what the next loss of power may bring back
         self._under_way: FoldBatch | None = None
         self._aside = False  # whether it is one of a replay
-        self.lost: dict[Partition, int] = {}  # where a log begins that has lost records, until somebody gives them up
-        self._moving: dict[Partition, int] | None = None  # to where somebody has decided to go on
+        self.lost: dict[Partition, int] = {}  # where a log begins that has lost records, until someone gives them up
+        self._moving: dict[Partition, int] | None = None  # to where someone has decided to go on
         self._rows: dict[int, dict[str, Row]] = {}
         self._of_before: list[Fact] = []  # folded from logs that others have replaced
-        self.made_again: set[Partition] = set()  # logs that were replaced, until somebody accepts that
-        self.unread: set[Partition] = set()  # of which nothing was folded since somebody decided to go on there
+        self.made_again: set[Partition] = set()  # logs that were replaced, until someone accepts that
+        self.unread: set[Partition] = set()  # of which nothing was folded since someone decided to go on there
 
     def begins(self, positions: Mapping[Partition, int], documents: Iterable[Document]) -> str | None:
         """
@@ -54,7 +54,7 @@ class Folding:
             self._reached[-1] = dict(self._reached[self._acknowledged])
             self._under_way = None
         for place in [place for place, begin in self.lost.items() if stored.get(place, 0) >= begin]:
-            del self.lost[place]  # they had been folded, and nobody had been told yet
+            del self.lost[place]  # they had been folded, and no one had been told yet
         # A topic that is not read any more may have left its position behind.
         if not self._is_at(stored):
             self._falls_back(stored)
@@ -76,7 +76,7 @@ class Folding:
         return self._reached[self._acknowledged].get(place, 0)
 
     def moves(self, positions: Mapping[Partition, int]) -> None:
-        """Somebody has decided to go on there."""
+        """Someone has decided to go on there."""
         if positions and all(place.topic in EVENTS for place in positions):
             self._moving = dict(positions)
 
@@ -104,7 +104,7 @@ class Folding:
         self._before.clear()
 
     def jumps(self, batch: FoldBatch) -> bool:
-        """Whether a batch goes past records that the log has lost and nobody has given up."""
+        """Whether a batch goes past records that the log has lost and no one has given up."""
         return any(place in self.lost and offset > self.stored(place) for place, offset in batch.positions.items())
 
     def folds(self, batch: FoldBatch, aside: Mapping[Partition, int] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The change log of one life: a client of the world's broker that may find nobody, tear its batches, or read again."""
+"""The change log of one life: a client of the world's broker that may find no one, tear its batches, or read again."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -16,11 +16,11 @@ _TURNS_MAX = 100_000  # of the loop without any time between them; a busy world 
 
 
 class Deadlock(Exception):
-    """Nothing is ready, no timer runs, and somebody still waits."""
+    """Nothing is ready, no timer runs, and someone still waits."""
 
 
 class Standstill(Exception):
-    """Something is always ready, and time does not move: somebody goes round in circles."""
+    """Something is always ready, and time does not move: someone goes round in circles."""
 
 
 class _Jump:

@@ -1,7 +1,7 @@
 """
 The store is lost, or an older copy of it put in its place; the logs must give back the rest.
 
-What comes back: desired state, from the change log; of every document what was agreed last, as far as anybody was told
+What comes back: desired state, from the change log; of every document what was agreed last, as far as anyone was told
 of it. What can't: agreements whose outcome still waited to be published, writes in doubt, the audit trail since the
 copy, and who had been told of conflicts that are open.
 """
@@ -46,11 +46,11 @@ class Losses:
         self._copy: _Copy | None = None
         self._restored = False
         self._rng = world.rng("copies")
-        self.may_stay_open: set[tuple[str, str]] = set()  # conflicts that nobody will close in the outcome log
+        self.may_stay_open: set[tuple[str, str]] = set()  # conflicts that no one will close in the outcome log
 
     def begins(self) -> None:
         """
-        A life begins on a store that was found to be right: now and then somebody makes a copy.
+        A life begins on a store that was found to be right: now and then someone makes a copy.
 
         Putting one back makes the next start read all of the outcome log, if the command does it; a plain copy does
         not.

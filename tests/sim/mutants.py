@@ -76,7 +76,7 @@ FOUND: dict[str, int] = {
     "values-taken-whole": 1,
     "never-contested": 45,
     "read-on-in-another-log": 5,
-    "anybody-may-speak": 7,
+    "anyone-may-speak": 7,
     "copies-follow": 7,
     "send-whole-groups": 2,
 }
@@ -303,7 +303,7 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     ),
     "never-contested": ((retrying, "TRIES", 1_000), (contest, "TRIES", 1_000)),
     "read-on-in-another-log": ((anchoring, "replaced", lambda *_: False),),
-    "anybody-may-speak": ((Topics, "refusal", lambda *_: None),),
+    "anyone-may-speak": ((Topics, "refusal", lambda *_: None),),
     "copies-follow": ((Stamp, "follows", lambda stamp, agreed: stamp > agreed),),
     "send-whole-groups": ((documents, "build", _whole_groups),),
     "values-taken-whole": ((profile, "leaves", dict),),

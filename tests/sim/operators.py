@@ -67,7 +67,7 @@ class _Here:
 
 
 class Operators:
-    """Everybody who may act in one world."""
+    """Everyone who may act in one world."""
 
     def __init__(self, world: World, broker: MemoryBroker, workload: Workload) -> None:
         self._world = world
@@ -75,14 +75,14 @@ class Operators:
         self._workload = workload
         self._here: _Here | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._awaited: set[str] = set()  # documents that somebody will pause when an attempt on them begins
+        self._awaited: set[str] = set()  # documents that someone will pause when an attempt on them begins
         self._number = 0
         self._resumes: Counter[str] = Counter()  # ever begun
         self._resuming: Counter[str] = Counter()  # under way
         self.kept: set[tuple[str, str]] = set()  # who and target of acts that were acknowledged
         self.paused: set[str] = (
             set()
-        )  # documents of which it was acknowledged that they are paused, and that nobody resumes
+        )  # documents of which it was acknowledged that they are paused, and that no one resumes
 
     def arrive(self, daemon: app.Daemon, store: Watched, life: Life, policy_source: PolicySource) -> None:
         """A process begins."""
@@ -93,11 +93,11 @@ class Operators:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody still waits for something to be done."""
+        """Whether someone still waits for something to be done."""
         return any(not task.done() for task in self._tasks)
 
     def step(self, kind: str, key: str) -> None:
-        """Somebody does something."""
+        """Someone does something."""
         here, rng = self._here, self._world.rng("operators")
         delay_s, choice = rng.uniform(0, 20), rng.randrange(1000)
         if here is None or here.life.dead:
@@ -187,7 +187,7 @@ class Operators:
         resumes = self._resumes[key]
         done: Done = await actions.pause(who, [key], "")
         self.kept.update((who, target) for target in done.done)
-        if self._resumes[key] == resumes and not self._resuming[key]:  # else nobody knows which of the two came last
+        if self._resumes[key] == resumes and not self._resuming[key]:  # else no one knows which of the two came last
             self.paused.update(done.done)
         self._world.note(f"paused {done.done}")
 

@@ -121,7 +121,7 @@ _PLAIN = dict.fromkeys(
 _THEMES: dict[str, dict[str, float]] = {
     "doubts": {"write_late": 0.6, "paused": 1.5, "resumed": 1.5},  # several writes are in doubt at once
     "tugs": _QUIET | {"tug": 2.0},  # other programs pull at what is ours, and no person comes in between
-    "torn": {"same_second": 3.0, "resolution": 0.0, "decided": 0.0},  # lists of which somebody moves what we write
+    "torn": {"same_second": 3.0, "resolution": 0.0, "decided": 0.0},  # lists of which someone moves what we write
     "moves": _QUIET | _PLAIN | {"renamed": 1.0, "late_duplicate": 1.0, "store_lost": 0.3},  # all comes again elsewhere
 }
 
@@ -138,7 +138,7 @@ class Options:
     partitions: int
     shows: Literal["document", "token", "nothing"]  # what a write is answered with
     alters: str | None  # the field whose values the server stores in capitals
-    guard: Literal["token", "lock"]  # what keeps a write of ours from going over somebody else's
+    guard: Literal["token", "lock"]  # what keeps a write of ours from going over someone else's
     iterates: bool  # whether a write makes an iteration that people see, so that events wait for each other
     restricted: bool
     step_s: float  # mean time between two steps of the workload
@@ -233,7 +233,7 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
     off = rng.choice((("retention", "truncation"), ("store_lost", "store_restored")))
     own.update((name, 0.0) for name in off if name not in rates)
     own.update(_THEMES.get(options.theme, {}) | dict(rates))
-    if own["truncation"]:  # what a topic has lost, nobody can tell once it has another name
+    if own["truncation"]:  # what a topic has lost, no one can tell once it has another name
         own["renamed"] = 0.0
     if own["store_lost"] or own["store_restored"]:  # nor what was read from a log of before
         own["replaced"] = 0.0
@@ -303,8 +303,8 @@ def policy(options: Options, version: int) -> Policy:
 
 def _configurable(rule: Rule) -> Rule:
     """The rule without what no configuration can say."""
-    settled_anew = rule.strategy in (Strategy.EXTERNAL, Strategy.FILL, Strategy.IGNORE)
-    return attrs.evolve(rule, on_adopt=None) if settled_anew else rule
+    settled_again = rule.strategy in (Strategy.EXTERNAL, Strategy.FILL, Strategy.IGNORE)
+    return attrs.evolve(rule, on_adopt=None) if settled_again else rule
 
 
 def _normalisers(options: Options, rng: random.Random) -> tuple[Normaliser, ...]:

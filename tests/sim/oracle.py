@@ -18,7 +18,7 @@ from tests.sim import comparing, naive
 from tests.sim.naive import Claims, Rank
 from tests.sim.server import elements
 
-KEEP, WRITE, YIELD, HOLD, LEAVE = "keep", "write", "yield", "hold", "leave"  # the last one: nobody asks for anything
+KEEP, WRITE, YIELD, HOLD, LEAVE = "keep", "write", "yield", "hold", "leave"  # the last one: no one asks for anything
 _SECOND_US = 1_000_000
 _ADOPT = {Adopt.WRITE: WRITE, Adopt.YIELD: YIELD, Adopt.HOLD: HOLD}
 
@@ -69,7 +69,7 @@ def verb(q: Question, agreed: Agreed | None) -> str:
 
 
 def _adopted(q: Question) -> str:
-    """Nobody can tell whose value is wanted."""
+    """No one can tell whose value is wanted."""
     if q.rule.on_adopt is not None:
         return _ADOPT[q.rule.on_adopt]
     match q.rule.strategy:
@@ -110,7 +110,7 @@ def is_later(time: str, modified_us: int) -> bool:
     """
     Whether an event is later than a modification.
 
-    A whole second is one that a server has cut off: nobody can tell about an event within it.
+    A whole second is one that a server has cut off: no one can tell about an event within it.
     """
     event_us = instant.to_us(time)
     if modified_us % _SECOND_US:

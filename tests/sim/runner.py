@@ -193,7 +193,7 @@ class Simulation:
             await store.close()
 
     def _reconfigure(self) -> None:
-        """Somebody writes another policy into the configuration; who runs has not read it yet."""
+        """Someone writes another policy into the configuration; who runs has not read it yet."""
         self._policy_version += 1
         self._policy = options.policy(self.world.options, self._policy_version)
 
@@ -282,7 +282,7 @@ class Simulation:
         mutants.wired(self._mutant, daemon)
 
     def _accept_truncation(self) -> None:
-        """An operator decides to go on without what the log has lost and nobody has folded."""
+        """An operator decides to go on without what the log has lost and no one has folded."""
         self._truncated = False
         for place in places(self.broker):
             folding, begin = self.witness.folding, self.broker.at(place).begin
@@ -313,7 +313,7 @@ class Simulation:
             await asyncio.sleep(1.0)
         began_s = world.loop.time()
         while not self._is_settled():  # what was refused is tried again, and told of
-            world.expect(world.loop.time() - began_s < _TOLD_S, "unsettled again, and nobody did anything")
+            world.expect(world.loop.time() - began_s < _TOLD_S, "unsettled again, and no one did anything")
             await asyncio.sleep(1.0)
         await self._replay()
         life.stop.set()

@@ -51,7 +51,7 @@ class Version:
     token: Token
     who: str
     at_us: int
-    others_at_us: int  # when anybody but us last changed it
+    others_at_us: int  # when anyone but us last changed it
     touched: Mapping[Part, Touch]
 
 
@@ -68,7 +68,7 @@ class Write:
     accepted: Version | None = None
     answered: bool = False  # the program was told what became of it, and has stored that
     known: bool = False  # a settlement came after it that had seen it
-    released: bool = False  # nobody managed the document any more before that was known
+    released: bool = False  # no one managed the document any more before that was known
     unrecorded: bool = False  # its audit record may have been lost with the store
     forgotten: set[str] = attrs.field(factory=set)  # fields that were not managed for a while since
     policy: Any = None  # by which it was decided
@@ -271,9 +271,9 @@ class Server:
     # ---------------------------------------------------------------------------------------------------------- rivals
 
     def rival(self, key: str, field: str | None = None) -> None:
-        """Somebody edits a field or two, sometimes back to what it was."""
+        """Someone edits a field or two, sometimes back to what it was."""
         if key in self.locks:
-            self._world.note(f"{key} is locked: nobody can edit it")
+            self._world.note(f"{key} is locked: no one can edit it")
             return
         rng, words = self._world.rng("rivals"), self._world.options.words
         field = rng.choice(FIELDS) if field == GROUP else field
@@ -281,7 +281,7 @@ class Server:
         meant = self.meant.get(key, {})
         if (
             field is None and meant and rng.random() < (0.7 if self._world.options.theme == "doubts" else 0.15)
-        ):  # somebody enters by hand some of what we tried to write
+        ):  # someone enters by hand some of what we tried to write
             self.change(key, {name: meant[name] for name in rng.sample(sorted(meant), 1)}, "jdoe")
             return
         for name in rng.sample(FIELDS, rng.choice((1, 1, 2))) if field is None else [field]:
@@ -295,7 +295,7 @@ class Server:
         self.change(key, fields, rng.choice(("jdoe", "sgarcia")))
 
     def rival_flips(self, key: str, word: str) -> None:
-        """Somebody adds an element, or takes it away."""
+        """Someone adds an element, or takes it away."""
         if key in self.locks:
             return
         there = self.current[key].fields[KEYWORDS] or []

@@ -110,7 +110,7 @@ class Watched:
         for key in wanted:
             if key in found:
                 still = key not in paused or key not in self._life.paused() or found[key].status is Status.PAUSED
-                self._life.world.expect(still, f"{key} was paused, and is {found[key].status} though nobody resumed it")
+                self._life.world.expect(still, f"{key} was paused, and is {found[key].status} though no one resumed it")
                 self._witness.loaded(found[key], mark)
         return found
 
@@ -223,7 +223,7 @@ class Durable:
                 transacted(work, self._opened[0])
 
     def is_guarded(self) -> bool:
-        """Whether nobody else can own the store while somebody does."""
+        """Whether no one else can own the store while someone does."""
         if self._opened is None:
             return True
         try:

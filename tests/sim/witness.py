@@ -3,7 +3,7 @@ The witness: follows the program through its calls to the outside and judges eac
 
 It keeps, for every managed field, what both sides can have agreed on last. That is one value, except where a crash or a
 lost reply leaves open whether something was stored; then it is several, and a decision must be right for one of them.
-A write that the server applied counts as ours however its reply fared: nobody may take it for a user's edit later.
+A write that the server applied counts as ours however its reply fared: no one may take it for a user's edit later.
 """
 
 from collections.abc import Iterable, Mapping
@@ -107,7 +107,7 @@ class Witness:
         """
         Another store takes the place of the one that was, and learns what the last outcome of each document told.
 
-        Lost are what nobody was told of, and which writes were ours if nobody knew yet.
+        Lost are what no one was told of, and which writes were ours if no one knew yet.
         """
         for key in self._world.options.keys:
             at_outcome = self._at_outcome[told[key]] if key in told else {}
@@ -149,7 +149,7 @@ class Witness:
             attempt.withdrawn = intent is None or intent.lock is None
             if attempt.withdrawn or attempt.under_lock is None:
                 return  # or the lock is being noted
-            attempt.planned.answered = True  # it was decided anew, and nothing had been sent
+            attempt.planned.answered = True  # it was decided again, and nothing had been sent
         assert intent is not None
         assert life is not None
         attempt.seen = attempt.under_lock or self._server.versions[key, intent.token]
@@ -204,7 +204,7 @@ class Witness:
         attempt.options.clear()
         for name, value in fields.items():
             claims = self._claims(attempt, name)
-            world.expect(claims is not None, f"{key}: `{name}` is written, but nobody manages it")
+            world.expect(claims is not None, f"{key}: `{name}` is written, but no one manages it")
             world.expect(name in FIELDS, f"{key}: `{name}` is written, a group of fields: {value!r}")
             if name in SCALARS and claims is not None and claims.whole is not None:
                 wanted = comparing.sent(claims.whole.value, self._rule(attempt, name).normalise)
@@ -446,7 +446,7 @@ class Witness:
             if option.verb == oracle.LEAVE and not written and self._may_be_held(attempt, claims):
                 after.add(
                     option.agreed
-                )  # where nothing is written, held elements keep from agreeing what nobody asks for
+                )  # where nothing is written, held elements keep from agreeing what no one asks for
         if self.is_unseen(name):
             wanted = claims.whole and claims.whole.value
             after |= {Agreed(value, claims.newest) for value in (seen.fields[name], wanted)}

@@ -1,5 +1,5 @@
 """
-What everybody else does: producers, rivals, operators, and what goes wrong around Windchill and the log for a while.
+What everyone else does: producers, rivals, operators, and what goes wrong around Windchill and the log for a while.
 
 Few documents, few fields, few values: in a small world things collide.
 """
@@ -55,7 +55,7 @@ class Workload:
         self.replayed: dict[Place, Place] = {}  # records that stand for a dead letter → that letter
         self.poison: dict[Place, bytes | None] = {}  # what must become a dead letter
         self._sent: list[tuple[Outgoing, Fact]] = []
-        self.operate: Callable[[str, str], None] = _nobody
+        self.operate: Callable[[str, str], None] = _no_one
         self.reconfigure: Callable[[], None] = lambda: None  # let the configuration say another policy
 
     def plan(self) -> float:
@@ -111,12 +111,12 @@ class Workload:
                 span_s = min(span_s, self._ends_s - world.loop.time())
                 self._edited_before(span_s)
                 world.later(span_s, self._rename)
-            case "replaced" if world.life is not None:  # the topic is deleted and made again, while nobody reads it
+            case "replaced" if world.life is not None:  # the topic is deleted and made again, while no one reads it
                 self._replaces = True
                 world.life.die("its topic is made again")
             case "group_claim":
                 self._append(self._envelope(key, SOURCES[0], "changed", {"set": {GROUP: None}}))
-            case "same_second":  # an event and an edit of one field, and nobody can tell which came first
+            case "same_second":  # an event and an edit of one field, and no one can tell which came first
                 name = rng.choice(FIELDS)
                 if name == KEYWORDS or rng.random() < 0.3 or world.options.theme == "torn":
                     self._tear(key)
@@ -176,7 +176,7 @@ class Workload:
             self._world.note(f"{place} begins at {begin} now; {stored} is stored")
 
     def forget(self, place: Partition, first: int, after: int) -> None:
-        """Somebody has decided to go on without these records, which the log has lost."""
+        """Someone has decided to go on without these records, which the log has lost."""
         self._folding.lost.pop(place, None)
         for offset in range(first, after):
             self.facts.pop(Place(*place, offset), None)
@@ -190,7 +190,7 @@ class Workload:
     # --------------------------------------------------------------------------------------------------------- events
 
     def _event_about(self, key: str) -> dict[str, Any]:
-        """An event on one field that anybody may set."""
+        """An event on one field that anyone may set."""
         data: dict[str, Any] = {}
         self._wish(key, self._rng.choice([name for name in FIELDS if name != RESTRICTED]), data)
         return self._envelope(key, SOURCES[0], "changed", data)
@@ -217,7 +217,7 @@ class Workload:
         """A person edits what an event asked for, and that is seen; then the event's record comes once more."""
         rng = self._rng
         _, some = again = rng.choice(self._sent)
-        name = rng.choice(sorted(some.names & {*FIELDS}) or FIELDS)  # nobody edits a whole group
+        name = rng.choice(sorted(some.names & {*FIELDS}) or FIELDS)  # no one edits a whole group
         if rng.random() < 0.8:
             about = [one for one in self._sent if one[1].key == some.key and name in one[1].names]
             again = max(about, key=lambda one: one[1].order, default=again)
@@ -241,12 +241,12 @@ class Workload:
         self._witness.bystander.asks(key)
 
     def _look(self, key: str) -> None:
-        """Somebody asks for a comparison."""
+        """Someone asks for a comparison."""
         self._witness.bystander.asks(key)
         self._durable.requeue(key, self._world.now_us() + self._world.jump_us)
 
     def _tear(self, key: str) -> None:
-        """One event about two elements, of which somebody moves one in the same moment, against it."""
+        """One event about two elements, of which someone moves one in the same moment, against it."""
         torn = self._rng.choice(WORDS)
         other = self._rng.choice([word for word in WORDS if word != torn])  # and no other spelling of it
         there = self._server.current[key].fields[KEYWORDS] or []
@@ -343,7 +343,7 @@ class Workload:
             self.poison.update({again: self.poison[at]} if at in self.poison else {})
             self.replayed.update({again: self.replayed[at]} if at in self.replayed else {})
         self._sent = [(r._replace(topic=self._main) if r.topic == old else r, fact) for r, fact in self._sent]
-        # Often the store is new as well: somebody has moved to another cluster.
+        # Often the store is new as well: someone has moved to another cluster.
         self._world.moves = bool(self._world.options.rates["store_lost"]) and self._rng.random() < 0.7
         if self._world.life is not None:
             self._world.life.die("its topic has another name now")
@@ -425,7 +425,7 @@ class Workload:
         kinds = ["not json", "typo", "type", "time", "foreign", "operator", "outside", "empty"]
         kinds += ["elsewhere"] * self._world.options.bound
         kind, made_us = rng.choice(kinds + ["source"] * self._world.options.restricted), None
-        topic = DECISIONS if kind == "outside" else self._main  # somebody without a say speaks where people decide
+        topic = DECISIONS if kind == "outside" else self._main  # someone without a say speaks where people decide
         match kind:
             case "empty":
                 event["data"]["set"] = {GROUP: {}}
@@ -481,8 +481,8 @@ class Workload:
             self._append(self._envelope(one["key"], OPERATORS, "changed", data) | {"actor": "operator"})
 
 
-def _nobody(kind: str, key: str) -> None:
-    """Nobody is there to act."""
+def _no_one(kind: str, key: str) -> None:
+    """No one is there to act."""
 
 
 def _fact(event: dict[str, Any]) -> Fact:

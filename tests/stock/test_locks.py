@@ -13,7 +13,7 @@ TOUCHES = ("PATCH", "CheckIn", "UndoCheckOut")
 
 
 def held_by_hand(world: StockWorld) -> None:
-    """Somebody checks the document out as our account does, and works on it."""
+    """Someone checks the document out as our account does, and works on it."""
     world.vault.check_out(ACCOUNT, KEY, "by hand")
     world.vault.change(ACCOUNT, KEY, Owner="by hand")
 

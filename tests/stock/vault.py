@@ -43,7 +43,7 @@ class Iteration:
 
 @attrs.define(eq=False)
 class Master:
-    """A document: its identity, its iterations by age, and its working copy while somebody has one."""
+    """A document: its identity, its iterations by age, and its working copy while someone has one."""
 
     id: str
     shared: dict[str, Any]  # Number, Name
@@ -121,7 +121,7 @@ class Vault:
         return list(self.master(number).iterations)
 
     def made_by(self, who: str, number: str = "") -> list[Iteration]:
-        """The iterations that somebody has made by check-in."""
+        """The iterations that someone has made by check-in."""
         return [one for master, one in self.all() if one.who == who and number in ("", master.shared["Number"])
                 and one.note != "created"]  # fmt: skip
 
@@ -178,7 +178,7 @@ class Vault:
             return copy
 
     def undo(self, who: str, number: str) -> None:
-        """Undo a check-out: one's own, or anybody's for an administrator."""
+        """Undo a check-out: one's own, or anyone's for an administrator."""
         with self.guard:
             master = self.master(number)
             if master.copy is None:

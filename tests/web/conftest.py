@@ -50,7 +50,7 @@ class Daemon:
     hold: asyncio.Event | None = None  # metrics wait for it
     wakes: int = 0
     hook_secret: str = SECRET
-    tokens: str | None = None  # the text of the file; None: nobody is asked
+    tokens: str | None = None  # the text of the file; None: no one is asked
     provider: Provider | None = None
     browsing: Browsing = attrs.field(factory=Browsing)
     as_localhost: bool = False  # `external_url` is that name of ours, which is another site than 127.0.0.1

@@ -75,7 +75,7 @@ class Issuer:
     person: dict[str, Any] = attrs.field(factory=lambda: {"preferred_username": "jdoe", "roles": ["reconciler-viewer"]})
     id_token: dict[str, Any] = attrs.field(factory=dict)  # over what is right
     public_client: bool = False
-    asks: bool = False  # shows a page, on which somebody says that it is they
+    asks: bool = False  # shows a page, on which someone says that it is they
     codes: dict[str, dict[str, str]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:

@@ -21,7 +21,7 @@ ROUTE_NAMES = [f"{method} {path}" for method, path, _ in ROUTES]
 LINKED = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.linked}
 PAGES = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.page}
 COOKIE = "reconciler_session"
-# What a browser sends when somebody follows a link on another site.
+# What a browser sends when someone follows a link on another site.
 FOLLOWED = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 
 

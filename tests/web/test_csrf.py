@@ -26,7 +26,7 @@ def appended(daemon: Daemon) -> int:
     return len(daemon.world.broker.records(TOPIC))
 
 
-# ----------------------------------------------------------------------------------------------- where nobody is asked
+# ----------------------------------------------------------------------------------------------- where no one is asked
 
 
 async def test_a_program_on_this_machine_needs_nothing(client: AsyncClient, daemon: Daemon) -> None:

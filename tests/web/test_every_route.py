@@ -60,7 +60,7 @@ async def test_nothing_to_show_opens_nothing(
         reply = await keys.asked(guarded, method, path)
         assert reply.status_code in (200, 404, 415)  # 415: there was no form in it; 404: there is no provider
         return
-    for proof in ({}, keys.shown("rec_nobody"), {"cookie": f"{COOKIE}=v1.e30.{'A' * 43}"}):
+    for proof in ({}, keys.shown("rec_no_one"), {"cookie": f"{COOKIE}=v1.e30.{'A' * 43}"}):
         is_sent_away(await keys.asked(guarded, method, path, headers=proof), method, path)
 
 

@@ -43,7 +43,7 @@ async def _meant(client: httpx.AsyncClient, command: str) -> dict[str, str]:
     """What the words in capitals stand for on this server."""
     (conflict,) = (await client.get("/api/v1/conflicts")).json()["items"]
     letter = (await client.get("/api/v1/dead-letters")).json()["items"][0]
-    meant = {"$TOKEN": "rec_nobody", "CONFLICT": conflict["id"], "LETTER": quote(letter["id"], safe="")}
+    meant = {"$TOKEN": "rec_no_one", "CONFLICT": conflict["id"], "LETTER": quote(letter["id"], safe="")}
     if "SEEN" in command:
         take = {"take": "value", "value": "RELEASED"}
         meant["SEEN"] = (await client.post(f"/api/v1/conflicts/{conflict['id']}/preview", json=take)).json()["seen"]

@@ -115,7 +115,7 @@ async def test_tokens_go_beside_it(daemon: Daemon, idp: Issuer) -> None:
 async def test_another_browser_than_the_one_that_left_is_not_signed_in(
     client: httpx.AsyncClient, daemon: Daemon, idp: Issuer
 ) -> None:
-    """Else somebody could sign others in as themselves, and look at what they do."""
+    """Else someone could sign others in as themselves, and look at what they do."""
     back = await left(client)
     async with httpx.AsyncClient(base_url=client.base_url) as another:
         await is_not_signed_in(another, await another.get(back), 401, "began in another browser")

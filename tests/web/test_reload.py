@@ -117,7 +117,7 @@ def test_who_may_set_a_field_changes_with_the_policy(program: Program) -> None:
 
 
 def test_a_hangup_before_the_log_is_open_waits_and_ends_nothing(program: Program) -> None:
-    """Until now it would have ended the process: that is what SIGHUP does where nobody listens for it."""
+    """Until now it would have ended the process: that is what SIGHUP does where no one listens for it."""
     program.reconfigure(f'kind = "file"\npath = "{program.log}"', 'brokers = ["127.0.0.1:9"]')
     with started(program, after="listening") as daemon:
         until(lambda: daemon.probe("/readyz")[1]["status"] in {"recovering", "connecting"})

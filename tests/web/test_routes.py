@@ -17,7 +17,7 @@ SHOWN = [
     for endpoint in application.ENDPOINTS
     if "{" not in endpoint.path
     and endpoint.method == "GET"
-    and not endpoint.path.startswith("/signin")  # which leads away where nobody is asked
+    and not endpoint.path.startswith("/signin")  # which leads away where no one is asked
 ]
 PAGES = {endpoint.path for endpoint in application.ENDPOINTS if endpoint.page}
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO"]

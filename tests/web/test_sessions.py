@@ -82,7 +82,7 @@ async def test_with_https_outside_the_cookie_never_goes_without(daemon: Daemon) 
         assert set_cookie.endswith("; Path=/; Max-Age=28800; HttpOnly; SameSite=Strict; Secure")
         pair = set_cookie.partition(";")[0]
         assert (await client.get(STATUS, headers={"cookie": pair})).status_code == 200
-        # Without the prefix anybody on plain http could have set it.
+        # Without the prefix anyone on plain http could have set it.
         assert (await client.get(STATUS, headers={"cookie": pair.removeprefix("__Host-")})).status_code == 401
 
 
@@ -149,7 +149,7 @@ async def test_too_many_wrong_tokens_are_slowed_down_but_a_right_one_is_taken(
         late = [await client.post("/signin", data={"token": "wrong"}) for _ in range(5)]
     assert {(reply.status_code, reply.headers["retry-after"]) for reply in late} == {(429, "6")}
     assert len([line for line in logs if line["event"] == "a sign-in was refused"]) == access.FAILURES_MAX
-    await signed_in(client, Role.VIEWER)  # or strangers could lock everybody out
+    await signed_in(client, Role.VIEWER)  # or strangers could lock everyone out
     await daemon.clock.advance(access.FAILURE_S)
     assert (await client.post("/signin", data={"token": "wrong"})).status_code == 401
 
@@ -267,7 +267,7 @@ async def test_a_seal_for_something_else_is_no_session(daemon: Daemon, client: A
 
 async def test_a_token_goes_before_a_session(client: AsyncClient) -> None:
     await signed_in(client, Role.ADMIN)
-    assert (await client.get(STATUS, headers=shown("rec_nobody"))).status_code == 401
+    assert (await client.get(STATUS, headers=shown("rec_no_one"))).status_code == 401
     assert (await client.post("/api/v1/events", headers=shown(TOKENS[Role.VIEWER]))).status_code == 403
 
 

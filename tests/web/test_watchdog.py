@@ -82,7 +82,7 @@ async def test_waits_on_an_idle_clock_may_take_long() -> None:
         assert list(watching.late()) == ["loop"]
 
 
-async def test_loops_that_nobody_watches_run_all_the_same() -> None:
+async def test_loops_that_no_one_watches_run_all_the_same() -> None:
     watchdog.beat()
     with watchdog.waiting():
         pass

@@ -356,7 +356,7 @@ class CheckOuts:
         return before
 
     async def _check_out(self, id: str, mark: str, note: str) -> str | Unfulfilled:
-        """Check out and return the working copy's ID, whoever it belongs to."""
+        """Check out and return the working copy's ID, no matter whose it is."""
         answer = await self.act(id, "CheckOut", {"CheckOutNote": f"[{mark}] {note}"[:_NOTE_CHARACTERS_MAX]})
         match answer:
             case Reply():

@@ -181,7 +181,7 @@ class Probe:
         )
         self._tell("number", Result.OK, said, sent, answer)
         if checked_out.is_checked_out(now.entity.row) or checked_out.is_working_copy(now.entity.row):
-            who = checked_out.holder(now.entity.row) or "somebody"
+            who = checked_out.holder(now.entity.row) or "someone"
             said = f"{self._key} is checked out by {who}: take one that is not, or undo that check-out first"
             raise Halt(Finding("document", Result.FAILED, said, sent, answer))
         return now

@@ -252,5 +252,5 @@ class ProbeDocument:
             if isinstance(answer, Reply):
                 return answer
         why = await self._undone()
-        said = answer.message if not isinstance(answer, Reply) else "somebody else has it checked out"
+        said = answer.message if not isinstance(answer, Reply) else "someone else has it checked out"
         return NotAvailable(0, f"{said}; {why}" if why else said)

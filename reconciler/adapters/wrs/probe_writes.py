@@ -174,7 +174,7 @@ class ProbeWrites:
             said = "answered with the same working copy: after a lost answer we can find it again"
             self._say(check, Result.OK, said, sent, answer)
         elif made == now.id:
-            said = "answered with the document itself, as if it were somebody else's: read who holds it"
+            said = "answered with the document itself, as if it were someone else's: read who holds it"
             self._say(check, Result.OK, said, sent, answer)
         elif made is not None:
             said = f"answered with yet another ID ({made}): check-out does not keep two writers apart here"

@@ -113,8 +113,8 @@ def resend(config: Config, id: str, *, file: BinaryIO, actor: str, reason: str, 
     """
     Append a corrected event in place of a dead letter.
 
-    The event is one JSON object, as `dead-letters show` prints it. It is checked as `emit` checks events, and whoever
-    resends it becomes its actor. When the reconciler reads the event, the dead letter becomes "replayed".
+    The event is one JSON object, as `dead-letters show` prints it. It is checked as `emit` checks events, and you
+    become its actor. When the reconciler reads the event, the dead letter becomes "replayed".
     """
     value = file.read(EVENT_BYTES_MAX + 1)
     if len(value) > EVENT_BYTES_MAX:

@@ -36,7 +36,7 @@ _INDENT = "  "
 
 @attrs.frozen
 class _Known:
-    """What there is to tell from: the newest decisions, and from a store also how the document stands."""
+    """The inputs of the story: the newest decisions, and from a store also the document's present state."""
 
     trail: list[AuditRecord]  # newest first
     policies: Mapping[str, Policy]
@@ -55,17 +55,17 @@ class _Known:
 )
 @click.argument("document")
 @click.argument("field", required=False)
-@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="Steps to tell, the newest.")
-@click.option("--file", type=options.FILE, help="An export of the audit trail, to be told from instead of the store.")
+@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="How many steps to tell.")
+@click.option("--file", type=options.FILE, help="Read an export of the audit trail instead of the store.")
 @options.on_store
 def explain(config: Config, document: str, field: str | None, limit: int, *, file: Path | None, form: str) -> None:
     """
     Tell in sentences where a document's values come from.
 
-    First how each field stands: whose value has won and until when, or what it waits for and the command that settles
-    it. Then how it came to that, oldest first: who asked for what, what Windchill had, which rule decided and why, what
-    was written under which token, and who came in between. All of it is told from the audit trail: log and Windchill
-    are not needed, and with --file no store either.
+    First the state of each field: whose value won and until when, or what it waits for and the command that resolves
+    it. Then its history, oldest first: who requested what, what Windchill had, which rule decided and why, what was
+    written under which token, and whose edits came in between. It reads the audit trail alone: it needs neither log nor
+    Windchill, and with --file no store either.
     """
     most = max(limit, _KNOWN_MAX)
     known = _from_file(file, document, field, most) if file else runtime.run(_from_store(config, document, field, most))
@@ -104,7 +104,7 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
 
 
 def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
-    """Take a document's newest decisions from an export, which is read as it is: `audit verify` verifies it."""
+    """Take a document's newest decisions from an export, without verifying it: `audit verify` does that."""
     exported = Exported(str(path), files.reading(path))
     newest: deque[AuditRecord] = deque(maxlen=most)
     actions: deque[OperatorAction] = deque(maxlen=_KNOWN_MAX)
@@ -131,20 +131,20 @@ def _record(entry: Entry) -> Recorded | None:
     try:
         return attrs.evolve(codec.decode_record(entry.record), id=entry.number)
     except codec.UNREADABLE:
-        runtime.warn(f"record {entry.number} can't be read; `reconciler audit verify` says more")
+        runtime.warn(f"record {entry.number} can't be read; run `reconciler audit verify`")
         return None
 
 
 def _unheard_of(key: str, field: str, fields: Iterable[str]) -> ReconcilerError:
     known = ", ".join(sorted(fields)) or "none"
-    return ReconcilerError(f"no event says anything of field {field!r} of {key}; it does of: {known}")
+    return ReconcilerError(f"no event names field {field!r} of {key}; known fields: {known}")
 
 
 # -------------------------------------------------------------------------------------------------------- for programs
 
 
 def _all(config: Config, known: _Known, told: Story, only: str | None, limit: int) -> dict[str, Any]:
-    """Return what the API shows of a document, its attempts and its story, in one; null where no store was asked."""
+    """Return the API's view of a document with its attempts and its story; null where only a store would know."""
     document, trail = known.document, known.trail
     if document is None:
         document = Document(told.document, trail[0].desired)
@@ -179,23 +179,23 @@ def _tell(known: _Known, told: Story, field: str | None) -> None:
     subject = f"Document {told.document}" + (f", field {field}" if field else "")
     document = known.document
     if document is not None:
-        output.heading(f"{subject}; the document is {document.status}")
+        output.heading(f"{subject} ({document.status})")
     else:
         output.heading(subject)
     for sentence in told.now:
         _say(sentence)
     if (lost := known.superseded) is not None:
-        events = f"{output.counted(lost.count, 'event')} came later than a claim with a later time, and changed nothing"
+        events = f"{output.counted(lost.count, 'event')} arrived after a claim with a later time and changed nothing"
         winner = f"{lost.by.source} of {lost.by.time} ({lost.by.place.text})"
         last = f"{lost.last.id} of {lost.last.source}, {lost.last.time}"
-        output.line(output.plain(f"{events}. The last: {last}; it lost to {winner}."))
+        output.line(output.plain(f"{events}. The last: {last}; it lost to an event of {winner}."))
     if not told.chapters:
-        output.line("No attempt has come to a decision yet.")
+        output.line("No attempt has decided anything yet.")
         return
     print()
-    output.heading("How it came to that")
+    output.heading("History")
     if told.left_out or told.older:
-        output.line(f"(What was before is left out: see --limit, or reconciler audit list --document {told.document}.)")
+        output.line(f"(Earlier steps are left out: use --limit, or reconciler audit list --document {told.document}.)")
     for number, chapter in enumerate(told.chapters, start=1):
         print()
         output.heading(f"{number}. {chapter.title}")
@@ -204,7 +204,7 @@ def _tell(known: _Known, told: Story, field: str | None) -> None:
 
 
 def _say(sentence: Sentence) -> None:
-    """Print a sentence, below it what it rests on, and by itself the command that would settle it."""
+    """Print a sentence, its references below it, and each command on a line of its own."""
     _filled(sentence.text, f"{_INDENT}- ")
     hidden = ("command", "rule", "decision") if sentence.kind == "stands" else ("command", "rule")
     rests_on = [f"{kind} {value}" for kind, value in sentence.references if kind not in hidden]

@@ -23,7 +23,7 @@ from reconciler.model.value import MISSING
 if TYPE_CHECKING:
     from reconciler.ports import Clock, Store, Windchill
 
-_RETRIES_MAX = 5  # times that a server may ask us to come back later
+_RETRIES_MAX = 5  # after which a throttled document counts as unreadable
 _WAIT_S_MAX = 30.0
 
 _COLUMNS = (
@@ -41,18 +41,18 @@ _COLUMNS = (
     "reconciler plan --all --store sqlite:///then.db -c reconciler.toml",
 )
 @click.argument("document", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All documents, not only those that are due or not synced.")
-@click.option("--kept", is_flag=True, help="Also fields that would be left as they are.")
+@click.option("--all", "every", is_flag=True, help="Plan all documents, not only those that are due or not synced.")
+@click.option("--kept", is_flag=True, help="Also show fields that would be left as they are.")
 @options.on_store
 def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, form: str) -> int:
     """
     Show what would be written now, and why.
 
-    Reads Windchill, and writes nothing. Without DOCUMENTs it looks at all that are due or not synced. What the
-    reconciler has not folded yet is not in it; as long as there is no store, the whole log is folded aside. With a
-    store made by `replay --until` it compares what was desired then with Windchill now. A paused document is not read:
-    nothing of it would be written. Exit code 0: nothing would be written; 2: something would; 1: some documents could
-    not be read.
+    Reads Windchill and writes nothing. Without DOCUMENTs it plans all documents that are due or not synced. Events that
+    the reconciler has not folded yet are left out; before the first `run` the whole log is folded aside. With a store
+    made by `replay --until` it compares the state desired then with Windchill now. Paused documents are not read, since
+    nothing would be written to them. Exit code 0: nothing to write; 2: something to write; 1: some documents could not
+    be read.
     """
     rows, looked_at = runtime.run(_plan(config, document, every))
     shown = [row for row in rows if kept or row["decision"] != Verb.KEEP]
@@ -91,7 +91,7 @@ async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[lis
 
 @asynccontextmanager
 async def _store(config: Config) -> AsyncIterator["Store"]:
-    """Open the store to look; before the first `run` there is none, and what it would do is asked most of all."""
+    """Open the store to read; before the first `run` there is none, so fold the log into a temporary one."""
     if config.store.path.exists():
         async with store_access.opened(config) as store:
             yield store
@@ -132,7 +132,7 @@ class _Drafting:
         self._room = asyncio.Semaphore(config.windchill.in_flight_max)
 
     async def draft(self, document: Document) -> list[dict[str, Any]]:
-        """Return a row for each managed field, or one that says why the document can't be had."""
+        """Return a row for each managed field, or one that says why the document can't be read."""
         if document.status is Status.PAUSED:
             return [_trouble(document, Status.PAUSED.value, document.reason)]
         if (wide := self._options.too_wide(document.desired)) is not None:
@@ -154,7 +154,7 @@ class _Drafting:
             case _:
                 where = self._config.windchill.base_url
                 raise ReconcilerError(
-                    f"Windchill at {where} can't be read: {answer.message}; `reconciler doctor` looks further"
+                    f"Windchill at {where} can't be read: {answer.message}; `reconciler doctor` says more"
                 )
 
     async def _read(self, document: Document) -> ReadAnswer:
@@ -204,4 +204,4 @@ def _summary(rows: list[dict[str, Any]], looked_at: int) -> str:
     documents = "1 document" if looked_at == 1 else f"{looked_at} documents"
     paused = sum(1 for row in rows if row["decision"] == Status.PAUSED.value)
     left = f", {paused} {'is' if paused == 1 else 'are'} paused" if paused else ""
-    return f"{documents} looked at, {changed} would be written{left}. Fields: {said}."
+    return f"{documents} read, {changed} to write{left}. Fields: {said}."

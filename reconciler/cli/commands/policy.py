@@ -1,4 +1,4 @@
-"""`reconciler policy`: what another policy would have decided, before anyone deploys it."""
+"""`reconciler policy`: the rules in force, and what another policy would have decided."""
 
 import tomllib
 from pathlib import Path
@@ -16,10 +16,10 @@ from reconciler.model.chain import Entry
 from reconciler.model.policy import FALLBACK, ListMode, Policy, Strategy
 from reconciler.model.value import MISSING
 
-policy = framework.family("policy", "Show who wins, or try other rules on what was decided before they are deployed.")
+policy = framework.family("policy", "Show the rules, or test other rules on past decisions before you deploy them.")
 
 _SHOWN = 60  # characters of a value
-_NAMED_MAX = 20  # records that can't be judged are named up to here, and counted on
+_NAMED_MAX = 20  # records that can't be tested and are named; the rest are only counted
 _TURN_COLUMNS = (
     output.Column("count", "fields", whole=True, right=True),
     output.Column("was", "was", whole=True),
@@ -39,7 +39,7 @@ _RULE_COLUMNS = (
 @options.reporting
 @options.configured()
 def show(config: Config, form: str) -> None:
-    """Show the rules in force, in order: the first that covers a field decides it, the last covers all the rest."""
+    """Show the rules in force, in order: the first that covers a field decides it, the last covers every field."""
     rows = [views.service.rule(rule) for rule in (*config.policy.rules, FALLBACK)]
     if form == "json":
         output.as_json(rows)
@@ -56,19 +56,17 @@ def show(config: Config, form: str) -> None:
     "--policy", "file", type=options.FILE, required=True, help="TOML with [[policy]] tables; a whole configuration too."
 )
 @click.option("--document", default=None, metavar="DOC", help="Only decisions on this document.")
-@click.option("--since", "since_us", type=options.Moment(), default=0, help="Decisions from this time on, or 2h ago.")
-@click.option("--until", "until_us", type=options.Moment(), default=None, help="Decisions before this time.")
+@click.option("--since", "since_us", type=options.Moment(), default=0, help="Only decisions from this time on.")
+@click.option("--until", "until_us", type=options.Moment(), default=None, help="Only decisions before this time.")
 @options.on_store
 def test(config: Config, file: Path, document: str | None, since_us: int, *, until_us: int | None, form: str) -> int:
     """
-    List what was decided that another policy would have decided otherwise.
+    List past decisions that another policy would have made differently.
 
-    Each recorded decision is made again on its own recorded inputs, under the policy of FILE. What would have followed
-    is not played on: later decisions are judged on the history as it was, in which the earlier ones went as they did.
-    A decision that doesn't come out as recorded under its own policy is not judged, but named and counted.
-
-    Of a field that was ignored then, nobody can tell: its value was not recorded. Exit code 0: nothing would differ; 2:
-    something would; 1: some records could not be judged.
+    Makes each recorded decision again on its own recorded inputs, under the policy of FILE. Consequences are not
+    simulated: later decisions are tested on the history as it was. A decision that its own policy does not reproduce is
+    not tested, but named and counted. A field that was ignored then can't be tested, since its value was not recorded.
+    Exit code 0: no difference; 2: some decisions differ; 1: some records could not be tested.
     """
     testing = _Testing(read(file), _Json() if form == "json" else _Lines())
     backtest = runtime.run(testing.run(config, document, since_us, until_us))
@@ -95,7 +93,7 @@ def read(path: Path) -> Policy:
 
 
 class _Lines:
-    """What is found, for people: a line each as it is found, so that nothing is kept."""
+    """Prints a line for each difference as it is found, so that nothing is kept in memory."""
 
     def differs(self, found: Otherwise) -> None:
         when, key = output.when(views.shape.at(found.at_us)), output.plain(found.document)
@@ -110,14 +108,14 @@ class _Lines:
             print()
         fields = output.counted(sum(backtest.turns.values()), "field")
         judged = output.counted(backtest.judged, "decision")
-        otherwise = f"{fields} in {backtest.differing} of them would be decided otherwise"
-        output.line(f"{judged} judged: {otherwise if backtest.differing else 'none would come out otherwise'}.")
+        otherwise = f"{fields} in {backtest.differing} of them would differ"
+        output.line(f"{judged} tested: {otherwise if backtest.differing else 'none would differ'}.")
         if backtest.unjudged:
-            output.line(f"{output.counted(backtest.unjudged, 'record')} could not be judged.")
+            output.line(f"{output.counted(backtest.unjudged, 'record')} could not be tested.")
 
 
 class _Json:
-    """What is found, as one JSON object whose list of differences is written as they are found."""
+    """Prints one JSON object, with its list of differences written as they are found."""
 
     def __init__(self) -> None:
         self._started = False
@@ -134,7 +132,7 @@ class _Json:
 
 
 class _Testing:
-    """Takes the records from the store, oldest first, and tells what is found as it goes."""
+    """Tests the records of a store, oldest first, and reports as it goes."""
 
     def __init__(self, policy: Policy, report: _Lines | _Json) -> None:
         self._policy = policy
@@ -143,9 +141,9 @@ class _Testing:
 
     async def run(self, config: Config, document: str | None, since_us: int, until_us: int | None) -> Backtest:
         async with store_access.opened(config) as store:
-            head = await store.audit_head()  # first: whatever was decided up to it was decided under a policy read now
+            head = await store.audit_head()  # first: the policies read next cover all up to it
             backtest = Backtest(self._policy, await store.policy_texts())
-            with output.progress("judging", head.number if head else 0) as tell:
+            with output.progress("testing", head.number if head else 0) as tell:
                 async for entry in store_access.chain(store, head, document, since_us, until_us):
                     if _is_of(entry, since_us, until_us):
                         self._judge(backtest, entry)
@@ -161,13 +159,13 @@ class _Testing:
                 self._report.differs(one)
         elif self._named < _NAMED_MAX:
             self._named += 1
-            kind = "act" if entry.record.startswith(b'{"act":') else "decision"
+            kind = "action" if entry.record.startswith(b'{"act":') else "decision"
             of = "" if found.document is None else f" of {found.document}"
-            runtime.warn(output.plain(f"{kind} {entry.number}{of} is not judged: {found.reason}"))
+            runtime.warn(output.plain(f"{kind} {entry.number}{of} is not tested: {found.reason}"))
 
 
 def _is_of(entry: Entry, since_us: int, until_us: int | None) -> bool:
-    """Whether an entry is of a time: where a clock went back, others stand among those that are."""
+    """Whether an entry is of a time: a clock that went back mixes entries of other times in."""
     at_us = entry.columns[1] if entry.columns else None  # none where it was damaged
     if not isinstance(at_us, int):
         return True
@@ -175,7 +173,7 @@ def _is_of(entry: Entry, since_us: int, until_us: int | None) -> bool:
 
 
 def _more(row: views.service.Rule) -> str:
-    """Return what a rule says besides fields and strategy, as far as it means anything."""
+    """Return what a rule says besides fields and strategy."""
     told = [f"on_overlap = {row.on_overlap}"] if row.strategy == Strategy.MERGE else []
     told += [f"on_adopt = {row.on_adopt}"] if row.on_adopt else []
     told += [f"list = {row.list}"] if row.list != ListMode.ATOMIC else []

@@ -31,12 +31,12 @@ class Playground:
         self.page = ""  # the page's address, once prepared
 
     async def prepare(self) -> None:
-        """Leave one conflict and one dead letter for whoever plays, and start the daemon on them."""
+        """Leave one conflict and one dead letter to play with, and start the daemon on them."""
         stage = self._stage
         # While no daemon looks, so that it meets both changes at once: then it can't take one for agreed.
         await stage.user_edits(self._torn, "mrossi", {"attributes.CostCenter": "8888"})
         await stage.emit([(self._torn, {"set": {"attributes.CostCenter": "4730"}})])
-        await stage.emit([(self._torn, {"sett": {"attributes.CostCenter": "4731"}})])  # nobody knows `sett`
+        await stage.emit([(self._torn, {"sett": {"attributes.CostCenter": "4731"}})])  # `sett` is unknown
         since = len(stage.said)
         stage.start_daemon()
         await stage.until(lambda: stage.page(since), "the page")

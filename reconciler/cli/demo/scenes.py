@@ -29,7 +29,7 @@ DOCUMENTS = 40
 _CROWD = [f"{number:010d}" for number in range(1, 31)]  # rivals edit these all the time
 _HOT, _OWNED, _CLASH, _POISONED, _TORN = (f"{number:010d}" for number in range(31, 36))
 _ROUNDS = 10
-_US = "integration"  # how the simulator names whoever comes through the front end
+_US = "integration"  # how the simulator names everyone who comes through the front end
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +43,7 @@ class DemoOptions:
     stay: bool = False
     """Whether everything stays up after the summary."""
     stay_s: float | None = None
-    """For how long; None: until somebody ends it."""
+    """For how long; None: until someone ends it."""
 
 
 class Demonstration:

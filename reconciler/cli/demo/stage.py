@@ -62,7 +62,7 @@ strategy = "external"
 fields = ["owner"]
 strategy = "preserve"
 
-[[policy]]                 # everything else: whoever moved wins, and a person decides when both did
+[[policy]]                 # everything else: the side that changed wins; a person decides when both did
 fields = ["*"]
 strategy = "merge"
 on_overlap = "hold"

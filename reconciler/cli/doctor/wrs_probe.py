@@ -56,7 +56,7 @@ async def probe(config: Config, key: str, form: str) -> int:
 
 
 async def _managed(config: Config, key: str) -> str | None:
-    """Return why a document is not to be probed: it is ours to keep, or nobody can tell."""
+    """Return why a document is not to be probed: it is ours to keep, or no one can tell."""
     if not config.store.path.exists():
         return None
     try:
@@ -64,7 +64,7 @@ async def _managed(config: Config, key: str) -> str | None:
             known = key in await store.documents([key])
     except (StoreError, OSError) as error:
         return f"the store can't be read, so whether {key} is managed can't be told: {error}"
-    return f"{key} is in the reconciler's store; take one that nobody needs" if known else None
+    return f"{key} is in the reconciler's store; take one that no one needs" if known else None
 
 
 async def _asked(config: Config, key: str, shown: "_Shown") -> dict[str, Any]:

@@ -11,6 +11,7 @@ Theory of operation: each managed field is compared under its rule and decided b
 others, the live value becomes the base without a stamp, and that base is stored before anything is sent.
 """
 
+import shlex
 from collections.abc import Collection, Iterable
 
 import attrs
@@ -216,7 +217,7 @@ def _content(snapshot: Snapshot) -> dict[str, Json]:
 
 def _decide(question: elements.Question, snapshot: Snapshot, below: str | None) -> Decision:
     decision = elements.decide(question) if elements.applies(question) else _decide_whole(question)
-    obstacle, hold = _not_a_field(question, below) or _obstacle(decision, snapshot), Hold.DECIDE
+    obstacle, hold = _not_a_field(question, snapshot, below) or _obstacle(decision, snapshot), Hold.DECIDE
     if obstacle is None:
         hold, obstacle = _setback(decision, question)
     if obstacle is None:
@@ -306,12 +307,15 @@ def group_member(question: elements.Question, below: str | None) -> str | None:
     return f"{question.name}.{min(shown, default='…')}" if isinstance(shown, dict) else None
 
 
-def _not_a_field(question: elements.Question, below: str | None) -> Reason | None:
+def _not_a_field(question: elements.Question, snapshot: Snapshot, below: str | None) -> Reason | None:
     """Return why the claims on a name are held: too many of one time, or a name of a group. `None` if they are not."""
     if fold.crowded(question.field):
         return Reason(ReasonCode.CROWDED)
     member = group_member(question, below)
-    return None if member is None else Reason(ReasonCode.GROUP, about=member)
+    if member is None:
+        return None
+    drop = shlex.join(["reconciler", "docs", "release", snapshot.key, "--field", question.name])
+    return Reason(ReasonCode.GROUP, about=member, message=drop)
 
 
 def _released_groups(desired: Desired) -> dict[str, Field]:

@@ -19,8 +19,8 @@ _TEXTS = {
     ReasonCode.READ_ONLY: "it identifies the document, or only the server sets it, so no write can change it: release"
     " the field",
     ReasonCode.NOT_AN_OBJECT: "`{about}` is not an object in Windchill, and a write within it would replace its value",
-    ReasonCode.GROUP: "it is a group of fields, so events must name its fields, as in `{about}`; to drop this claim,"
-    " release it with `reconciler docs release`",
+    ReasonCode.GROUP: "it is a group of fields, so events must name its fields, as in `{about}`; to drop this claim:"
+    " {message}",
     ReasonCode.CROWDED: f"more than {fold.EVENTS_MAX} events claim it for one `time` without a `sequence` to rank them:"
     " have their source send finer times, or a sequence",
     ReasonCode.REFUSED: "Windchill refused it: {message}",

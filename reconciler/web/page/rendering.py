@@ -27,7 +27,7 @@ from reconciler import __version__
 from reconciler.web import responses
 from reconciler.web.endpoint import Call
 from reconciler.web.page import formatting, links, notices
-from reconciler.web.principal import ANYBODY, Role
+from reconciler.web.principal import ANYONE, Role
 from reconciler.web.responses import HttpError
 from reconciler.web.services import Services
 
@@ -167,7 +167,7 @@ async def in_thread(function: Callable[..., _T], *given: object) -> _T:
 
 
 _FRAME: Final[Mapping[str, Any]] = {
-    "who": ANYBODY,
+    "who": ANYONE,
     "may_act": False,
     "signed_in": False,
     "csrf": "",

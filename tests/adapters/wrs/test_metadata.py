@@ -50,7 +50,7 @@ def test_an_entity_without_a_type_is_of_the_sets_own() -> None:
     assert "CostCenter" not in found.properties
 
 
-def test_a_type_that_nobody_describes_is_not_known() -> None:
+def test_a_type_that_no_one_describes_is_not_known() -> None:
     assert parse(METADATA).type("#PTC.DocMgmt.Novelty") is None
 
 
@@ -241,7 +241,7 @@ def test_a_document_type_declaration_ends_the_reading(hostile: str) -> None:
         ("<html>", "can't be read"),
         ("&unheard;", "can't be read"),
         ("<a>&unheard;</a>", "can't be read"),
-        ('<?xml version="1.0" encoding="x-nobody"?><a/>', "can't be read"),
+        ('<?xml version="1.0" encoding="x-no-one"?><a/>', "can't be read"),
         ("<a>" * 50 + "</a>" * 50, "nested more than"),
         ("<html/>", "knows no entity set Documents"),
         (wrapped(schema(SET)), "does not describe the type N.D"),

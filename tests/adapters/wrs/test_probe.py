@@ -124,7 +124,7 @@ class Probed:
         return list(self.control.get("/wrs/working-copies").raise_for_status().json()["items"])
 
     def as_before(self) -> None:
-        """The document is checked in, and what anybody could change of it is what it was."""
+        """The document is checked in, and what anyone could change of it is what it was."""
         assert self.copies() == []
         ours = ("modifiedBy", "modifiedOn")
         now = self.simulated.document(DOC)
@@ -203,7 +203,7 @@ FOUND = {
         {"page_size_max": 7}, {"windchill.page_size": 7}, options={"page_size": 10}
     ),
     "an account that is not the configured one is named": Found(
-        {}, {"windchill.account": ACCOUNT}, {"account": WARNING}, options={"account": "Somebody Else"}
+        {}, {"windchill.account": ACCOUNT}, {"account": WARNING}, options={"account": "Someone Else"}
     ),
     "the note of a check-out is shown": Found({"checkout_note_shown": True}, {}, {"check-out note": OK}),
     "the note of a check-out is hidden": Found({"checkout_note_shown": False}, {}, {"check-out note": WARNING}),
@@ -227,7 +227,7 @@ async def test_what_a_server_does_is_found_and_it_is_left_as_it_was(server: Simu
     probed.as_before()
 
 
-async def test_a_document_that_somebody_works_on_is_left_alone(server: Simulated) -> None:
+async def test_a_document_that_someone_works_on_is_left_alone(server: Simulated) -> None:
     probed = Probed(server)
     Person(server).does("checkout", document=DOC)
     await probed.run()
@@ -238,7 +238,7 @@ async def test_a_document_that_somebody_works_on_is_left_alone(server: Simulated
     assert [copy["holder"] for copy in probed.copies()] == ["jdoe"]
 
 
-async def test_somebody_who_checks_out_in_the_middle_keeps_the_check_out(server: Simulated) -> None:
+async def test_someone_who_checks_out_in_the_middle_keeps_the_check_out(server: Simulated) -> None:
     probed = Probed(server, administrators=[ME])
     probed.wire.before["CheckOut"] = lambda: Person(server).does("checkout", document=DOC)
     await probed.run()
@@ -395,7 +395,7 @@ async def test_a_value_that_can_not_be_put_back_is_told_with_the_value(server: S
     assert any("put Description back to 'Bracket, left' by hand" in finding.message for finding in probed.findings)
 
 
-async def test_what_somebody_writes_meanwhile_is_not_put_back(server: Simulated) -> None:
+async def test_what_someone_writes_meanwhile_is_not_put_back(server: Simulated) -> None:
     probed = Probed(server)
     person = Person(server)
 

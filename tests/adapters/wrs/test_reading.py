@@ -197,7 +197,7 @@ async def test_the_same_moment_in_another_offset_and_bookkeeping_are_no_change(
     "old",
     [row(id=100, Latest=False), row(id=100, Latest=None), row(id=100, **WORKING), row("another number", id=100), None],
 )
-async def test_a_stale_iteration_is_resolved_anew(odata: OData, documents: WrsWindchill, old: Any) -> None:
+async def test_a_stale_iteration_is_resolved_again(odata: OData, documents: WrsWindchill, old: Any) -> None:
     odata.respond = holding(row(id=100))
     known = await seen(documents)
     new = row(id=101, Name="New")
@@ -208,7 +208,7 @@ async def test_a_stale_iteration_is_resolved_anew(odata: OData, documents: WrsWi
 
 
 @pytest.mark.parametrize("status", [400, 404, 410])
-async def test_an_iteration_that_is_gone_is_resolved_anew(odata: OData, documents: WrsWindchill, status: int) -> None:
+async def test_an_iteration_that_is_gone_is_resolved_again(odata: OData, documents: WrsWindchill, status: int) -> None:
     odata.respond = holding(row())
     known = await seen(documents)
     whole = holding(row())
@@ -274,7 +274,7 @@ async def test_working_copies_are_skipped_our_own_too(
     [[], [row(Latest=False)], [row("abc"), row(f"{KEY} ", id=2), row(id=3) | {"Number": None}]],
     ids=["none", "an old iteration", "other numbers"],
 )
-async def test_a_number_that_nobody_has_is_not_there(odata: OData, documents: WrsWindchill, listed: list[Any]) -> None:
+async def test_a_number_that_no_one_has_is_not_there(odata: OData, documents: WrsWindchill, listed: list[Any]) -> None:
     odata.respond = lambda asked: rows(*listed)
     assert await documents.read(KEY) == NotAvailable(404, f"there is no document with Number {KEY}")
 
@@ -507,7 +507,7 @@ async def test_batches_get_smaller_when_refused_and_larger_again(odata: OData, d
 @pytest.mark.parametrize(
     ("answer", "expected"), [(error(503, "BUSY"), Throttled), (Answer(401, LOGIN, HTML), Unauthorised)]
 )
-async def test_what_concerns_everybody_is_everybody_s_answer(
+async def test_what_concerns_everyone_is_everyone_s_answer(
     odata: OData, documents: WrsWindchill, answer: Answer, expected: type
 ) -> None:
     odata.respond = lambda asked: answer
@@ -666,7 +666,7 @@ async def old_revision(odata: OData) -> Snapshot:
         return await seen(former)
 
 
-async def test_a_new_revision_of_which_nobody_told_is_read_though_the_old_one_calls_itself_the_latest(
+async def test_a_new_revision_of_which_no_one_told_is_read_though_the_old_one_calls_itself_the_latest(
     odata: OData, documents: WrsWindchill
 ) -> None:
     known = await old_revision(odata)
@@ -675,7 +675,7 @@ async def test_a_new_revision_of_which_nobody_told_is_read_though_the_old_one_ca
 
 
 @pytest.mark.parametrize("fields", [{"Title": "C"}, {"State": "RELEASED"}, {"Name": "Lid"}], ids=str)
-async def test_a_new_revision_of_which_nobody_told_is_written_and_not_the_old_one(
+async def test_a_new_revision_of_which_no_one_told_is_written_and_not_the_old_one(
     odata: OData, documents: WrsWindchill, fields: dict[str, Any]
 ) -> None:
     known = await old_revision(odata)

@@ -47,7 +47,7 @@ async def begin(world: WrsWorld) -> None:
 
 
 async def check_once_and_for_all(world: WrsWorld) -> None:
-    """The document shows what was wanted, in one iteration of ours, and nobody holds it."""
+    """The document shows what was wanted, in one iteration of ours, and no one holds it."""
     await world.settle()
     shown = world.live()
     assert (shown["owner"], shown["attributes"]["CostCenter"]) == ("akim", "4711")
@@ -214,7 +214,7 @@ async def test_what_is_not_provably_ours_is_left_to_a_person_with_a_message(make
     assert world.holder() == "jdoe"
 
 
-async def test_a_working_copy_of_somebody_else_is_not_given_up_though_the_journal_named_it(
+async def test_a_working_copy_of_someone_else_is_not_given_up_though_the_journal_named_it(
     make_world: MakeWorld,
 ) -> None:
     world = (await make_world()).switch(administrators=[ME])
@@ -226,7 +226,7 @@ async def test_a_working_copy_of_somebody_else_is_not_given_up_though_the_journa
 
 
 @pytest.mark.parametrize("deed", ["undo", "checkin"])
-async def test_a_lock_that_somebody_else_gives_up_at_that_very_moment_is_given_up(world: WrsWorld, deed: str) -> None:
+async def test_a_lock_that_someone_else_gives_up_at_that_very_moment_is_given_up(world: WrsWorld, deed: str) -> None:
     us = Person(world.simulated, ME)
     us.does("checkout")
     copy = world.where()["working_copy"]
@@ -267,14 +267,14 @@ async def test_a_release_without_a_lock_asks_twice_and_changes_nothing(world: Wr
 
 
 async def suffer(
-    world: WrsWorld, chance: random.Random, steps: Sequence[str], somebody: Callable[[], None] | None = None
+    world: WrsWorld, chance: random.Random, steps: Sequence[str], someone: Callable[[], None] | None = None
 ) -> None:
-    """Make some attempts under faults, and with somebody at work at the same time; then settle without."""
+    """Make some attempts under faults, and with someone at work at the same time; then settle without."""
     for _ in range(chance.randrange(1, 5)):
         if world.document().status is Status.SYNCED:
             break
-        if somebody is not None:
-            world.wire.before[chance.choice(steps)] = somebody
+        if someone is not None:
+            world.wire.before[chance.choice(steps)] = someone
         world.wire.faults[chance.choice(steps)] = chance.choice([*LOST, *DEAD])
         await world.wait()
         await world.cut_short(restarted=chance.random() < 0.3)
@@ -302,7 +302,7 @@ async def test_any_run_of_faults_ends_with_one_iteration_a_value(make_world: Mak
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_any_run_of_faults_and_people_loses_nothing_of_anybody(make_world: MakeWorld, seed: int) -> None:
+async def test_any_run_of_faults_and_people_loses_nothing_of_anyone(make_world: MakeWorld, seed: int) -> None:
     chance = random.Random(seed)
     world = await make_world()
     world.switch(
@@ -313,7 +313,7 @@ async def test_any_run_of_faults_and_people_loses_nothing_of_anybody(make_world:
     )
     titles = ["Bracket"]
 
-    def somebody() -> None:
+    def someone() -> None:
         if chance.random() < 0.3:  # an administrator comes first and undoes whatever check-out there is
             world.simulated.unlock(KEY)
         title = f"Title {len(titles)}"
@@ -322,7 +322,7 @@ async def test_any_run_of_faults_and_people_loses_nothing_of_anybody(make_world:
 
     for number in range(4):
         await world.emit({"Owner": f"user{number}", "State": STATES[number % 2]})
-        await suffer(world, chance, (*STEPS, "SetState", "UndoCheckOut"), somebody)
+        await suffer(world, chance, (*STEPS, "SetState", "UndoCheckOut"), someone)
         shown = world.live()
         assert (shown["owner"], shown["status"]) == (f"user{number}", STATES[number % 2])
         assert shown["title"] == titles[-1]

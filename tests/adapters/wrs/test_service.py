@@ -350,7 +350,7 @@ async def test_the_metadata_is_read_again_for_a_type_it_does_not_know_but_once_o
     schema = expect(Schema, await service.schema("#PTC.DocMgmt.Novelty"))
     assert schema.type("#PTC.DocMgmt.Novelty") is not None
     for _ in range(3):
-        assert isinstance(await service.schema("#PTC.DocMgmt.Nobody"), Schema)
+        assert isinstance(await service.schema("#PTC.DocMgmt.No one"), Schema)
     assert len(odata.of("$metadata")) == 3
 
 

@@ -1,4 +1,4 @@
-"""The HTTP session that the server keeps for us: one for all requests, a new one when it ends, shown to nobody."""
+"""The HTTP session that the server keeps for us: one for all requests, a new one when it ends, shown to no one."""
 
 import asyncio
 from typing import Any
@@ -166,7 +166,7 @@ async def test_a_write_that_is_answered_401_for_its_session_is_sent_again_and_a_
     turned_away = Answer(200, LOGIN, HTML)
     async with windchill(odata.url) as other:
         answer = results.of(other.service, await other.service.post("Documents('x')/A", {}))
-        assert not isinstance(answer, Reply), "nobody knows whether it was carried out"
+        assert not isinstance(answer, Reply), "no one knows whether it was carried out"
         assert isinstance(await other.service.post("Documents('x')/A", {}), Reply)
 
 

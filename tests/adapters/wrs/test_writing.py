@@ -185,7 +185,7 @@ async def test_an_edit_of_the_same_field_before_our_check_out_is_decided_by_the_
         assert world.cycles().count("CheckIn") == before + (owner == "ours")
 
 
-async def test_what_somebody_else_has_written_meanwhile_is_not_written_again(ready: WrsWorld) -> None:
+async def test_what_someone_else_has_written_meanwhile_is_not_written_again(ready: WrsWorld) -> None:
     ready.wire.before["CheckOut"] = lambda: ready.person.edits(owner="akim")
     await ready.reconcile({"Owner": "akim"})
     assert ready.live()["owner"] == "akim"
@@ -194,7 +194,7 @@ async def test_what_somebody_else_has_written_meanwhile_is_not_written_again(rea
 
 @pytest.mark.parametrize("shown", [True, False], ids=["holder shown", "holder not shown"])
 @pytest.mark.parametrize("reply", LOCKED_REPLIES)
-async def test_a_document_that_somebody_is_at_work_on_is_locked_until_they_are_done(
+async def test_a_document_that_someone_is_at_work_on_is_locked_until_they_are_done(
     ready: WrsWorld, reply: int | str, shown: bool
 ) -> None:
     message = "The object is checked out by {holder}." if shown else "The object is checked out."
@@ -398,7 +398,7 @@ async def test_under_the_lock_a_newer_iteration_is_shown_as_a_read_shows_it(read
 
 @pytest.mark.parametrize("shown", [True, False], ids=["holder shown", "holder not shown"])
 @pytest.mark.parametrize("reply", [400, 409, 500])
-async def test_a_document_that_somebody_has_checked_out_is_locked_in_whatever_language_that_is_said(
+async def test_a_document_that_someone_has_checked_out_is_locked_in_whatever_language_that_is_said(
     ready: WrsWorld, reply: int, shown: bool
 ) -> None:
     ready.switch(checkout_conflict=reply, holder_shown=shown, locked_message="Das Objekt ist von {holder} ausgecheckt.")
@@ -468,7 +468,7 @@ async def test_what_may_not_be_checked_out_is_not_tried_and_says_so(make_world: 
     assert world.live()["owner"] == "lchen"
 
 
-async def test_an_iteration_that_somebody_makes_right_after_ours_is_looked_at_before_it_is_called_synced(
+async def test_an_iteration_that_someone_makes_right_after_ours_is_looked_at_before_it_is_called_synced(
     world: WrsWorld,
 ) -> None:
     world.wire.before["GET new"] = lambda: world.person.edits(owner="akim")

@@ -111,14 +111,14 @@ async def test_what_was_decided_on_an_older_read_is_decided_again(
     assert not ready.wire.before
 
 
-async def test_a_state_that_somebody_has_set_meanwhile_is_not_set_again(ready: WrsWorld) -> None:
+async def test_a_state_that_someone_has_set_meanwhile_is_not_set_again(ready: WrsWorld) -> None:
     ready.wire.before["GET one"] = lambda: ready.person.does("setstate", state="INREVIEW")
     await ready.reconcile({"State": "INREVIEW"})
     assert "SetState" not in ready.wire.asked
     assert ready.document().status is Status.SYNCED
 
 
-async def test_a_state_that_somebody_sets_right_before_ours_is_refused_by_the_server(ready: WrsWorld) -> None:
+async def test_a_state_that_someone_sets_right_before_ours_is_refused_by_the_server(ready: WrsWorld) -> None:
     ready.wire.before["SetState"] = lambda: ready.person.does("setstate", state="OBSOLETE")
     await ready.reconcile({"State": "INREVIEW"})
     assert ready.live()["status"] == "OBSOLETE"
@@ -186,7 +186,7 @@ async def test_a_check_out_under_our_account_keeps_an_action_waiting(ready: WrsW
         ({"Name": "Lid"}, "Cover", "name"),
     ],
 )
-async def test_what_somebody_sets_right_after_ours_is_their_edit_and_never_called_synced_before_it_is_seen(
+async def test_what_someone_sets_right_after_ours_is_their_edit_and_never_called_synced_before_it_is_seen(
     make_world: MakeWorld, fields: dict[str, Any], after: str, path: str, reply: str
 ) -> None:
     world = (await make_world(policy(Rule(("State", "Name"), Strategy.PRESERVE)))).switch(action_reply=reply)
@@ -202,7 +202,7 @@ async def test_what_somebody_sets_right_after_ours_is_their_edit_and_never_calle
 
 
 @pytest.mark.parametrize("reply", ["entity", "none"])
-async def test_a_state_that_nobody_else_can_have_set_is_the_servers_own(make_world: MakeWorld, reply: str) -> None:
+async def test_a_state_that_no_one_else_can_have_set_is_the_servers_own(make_world: MakeWorld, reply: str) -> None:
     world = (await make_world(EXTERNAL)).switch(action_reply=reply, set_state_effect="ignored")
     await world.reconcile({"State": "INREVIEW"})
     assert world.held() == ["State"]

@@ -81,11 +81,11 @@ async def test_actions_are_guarded_by_the_etag_too(make_world: MakeWorld) -> Non
     assert world.cycles() == []
 
 
-async def test_a_server_that_nobody_has_proved_is_not_written_to_by_its_etags(make_world: MakeWorld) -> None:
+async def test_a_server_that_no_one_has_proved_is_not_written_to_by_its_etags(make_world: MakeWorld) -> None:
     world = (await make_world(lock="auto")).switch(**PLAIN, actions=[])
     await world.try_once({"Owner": "akim"})
     assert world.document().status is Status.PARKED
-    assert world.document().reason.startswith("nobody has seen"), "no status of any answer stands before it"
+    assert world.document().reason.startswith("no one has seen"), "no status of any answer stands before it"
     assert "doctor --probe" in world.document().reason
     assert "PATCH" not in world.wire.asked
 
@@ -97,7 +97,7 @@ async def test_a_server_without_etags_is_not_written_to_by_etags(make_world: Mak
     assert world.live()["owner"] == "sgarcia"
 
 
-async def test_a_check_out_by_somebody_locks_the_document_for_etags_too(make_world: MakeWorld) -> None:
+async def test_a_check_out_by_someone_locks_the_document_for_etags_too(make_world: MakeWorld) -> None:
     world = await opened(make_world, switches={"checkout_conflict": 423})
     world.person.does("checkout", "edit", set={"title": "Theirs"})
     await world.try_once({"Owner": "akim"})

@@ -63,7 +63,7 @@ class Wire(HttpClient):
         self.faults: dict[str, Fault] = {}
         """Step → what happens the next time."""
         self.before: dict[str, Callable[[], Awaitable[None] | None]] = {}
-        """Step → what somebody does right before it, once."""
+        """Step → what someone does right before it, once."""
         self.late: list[Callable[[], Awaitable[Exchange]]] = []
         self._copies: set[str] = set()
 
@@ -114,7 +114,7 @@ class Wire(HttpClient):
 
 
 class Person:
-    """Somebody who works with documents in Windchill."""
+    """Someone who works with documents in Windchill."""
 
     def __init__(self, simulated: Simulated, name: str = "jdoe") -> None:
         self._control = simulated._control
@@ -147,7 +147,7 @@ class Person:
         assert reply.is_success, reply.text
 
     def may_edit(self, **fields: Any) -> bool:
-        """Check out, edit, check in, unless somebody is at work on it; return whether it went through."""
+        """Check out, edit, check in, unless someone is at work on it; return whether it went through."""
         given = {"document": KEY, "user": self.name, "do": ["checkout", "edit", "checkin"], "set": fields}
         return self._control.post("/wrs/act", json=given).status_code == 200
 
@@ -222,7 +222,7 @@ class WrsWorld(World):
         return await write_on(self.adapter, shown, fields, journal or MemoryJournal(fields))
 
     async def cut_short(self, *, restarted: bool = False) -> None:
-        """Make one attempt, whatever comes of it; begin anew if it dies, or if that is asked for."""
+        """Make one attempt, whatever comes of it; begin again if it dies, or if that is asked for."""
         try:
             await self.attempt()
         except Died:
