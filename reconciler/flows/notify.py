@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import attrs
 import structlog
 
-from reconciler.core.explain.notices import Fault, Kind, Lot, Notification, Undelivered
+from reconciler.core.explain.notices import Batch, Fault, Kind, Notification, Undelivered
 from reconciler.core.scheduling import backoff
 from reconciler.flows import watchdog
 from reconciler.ports import Clock, Telemetry
@@ -57,11 +57,11 @@ class Post:
         since_s, count = self._waiting
         return Backlog(count, self._clock.monotonic_s() - since_s)
 
-    async def deliver(self, lot: Lot) -> bool:
+    async def deliver(self, batch: Batch) -> bool:
         """Return whether all of it was accepted or given up; False when stopped before."""
-        self._waiting = self._clock.monotonic_s(), len(lot)
+        self._waiting = self._clock.monotonic_s(), len(batch)
         try:
-            for notification in lot.notifications():
+            for notification in batch.notifications():
                 if not await self._deliver(notification):
                     return False
             return True

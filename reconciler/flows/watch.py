@@ -25,7 +25,7 @@ import attrs
 import structlog
 
 from reconciler.core.explain import notices
-from reconciler.core.explain.notices import LOT_MAX, Lot, Notice
+from reconciler.core.explain.notices import BATCH_MAX, Batch, Notice
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.flows import watchdog
 from reconciler.flows.notify import Backlog, NotifyOptions, Post
@@ -118,39 +118,39 @@ class Watch:
             earliest_us = at_us + 1 - round((begun_s - self._begun_s) * 1_000_000)
             self._floor_us, self._mark_us = min(self._floor_us, earliest_us), min(self._mark_us, earliest_us)
             self._begun_s = begun_s
-            lot = Lot(self._options.source, self._options.most)
+            batch = Batch(self._options.source, self._options.most)
             for notice in [*self._windchill(), *await self._locked(), *self._trail()]:
-                lot.add(notice)
-            letter = await self._letters(lot)
-            found = await self._happened(lot)
-            if lot and not await self._post.deliver(lot):
+                batch.add(notice)
+            letter = await self._letters(batch)
+            found = await self._happened(batch)
+            if batch and not await self._post.deliver(batch):
                 return
-            if lot:
-                _log.info("told", notices=len(lot))
-            await self._move(at_us, letter, found, whole=stopping or len(lot) > LOT_MAX)
+            if batch:
+                _log.info("told", notices=len(batch))
+            await self._move(at_us, letter, found, whole=stopping or len(batch) > BATCH_MAX)
             if stopping:
                 return
             took_s = self._clock.monotonic_s() - begun_s
-            await self._clock.wait(self._stopping, self._options.window_s if lot else max(_LOOK_S, _SHARE * took_s))
+            await self._clock.wait(self._stopping, self._options.window_s if batch else max(_LOOK_S, _SHARE * took_s))
 
-    async def _letters(self, lot: Lot) -> int:
+    async def _letters(self, batch: Batch) -> int:
         """Add the dead letters that have come; return the number of the last."""
         number = self._letter
         while page := await self._store.letters_after(number, _PAGE):
             watchdog.beat()
             for _, letter in page:
-                lot.add(notices.of_letter(letter))
+                batch.add(notices.of_letter(letter))
             number = page[-1][0]
         return number
 
-    async def _happened(self, lot: Lot) -> dict[str, int]:
+    async def _happened(self, batch: Batch) -> dict[str, int]:
         """Add conflicts and documents put aside that are not told yet; return their ids and times."""
         found: dict[str, int] = {}
         async for notice in self._since(self._floor_us):
             name = notices.name(notice, self._options.source)
             if name not in self._told:
-                lot.add(notice)
-                if len(found) < LOT_MAX:  # else the floor moves past all of them
+                batch.add(notice)
+                if len(found) < BATCH_MAX:  # else the floor moves past all of them
                     found[name] = notice.at_us
         return found
 

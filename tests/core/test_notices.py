@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.explain import notices
-from reconciler.core.explain.notices import Kind, Lot, Notice, Notification
+from reconciler.core.explain.notices import Batch, Kind, Notice, Notification
 from reconciler.model import chain, instant
 from reconciler.model.chain import BEGIN, Entry, Head
 from reconciler.model.document import NO_AGREEMENT, Conflict, Document, Status
@@ -44,11 +44,11 @@ def told(*found: Notice | None, most: int = 5) -> list[dict]:
 
 
 def notifications(*found: Notice | None, most: int = 5) -> list[Notification]:
-    lot = Lot(SOURCE, most)
+    batch = Batch(SOURCE, most)
     for notice in found:
         assert notice is not None
-        lot.add(notice)
-    return lot.notifications()
+        batch.add(notice)
+    return batch.notifications()
 
 
 def test_a_conflict_is_told_with_the_command_that_shows_it_and_without_its_values() -> None:
@@ -107,9 +107,9 @@ def test_two_installations_never_use_the_same_id() -> None:
     found = notices.breaker_opened(AT_US)
     ids = set()
     for source in ("//reconciler/a", "//reconciler/b"):
-        lot = Lot(source)
-        lot.add(found)
-        ids |= {one.id for one in lot.notifications()}
+        batch = Batch(source)
+        batch.add(found)
+        ids |= {one.id for one in batch.notifications()}
     assert len(ids) == 2
 
 

@@ -271,7 +271,7 @@ async def test_a_clock_that_is_set_back_hides_nothing(world: World, bench: Bench
     world.clock.ahead_us = -3_600_000_000
     park(world, "second")
     await bench.pass_time(30)
-    assert bench.webhook.types == ["document.parked"], "the next lot waits for its time"
+    assert bench.webhook.types == ["document.parked"], "the next batch waits for its time"
     await bench.pass_time(60)
     assert [body["data"]["document"] for body in bench.webhook.bodies][-1] == "second"
 
@@ -375,8 +375,8 @@ async def test_a_stop_tells_what_is_left_and_tries_it_once(world: World, bench: 
 async def test_a_flood_beyond_what_is_kept_is_counted_and_told_once(
     world: World, resting: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "LOT_MAX", 20)
-    monkeypatch.setattr(watch, "LOT_MAX", 20)
+    monkeypatch.setattr(notices, "BATCH_MAX", 20)
+    monkeypatch.setattr(watch, "BATCH_MAX", 20)
     await resting.start()
     for number in range(150):  # more than a page
         park(world, f"d{number}")

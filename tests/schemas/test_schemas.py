@@ -18,7 +18,7 @@ from reconciler import config
 from reconciler.core.events import change_events, decode
 from reconciler.core.events.outcomes import OutcomeType
 from reconciler.core.explain import notices
-from reconciler.core.explain.notices import Kind, Lot
+from reconciler.core.explain.notices import Batch, Kind
 from reconciler.errors import ConfigError
 from reconciler.model.base import NO_BASE
 from reconciler.model.document import NO_AGREEMENT, Conflict, Document, Status
@@ -223,17 +223,17 @@ def test_the_outcome_schema_knows_exactly_the_codes_of_reasons() -> None:
 @given(text=st.text(max_size=600), many=st.booleans(), closed=st.none() | st.just(7))
 def test_what_is_posted_keeps_to_the_schema_whatever_it_tells_of(text: str, many: bool, closed: int | None) -> None:
     key = text.encode(errors="replace").decode() or "k"
-    lot = Lot("//reconciler/x")
+    batch = Batch("//reconciler/x")
     stamp = Stamp("", "", "", "t", 0, 0, "", "")
     why = (Reason(ReasonCode.REFUSED, message=key),)
-    lot.add(notices.of_conflict(key, Conflict(key, key, why, None, False, None, None, stamp, 1), closed))
+    batch.add(notices.of_conflict(key, Conflict(key, key, why, None, False, None, None, stamp, 1), closed))
     for number in range(9 if many else 1):
         agreement = attrs.evolve(NO_AGREEMENT, aside_us=number)
-        lot.add(notices.put_aside(Document(key, status=Status.PARKED, reason=key, agreement=agreement)))
+        batch.add(notices.put_aside(Document(key, status=Status.PARKED, reason=key, agreement=agreement)))
     status = "open" if closed is None else "replayed"
-    lot.add(notices.of_letter(DeadLetter(Place(key, 0, 1), 1, None, None, (), key, key, 1, status)))
-    lot.add(notices.locked(Document(key, reason=key), 1))
-    told = lot.notifications()
+    batch.add(notices.of_letter(DeadLetter(Place(key, 0, 1), 1, None, None, (), key, key, 1, status)))
+    batch.add(notices.locked(Document(key, reason=key), 1))
+    told = batch.notifications()
     assert [one.kind is Kind.DIGEST for one in told] == ([True] if many else [False] * 4)
     for one in told:
         VALIDATORS["notification"].validate(json.loads(one.body))

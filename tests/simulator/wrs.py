@@ -73,9 +73,9 @@ def message(reply: httpx.Response) -> str:
     return reply.json()["error"]["message"]
 
 
-def act(server: httpx.Client, *deeds: str, user: str = "jdoe", **more: Any) -> dict[str, Any]:
+def act(server: httpx.Client, *actions: str, user: str = "jdoe", **more: Any) -> dict[str, Any]:
     """What a person does, all at once, by the control API."""
-    given = {"document": "0000000001", "user": user, "do": list(deeds), **more}
+    given = {"document": "0000000001", "user": user, "do": list(actions), **more}
     return server.post("/_control/wrs/act", json=given).raise_for_status().json()
 
 

@@ -2,7 +2,7 @@
 A second server: an imitation of Windchill REST Services, on a real socket, with a thread of its own.
 
 It is written from `$metadata` and the vendor's pages, and shares no code with `reconciler.simulator`. Each attribute of
-`Stock` is a switch; nothing is chance. `stock.vault` has the documents, people's deeds and the history; `stock.asked`
+`Stock` is a switch; nothing is chance. `stock.vault` has the documents, people's actions and the history; `stock.asked`
 has the requests.
 """
 
@@ -50,7 +50,7 @@ class _Trap:
     step: str
     when: Literal["before", "after"]
     left: int
-    deed: Callable[[], object]
+    action: Callable[[], object]
 
 
 class Dropped(Exception):
@@ -58,7 +58,7 @@ class Dropped(Exception):
 
 
 def drop() -> None:
-    """A deed for `Stock.at`: break the connection here."""
+    """A action for `Stock.at`: break the connection here."""
     raise Dropped
 
 
@@ -134,9 +134,9 @@ class Stock:
 
     # -------------------------------------------------------------------------------------------------------- steering
 
-    def at(self, step: str, when: Literal["before", "after"], deed: Callable[[], object], nth: int = 1) -> None:
+    def at(self, step: str, when: Literal["before", "after"], action: Callable[[], object], nth: int = 1) -> None:
         """Do something before a step is carried out, or after and before its reply; `drop` there loses it."""
-        self._traps.append(_Trap(step, when, nth, deed))
+        self._traps.append(_Trap(step, when, nth, action))
 
     def forget_traps(self) -> None:
         """What was to be done at a step that never came is not done any more."""
@@ -188,7 +188,7 @@ class Stock:
             trap.left -= 1
             if trap.left == 0:
                 self._traps.remove(trap)
-                trap.deed()
+                trap.action()
 
 
 class _Request:
@@ -298,10 +298,10 @@ class _Request:
             "SetState": self._set_state,
             "UpdateCommonProperties": self._update_common,
         }
-        deeds = reads if method == "GET" else acts
-        if self.action not in deeds or (self.action == "IsCheckoutAllowed" and self.stock.checkout_allowed is None):
+        actions = reads if method == "GET" else acts
+        if self.action not in actions or (self.action == "IsCheckoutAllowed" and self.stock.checkout_allowed is None):
             raise Refusal(404, f"no operation {self.action}", "ENTITY_NOT_FOUND")
-        return web.json_response(deeds[self.action]())
+        return web.json_response(actions[self.action]())
 
     def _check_out(self) -> dict[str, Any]:
         assert self.master is not None

@@ -30,9 +30,9 @@ class Crowd:
         self.held: dict[str, str] = {}  # by people: number → under which account
 
     def act(self, number: str) -> None:
-        deeds: list[Callable[[str], None]] = [self.edit, self.take, self.give_back, self.revise, self.undo]
+        actions: list[Callable[[str], None]] = [self.edit, self.take, self.give_back, self.revise, self.undo]
         with contextlib.suppress(Refusal):  # it is checked out, and not by them
-            self.chance.choice(deeds)(number)
+            self.chance.choice(actions)(number)
 
     def edit(self, number: str) -> None:
         if number not in self.held:

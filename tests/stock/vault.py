@@ -1,8 +1,8 @@
 """
 The documents behind the second server, as Windchill keeps them: masters, revisions, iterations and working copies.
 
-People's deeds are plain method calls, and so are ours, once the server has read a request. Everything that was carried
-out is in `deeds`, and each iteration knows who made it: tests judge by these, never by what the client tells of itself.
+People's actions are plain method calls, and so are ours, once the server has read a request. `actions` lists all that
+was carried out, and each iteration knows who made it: tests judge by these, never by what the client says of itself.
 """
 
 import itertools
@@ -64,7 +64,7 @@ class Master:
 
 
 @attrs.frozen
-class Deed:
+class Action:
     """Something that was carried out."""
 
     number: str
@@ -88,7 +88,7 @@ class Vault:
     def __init__(self) -> None:
         self.now: Callable[[], float] = time.time
         self.masters: list[Master] = []
-        self.deeds: list[Deed] = []
+        self.actions: list[Action] = []
         self.admins: set[str] = set()
         self.checkin_keeps_id = True  # the working copy's ID becomes the new iteration's; else that has one of its own
         self.guard = threading.RLock()
@@ -131,9 +131,9 @@ class Vault:
 
     def done(self, number: str = "", who: str = "") -> list[str]:
         """What was carried out, in order."""
-        return [deed.what for deed in self.deeds if number in ("", deed.number) and who in ("", deed.who)]
+        return [action.what for action in self.actions if number in ("", action.number) and who in ("", action.who)]
 
-    # ------------------------------------------------------------------------------------------------------------ deeds
+    # ---------------------------------------------------------------------------------------------------------- actions
 
     def make(self, number: str, *, name: str = "Bracket", type: str = "acme_Specification", who: str = "mrossi",
              age_s: float = 86_400.0, **fields: Any) -> Iteration:  # fmt: skip
@@ -240,7 +240,7 @@ class Vault:
         return copy
 
     def _did(self, number: str, who: str, what: str, note: str = "", fields: dict[str, Any] | None = None) -> None:
-        self.deeds.append(Deed(number, who, what, note, dict(fields or {})))
+        self.actions.append(Action(number, who, what, note, dict(fields or {})))
 
     def _touch(self, one: Iteration, who: str) -> None:
         if self.actions_touch:

@@ -122,12 +122,12 @@ def tell(
     """
     records = sorted(records, key=lambda record: record.id)
     since = records[0].id if older else 0
-    teller = _Teller(now_us, only, _repeats(records, row))
+    narrator = _Narrator(now_us, only, _repeats(records, row))
     done = [action for action in actions if action.result == "done" and action.id >= since and only is None]
-    steps: list[list[AuditRecord] | OperatorAction] = [*_alike(teller.concerning(records), only), *done]
+    steps: list[list[AuditRecord] | OperatorAction] = [*_alike(narrator.concerning(records), only), *done]
     steps.sort(key=lambda step: step.id if isinstance(step, OperatorAction) else step[0].id)
     told = [
-        _of_action(one, now_us) if isinstance(one, OperatorAction) else teller.chapter(one)
+        _of_action(one, now_us) if isinstance(one, OperatorAction) else narrator.chapter(one)
         for one in steps[-chapters_max:]
     ]
     ending = _Ending(
@@ -175,7 +175,7 @@ def _of_action(action: OperatorAction, now_us: int) -> Chapter:
     return Chapter(title, (), action.at_us, action.at_us, action.result, (said,))
 
 
-class _Teller:
+class _Narrator:
     """Tells chapter after chapter, and remembers which claims have been told."""
 
     def __init__(self, now_us: int, only: str | None, repeats: Mapping[int, int]) -> None:

@@ -5,7 +5,7 @@ Rules of this file:
 1. A notice's id is a digest of what happened, never of when it is sent: a notice that is sent twice has one id.
 2. Text from outside enters a body only through `phrases.safe`, and values of documents never do: a receiver of
    notifications may not be allowed to read documents.
-3. Notifications are a function of a lot's content alone: the same lot gives the same notifications.
+3. Notifications are a function of a batch's content alone: the same batch gives the same notifications.
 """
 
 import enum
@@ -176,9 +176,9 @@ def _command(command: str, name: str, otherwise: str) -> str:
 # ------------------------------------------------------------------------------------------------------ how it is told
 
 ONE_BY_ONE: Final = 5
-"""Notices of a lot that are sent one by one, unless the configuration says otherwise."""
+"""Notices of a batch that are sent one by one, unless the configuration says otherwise."""
 
-LOT_MAX: Final = 50_000  # ids that a lot keeps, some megabytes; further notices are only counted
+BATCH_MAX: Final = 50_000  # ids that a batch keeps, some megabytes; further notices are only counted
 
 
 def name(notice: Notice, source: str) -> str:
@@ -186,11 +186,11 @@ def name(notice: Notice, source: str) -> str:
     return codec.digest([notice.kind, source, notice.what])
 
 
-class Lot:
+class Batch:
     """
     Notices that are sent together: one by one if there are at most `most`, else as one digest.
 
-    It keeps the id of each, up to `LOT_MAX`, and only the earliest ones whole.
+    It keeps the id of each, up to `BATCH_MAX`, and only the earliest ones whole.
     """
 
     def __init__(self, source: str, most: int = ONE_BY_ONE) -> None:
@@ -209,7 +209,7 @@ class Lot:
         known = name(notice, self._source)
         if known in self._ids:
             return
-        if len(self._ids) < LOT_MAX:
+        if len(self._ids) < BATCH_MAX:
             self._ids.add(known)
         self._counts[notice.kind.value] += 1
         self._latest_us = max(self._latest_us, notice.at_us)

@@ -183,7 +183,7 @@ async def resolve(services: Services, call: Call) -> Response:
 
 
 @attrs.frozen
-class _Wish:
+class _Selection:
     """Which conflicts to resolve together, and how."""
 
     take: Side
@@ -201,24 +201,24 @@ class _Wish:
         return links.command("conflicts", *way, *by, "--limit", str(RESOLVED_MAX))
 
 
-def _wish(form: Mapping[str, str]) -> _Wish:
+def _selection(form: Mapping[str, str]) -> _Selection:
     field, rule = form.get("field", ""), form.get("rule", "")
     side = WAYS.get(form.get("take", ""))
     if side is None or bool(field) is bool(rule):
         raise HttpError(400, "choose whose value to take, and either a field or a rule")
-    return _Wish(side, field, rule)
+    return _Selection(side, field, rule)
 
 
 async def preview_many(services: Services, call: Call) -> Response:
     """Preview a decision on all conflicts of a field or a rule."""
-    wish = _wish(await inputs.fields(call.request))
-    found = await services.actions.preview_many(wish.take, **wish.which)
+    selection = _selection(await inputs.fields(call.request))
+    found = await services.actions.preview_many(selection.take, **selection.which)
     return rendering.page(
         services,
         call,
         "many.html",
-        wish=wish,
-        label=LABELS[wish.take],
+        selection=selection,
+        label=LABELS[selection.take],
         found=found,
         listed=found.previews[:_SHOWN_MAX],
         left=list(found.left.items())[:_SHOWN_MAX],
@@ -229,12 +229,12 @@ async def preview_many(services: Services, call: Call) -> Response:
 async def resolve_many(services: Services, call: Call) -> Response:
     """Resolve the conflicts that were previewed, unless their values have changed since."""
     form = await inputs.fields(call.request)
-    wish = _wish(form)
+    selection = _selection(form)
     seen = dict(one.rpartition(":")[::2] for one in form.get("seen", "").split())
     if not seen:
         raise HttpError(400, "seen: missing; the page must first show what will be written")
     done = await action_api.actions_on_log(services, call).resolve_many(
-        call.who.name, wish.take, notices.reason(form), **wish.which, seen=seen
+        call.who.name, selection.take, notices.reason(form), **selection.which, seen=seen
     )
     if not done.left and not done.more:
         return rendering.redirect(links.address("/conflicts", done="decided-many", n=len(done.decided)))

@@ -15,9 +15,9 @@ NOTE = pytest.mark.parametrize("note", [True, False], ids=["note shown", "note h
 COLUMNS = ["CheckoutState", "CheckOutStatus", "WorkInProgressState"]
 
 
-def in_our_name(world: WrsWorld, *deeds: str, **more: object) -> None:
+def in_our_name(world: WrsWorld, *actions: str, **more: object) -> None:
     """A person uses our account."""
-    Person(world.simulated, ME).does(*deeds, **more)
+    Person(world.simulated, ME).does(*actions, **more)
 
 
 async def wrote(world: WrsWorld, number: int) -> WriteAnswer:

@@ -225,12 +225,12 @@ async def test_a_working_copy_of_someone_else_is_not_given_up_though_the_journal
     assert world.where()["working_copy"] == theirs
 
 
-@pytest.mark.parametrize("deed", ["undo", "checkin"])
-async def test_a_lock_that_someone_else_gives_up_at_that_very_moment_is_given_up(world: WrsWorld, deed: str) -> None:
+@pytest.mark.parametrize("action", ["undo", "checkin"])
+async def test_a_lock_that_someone_else_gives_up_at_that_very_moment_is_given_up(world: WrsWorld, action: str) -> None:
     us = Person(world.simulated, ME)
     us.does("checkout")
     copy = world.where()["working_copy"]
-    world.wire.before["UndoCheckOut"] = lambda: us.does(deed)
+    world.wire.before["UndoCheckOut"] = lambda: us.does(action)
     assert await world.adapter.release(KEY, copy, MARK) == Released()
     assert not world.wire.before
 

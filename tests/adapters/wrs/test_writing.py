@@ -225,22 +225,22 @@ async def test_a_document_that_has_given_its_number_to_another_one_is_not_writte
 
 
 @pytest.mark.parametrize("step", ["GET copy", "PATCH", "CheckIn"])
-@pytest.mark.parametrize("deed", ["edits", "holds"])
+@pytest.mark.parametrize("action", ["edits", "holds"])
 async def test_when_an_administrator_undoes_our_check_out_nothing_of_theirs_is_lost(
-    ready: WrsWorld, step: str, deed: str
+    ready: WrsWorld, step: str, action: str
 ) -> None:
     ready.switch(administrators=[ME])
 
     def undo() -> None:
         ready.simulated.unlock(KEY)
-        if deed == "edits":
+        if action == "edits":
             ready.person.edits(title="Theirs", owner="lchen")
         else:
             ready.person.does("checkout", "edit", set={"title": "Theirs"})
 
     ready.wire.before[step] = undo
     await ready.try_once({"Owner": "akim"})
-    if deed == "holds":
+    if action == "holds":
         assert ready.holder() == "jdoe"
         ready.person.does("checkin")
     await ready.settle()

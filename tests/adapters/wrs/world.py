@@ -3,7 +3,7 @@ The flows over the dialect `wrs` on a real socket: attempts, a store, the adapte
 
 `Wire` is what the adapter sends through. It names every request by the step of a write that it belongs to, and can lose
 it, lose its reply, let it arrive late, or end the whole client side right before or right after it; a test's own
-deeds can be put before any step, such as a person's who checks the document in at that very moment.
+actions can be put before any step, such as a person's who checks the document in at that very moment.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class Wire(HttpClient):
         step = self._step(method, url)
         self.asked.append(step)
         fault = self.faults.pop(step, None)
-        if (deed := self.before.pop(step, None)) is not None and (waited := deed()) is not None:
+        if (action := self.before.pop(step, None)) is not None and (waited := action()) is not None:
             await waited
         if fault is Fault.DIED_BEFORE:
             raise Died(step)
@@ -120,8 +120,8 @@ class Person:
         self._control = simulated._control
         self.name = name
 
-    def does(self, *deeds: str, document: str = KEY, **more: Any) -> None:
-        given = {"document": document, "user": self.name, "do": list(deeds), **more}
+    def does(self, *actions: str, document: str = KEY, **more: Any) -> None:
+        given = {"document": document, "user": self.name, "do": list(actions), **more}
         reply = self._control.post("/wrs/act", json=given)
         assert reply.status_code == 200, reply.text
 
