@@ -303,7 +303,7 @@ async def test_a_record_of_the_limit_is_folded_and_one_byte_more_is_a_dead_lette
     assert shown[1] != "one"
     (letter,) = await world.read(world.config.log.dead_letter_topic)
     assert letter.key == KEYS[1].encode()
-    assert b"%d bytes" % (limit + 1) in (dict(letter.headers)["__reconciler.errors.message"] or b"")
+    assert f"{limit + 1:,} bytes".encode() in (dict(letter.headers)["__reconciler.errors.message"] or b"")
 
 
 async def test_an_outcome_that_the_broker_does_not_take_whole_tells_digests(

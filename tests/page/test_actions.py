@@ -101,7 +101,7 @@ async def test_a_conflict_that_is_settled_meanwhile_offers_nothing(stage: Stage,
         world.windchill.edit(DRAWING, {"attributes.CostCenter": "4020"})
         await world.resync(DRAWING)
         await press(visit, "Keep Windchill's value")
-        await visit.page.get_by_text("this conflict is closed").wait_for()
+        await visit.page.get_by_text("there is nothing to decide").wait_for()
         assert await visit.page.get_by_role("button", name="Keep Windchill's value").count() == 0
     assert await recorded(stage.daemon) == []
 

@@ -85,7 +85,7 @@ async def test_a_server_that_no_one_has_proved_is_not_written_to_by_its_etags(ma
     world = (await make_world(lock="auto")).switch(**PLAIN, actions=[])
     await world.try_once({"Owner": "akim"})
     assert world.document().status is Status.PARKED
-    assert world.document().reason.startswith("no one has seen"), "no status of any answer stands before it"
+    assert world.document().reason.startswith("this server was not seen to refuse"), "no status stands before it"
     assert "doctor --probe" in world.document().reason
     assert "PATCH" not in world.wire.asked
 
