@@ -188,26 +188,10 @@ def make_windchill(config: Config, clock: Clock, telemetry: Telemetry, tracing: 
     )
     client = http.HttpClient(options, clock, _auth(config), telemetry, tracing)
     if settings.dialect == "wrs":
-        return WrsWindchill(client, _wrs(config), clock)
+        names = [field.name for field in attrs.fields(WrsOptions)]  # each is a key of the configuration
+        return WrsWindchill(client, WrsOptions(**{name: getattr(settings, name) for name in names}), clock)
     dialect = documents.DocumentsOptions(base_url=settings.base_url, write_method=settings.write_method)
     return documents.DocumentsWindchill(client, dialect)
-
-
-def _wrs(config: Config) -> WrsOptions:
-    settings = config.windchill
-    return WrsOptions(
-        base_url=settings.base_url,
-        service=settings.service,
-        entity_set=settings.entity_set,
-        key_property=settings.key_property,
-        expand=settings.expand,
-        account=settings.account,
-        lock=settings.lock,
-        etag_proven=settings.etag_proven,
-        page_size=settings.page_size,
-        time_filters=settings.time_filters,
-        nonce_s=settings.nonce_s,
-    )
 
 
 def topics(log: Log) -> Topics:

@@ -5,8 +5,10 @@ from typing import Any
 import attrs
 
 from reconciler import factory
+from reconciler.adapters.documents import DocumentsOptions
 from reconciler.adapters.http import HttpOptions
 from reconciler.adapters.oidc import OidcOptions
+from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.config import Config
 from reconciler.core.settling.cases import AttemptOptions, Pace
 from reconciler.flows.notify import NotifyOptions
@@ -43,3 +45,12 @@ def oidc(**changes: Any) -> OidcOptions:
     known = CONFIG.admin
     names = ("scope", "algorithms", "roles_claim", "name_claim")
     return OidcOptions(**{name: getattr(known, f"oidc_{name}") for name in names} | changes)
+
+
+def wrs(**changes: Any) -> WrsOptions:
+    names = [field.name for field in attrs.fields(WrsOptions)]
+    return WrsOptions(**{name: getattr(CONFIG.windchill, name) for name in names} | changes)
+
+
+def documents(**changes: Any) -> DocumentsOptions:
+    return DocumentsOptions(**{"write_method": CONFIG.windchill.write_method, **changes})

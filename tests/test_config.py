@@ -10,17 +10,12 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from reconciler import config, factory
-from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.documents import DocumentsOptions
-from reconciler.adapters.wrs.options import WrsOptions
+from reconciler import config
 from reconciler.config import loading
 from reconciler.config.groups import GROUPS
 from reconciler.config.values import is_secret
-from reconciler.core.events import decode
 from reconciler.errors import ConfigError
 from reconciler.model.policy import DEFAULT_RULES, Adopt, ListMode, Normaliser, Rule, Strategy
-from reconciler.web.sessions import Browsing
 from schemas import generate
 
 KEYS = [(section, key) for section in GROUPS for key in loading.keys(section)]
@@ -72,19 +67,6 @@ def test_the_defaults_keep_to_the_limits_they_are_documented_with() -> None:
     }
     given_back = config.load(None, {name: str(value) for name, value in stated.items()})
     assert attrs.evolve(given_back, policy=None) == attrs.evolve(config.Config(), policy=None)
-
-
-def test_where_a_part_has_defaults_of_its_own_they_are_those_of_the_configuration() -> None:
-    defaults, windchill = config.Config(), config.Config().windchill
-    assert factory.decoding(defaults).record_bytes_max == decode.Options().record_bytes_max
-    assert factory.decoding(defaults).clock_skew_us_max == decode.Options().clock_skew_us_max
-    assert factory.make_access_control(defaults, SystemClock()).sessions.browsing.lasts_s == Browsing().lasts_s
-    for options in (WrsOptions(base_url="http://x"), DocumentsOptions(base_url="http://x")):
-        names = {field.name for field in attrs.fields(type(options))} & {
-            one.name for one in attrs.fields(GROUPS["windchill"])
-        }
-        given = {name: getattr(options, name) for name in names - {"base_url"}}
-        assert given == {name: getattr(windchill, name) for name in given}
 
 
 def test_every_key_says_what_it_means() -> None:

@@ -55,7 +55,7 @@ class DocumentsOptions:
 
     base_url: str = attrs.field(converter=http.without_slash, validator=http.plain_url)
     """What `/documents/{id}` is appended to."""
-    write_method: Literal["patch", "put"] = "patch"
+    write_method: Literal["patch", "put"]
     """`put` sends the whole document, for servers without PATCH."""
     media_type: str = "application/merge-patch+json"
     """Of a PATCH. A server that refuses it with 415 gets `application/json` from then on."""

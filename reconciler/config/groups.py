@@ -20,7 +20,7 @@ from reconciler.config.values import (
     text,
     unshown,
 )
-from reconciler.model.limits import GIB, MIB
+from reconciler.model.limits import CLOCK_SKEW_S_MAX, EVENT_BYTES_MAX, GIB, MIB, SESSION_S
 from reconciler.model.policy import Policy
 from reconciler.model.signing import KEY
 
@@ -104,11 +104,11 @@ class Log:
     """What ranks two claims first. `time`: the events' time, so that old events do no harm when they are published
     again. `log`: the time at which their records were appended, for sources whose clocks can't be trusted. `log` needs
     a topic with `message.timestamp.type=LogAppendTime`, or a file whose lines have `recordedtime`."""
-    max_clock_skew_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 300.0
+    max_clock_skew_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = CLOCK_SKEW_S_MAX
     """Seconds by which an event's time may be later than its record's timestamp, and than this host's clock when it is
     first read; 0: not at all. Badly kept clocks are off by up to five minutes; more would let one wrong clock win
     against all others for that long."""
-    record_bytes_max: Annotated[Bytes, Meta(ge=1024, le=64 * MIB)] = MIB
+    record_bytes_max: Annotated[Bytes, Meta(ge=1024, le=64 * MIB)] = EVENT_BYTES_MAX
     """Bytes of one record's value; larger ones become dead letters. Brokers accept 1 MiB by default too."""
     fetch_records_max: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
     """Records of one batch, which is one transaction. Larger batches fold faster, smaller ones take less memory."""
@@ -312,7 +312,7 @@ class Admin:
     session_key: _SealingKey = ""
     """The key that seals the cookies of browsers; empty: a random key, so that everyone signs in again after a restart.
     32 random characters can't be guessed."""
-    session_s: Annotated[Seconds, Meta(ge=60, le=2_592_000)] = 28_800.0
+    session_s: Annotated[Seconds, Meta(ge=60, le=2_592_000)] = SESSION_S
     """Seconds after which a person must sign in again, regardless of activity: a working day."""
     oidc_issuer: _Issuer = ""
     """An identity provider (OpenID Connect) whose tokens are accepted, spelled exactly as in its own metadata; empty:

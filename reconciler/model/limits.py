@@ -8,6 +8,10 @@ GIB: Final = 1024**3
 
 EVENT_BYTES_MAX: Final = MIB
 """Of an event that a person mends, of a request with events, and what brokers accept by default."""
+CLOCK_SKEW_S_MAX: Final = 300.0
+"""How far ahead a claim's time may be by default."""
+SESSION_S: Final = 8 * 3600.0
+"""How long a browser session lasts by default."""
 SECRET_BYTES_MAX: Final = 64 * KIB
 """Of a file that should hold one secret: a wrong path must not bring a log file into memory."""
 

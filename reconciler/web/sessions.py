@@ -21,6 +21,7 @@ import attrs
 import msgspec
 from starlette.requests import Request
 
+from reconciler.model.limits import SESSION_S
 from reconciler.ports import Clock
 from reconciler.web.principal import Principal, Role
 
@@ -38,7 +39,7 @@ class Browsing:
     """The address that browsers use, such as https://reconciler.example.com; empty: http, at the host they name."""
     key: str = attrs.field(default="", repr=False)
     """The key that seals cookies; empty: a random one, so sessions end with the process."""
-    lasts_s: float = 8 * 3600.0
+    lasts_s: float = SESSION_S
 
     @property
     def secure(self) -> bool:

@@ -10,7 +10,7 @@ import httpx
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Auth
-from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
+from reconciler.adapters.documents import DocumentsWindchill
 from reconciler.adapters.http import HttpClient, HttpOptions
 from reconciler.ports import Clock
 from reconciler.simulator.history import Entry, from_json
@@ -127,4 +127,4 @@ def windchill(
 ) -> DocumentsWindchill:
     """The adapter over a real socket."""
     client = HttpClient(http or defaults.http(timeout_s=30), clock or SystemClock(), auth)
-    return DocumentsWindchill(client, DocumentsOptions(base_url=url, **options))
+    return DocumentsWindchill(client, defaults.documents(base_url=url, **options))

@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Basic, Bearer, ClientCredentials
-from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
+from reconciler.adapters.documents import DocumentsWindchill
 from reconciler.adapters.http import HttpClient
 from reconciler.errors import ConfigError
 from reconciler.model.answer import (
@@ -576,7 +576,7 @@ async def test_what_is_not_http_is_a_failed_read_and_an_unknown_write(reply: byt
 )
 def test_a_base_url_that_can_not_be_one_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="base_url"):
-        DocumentsOptions(base_url=url)
+        defaults.documents(base_url=url)
 
 
 async def test_a_base_url_may_have_a_path_and_a_final_slash() -> None:
@@ -601,7 +601,7 @@ async def test_requests_are_counted_by_method_and_status(server: Simulated) -> N
             counted.append((metric, labels))
 
     client = HttpClient(defaults.http(), SystemClock(), telemetry=Counting())
-    documents = DocumentsWindchill(client, DocumentsOptions(base_url=server.url))
+    documents = DocumentsWindchill(client, defaults.documents(base_url=server.url))
     server.script("GET", "ok", "dropped_request", "dropped_request")
     await documents.read(DOCUMENT)
     await documents.read(DOCUMENT)

@@ -13,7 +13,6 @@ import pytest
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.http import HttpClient
-from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model.answer import (
     Broken,
@@ -149,7 +148,7 @@ class WrsWorld(SocketWorld):
         self.switches = switches
         simulated.switch(display_names={"integration": "Integration"}, **switches)
         root = f"{simulated.url}/Windchill/servlet/odata"
-        chosen = WrsOptions(base_url=root, account="Integration", **options)
+        chosen = defaults.wrs(base_url=root, account="Integration", **options)
         client = HttpClient(defaults.http(timeout_s=30), SystemClock())
         self.windchill = WrsWindchill(client, chosen, SystemClock())
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reconciler.adapters import credentials, documents, refusals, replies
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Grant
-from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill, Inexpressible
+from reconciler.adapters.documents import DocumentsWindchill, Inexpressible
 from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Reply
 from reconciler.model import answer, codec, instant
@@ -79,7 +79,7 @@ def check(reply: Reply) -> None:
 
 def check_dialect(reply: Reply) -> None:
     """What the dialect makes of it is one of the answers, and a certain one only where the status says so."""
-    windchill = DocumentsWindchill(client(), DocumentsOptions(base_url="http://127.0.0.1:9"))
+    windchill = DocumentsWindchill(client(), defaults.documents(base_url="http://127.0.0.1:9"))
     shown = windchill._shown("k", reply)
     if isinstance(shown, Snapshot):
         stored = codec.encode(shown)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Auth, ClientCredentials, NoAuth
-from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
+from reconciler.adapters.documents import DocumentsWindchill
 from reconciler.adapters.http import HttpClient
 from reconciler.model import answer, codec
 from reconciler.model.snapshot import Snapshot, Token
@@ -71,7 +71,7 @@ class World:
 
     def windchill(self, auth: Auth | None, deadline_s: float) -> DocumentsWindchill:
         client = HttpClient(defaults.http(timeout_s=deadline_s, keepalive_s=0.01), SystemClock(), auth or NoAuth())
-        return DocumentsWindchill(client, DocumentsOptions(base_url=self.server.url))
+        return DocumentsWindchill(client, defaults.documents(base_url=self.server.url))
 
     def run(
         self,

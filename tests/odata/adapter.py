@@ -5,7 +5,6 @@ from typing import Any
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Basic
 from reconciler.adapters.http import HttpClient
-from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model.snapshot import Snapshot
 from reconciler.ports import Telemetry
@@ -21,7 +20,7 @@ def adapter(
     guard = {"lock": "etag", "etag_proven": True} | options
     clock = SystemClock()
     client = HttpClient(defaults.http(timeout_s=30), clock, Basic("integration", password), telemetry)
-    return WrsWindchill(client, WrsOptions(base_url=url, service="", **guard), clock)
+    return WrsWindchill(client, defaults.wrs(base_url=url, service="", **guard), clock)
 
 
 async def seen(windchill: WrsWindchill, document: JSON) -> Snapshot:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import aiohttp
 import httpx
 
-from reconciler.adapters.documents import DocumentsOptions, DocumentsWindchill
+from reconciler.adapters.documents import DocumentsWindchill
 from reconciler.adapters.http import HttpClient
 from reconciler.model.answer import (
     Locked,
@@ -63,7 +63,7 @@ def connected(clock: Clock, timeout_s: float) -> tuple[DocumentsWindchill, Wire]
     wire = Wire()
     client = HttpClient(defaults.http(timeout_s=timeout_s), clock)
     client._transport = wire  # type: ignore[assignment]  # the one object that would open connections
-    return DocumentsWindchill(client, DocumentsOptions(base_url=_ROOT)), wire
+    return DocumentsWindchill(client, defaults.documents(base_url=_ROOT)), wire
 
 
 def key_of(request: httpx.Request) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.http import HttpClient
-from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota
@@ -50,7 +49,7 @@ class StockWorld(World):
     def connect(self) -> None:
         """Begin as a new process does, with nothing but the store."""
         self.adapter = WrsWindchill(
-            HttpClient(defaults.http(timeout_s=20), SystemClock()), WrsOptions(**self.options), self.clock
+            HttpClient(defaults.http(timeout_s=20), SystemClock()), defaults.wrs(**self.options), self.clock
         )
         self.gate = Gate(
             self.adapter, self.clock, limiter=Limiter(16), breaker=Breaker(documents_max=1000), quota=RetryQuota()

@@ -13,31 +13,31 @@ def _without_slashes(path: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class WrsOptions:
-    """Where the documents are and how they are read and written. The defaults are those of the configuration."""
+    """Where the documents are and how they are read and written: the keys of `[windchill]` that the dialect needs."""
 
     base_url: str = attrs.field(converter=http.without_slash, validator=http.plain_url)
     """The OData root, such as `https://host/Windchill/servlet/odata`."""
-    service: str = attrs.field(default="v6/DocMgmt", converter=_without_slashes)
+    service: str = attrs.field(converter=_without_slashes)
     """The domain with its version, below `base_url`. Empty: `base_url` itself is the root of a plain OData service,
     which knows no nonce."""
-    entity_set: str = "Documents"
+    entity_set: str
     """The entity set of the documents."""
-    key_property: str = "Number"
+    key_property: str
     """The property that holds our document key."""
-    expand: tuple[str, ...] = ()
+    expand: tuple[str, ...]
     """Navigations to read along; shown as `Context/Name`, never written."""
-    account: str = ""
+    account: str
     """Our account's name as Windchill shows it: what that name has checked out is called our own account's."""
-    lock: Literal["auto", "etag", "checkout"] = "auto"
+    lock: Literal["auto", "etag", "checkout"]
     """What guards a write. `auto`: check-out where the metadata has that action, else the ETag."""
-    etag_proven: bool = False
+    etag_proven: bool
     """Whether this server was seen to refuse a stale `If-Match`. Without that, `etag` would overwrite people."""
-    page_size: int = attrs.field(default=200, validator=attrs.validators.ge(1))
+    page_size: int = attrs.field(validator=attrs.validators.ge(1))
     """Rows asked for in one page; the server may give fewer."""
-    time_filters: Literal["date", "time"] = "date"
+    time_filters: Literal["date", "time"]
     """Whether filters on `LastModified` honour the time of day; `time` asks the server to."""
 
-    nonce_s: float = attrs.field(default=86_400.0, validator=attrs.validators.ge(0))
+    nonce_s: float = attrs.field(validator=attrs.validators.ge(0))
     """How long a nonce is good on this server; it is renewed before. 0: for ever."""
 
     def __attrs_post_init__(self) -> None:

@@ -50,9 +50,9 @@ REASON_LENGTH_MAX = 1000  # of a refusal: it may quote a megabyte, and is publis
 class Options:
     """The part of the configuration that decoding needs."""
 
-    record_bytes_max: int = 1_048_576
+    record_bytes_max: int = limits.EVENT_BYTES_MAX
     depth_max: int = 32  # nesting of a value; deeper ones are refused
-    clock_skew_us_max: int = 300_000_000
+    clock_skew_us_max: int = round(limits.CLOCK_SKEW_S_MAX * instant.SECOND_US)
     by_position: bool = False  # `[log] order = "log"`
     archived: bool = False  # lines of a file: their own `kafka…` attributes give the record's place
     vouched: bool = False  # that place decides who may write there: a person has given the file as an archive

@@ -12,7 +12,6 @@ from aiohttp import web
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Auth
 from reconciler.adapters.http import HttpClient
-from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from tests import defaults
 
@@ -241,7 +240,7 @@ async def windchill(
     """The adapter over a real socket."""
     clock = clock or SystemClock()
     client = HttpClient(defaults.http(timeout_s=20), clock, auth)
-    made = WrsWindchill(client, WrsOptions(**{"base_url": url + ROOT, **options}), clock)
+    made = WrsWindchill(client, defaults.wrs(**{"base_url": url + ROOT, **options}), clock)
     try:
         yield made
     finally:

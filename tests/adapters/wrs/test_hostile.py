@@ -12,12 +12,12 @@ from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import metadata, tokens
 from reconciler.adapters.wrs.checked_out import is_checked_out, is_working_copy
-from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.reading import Reader
 from reconciler.adapters.wrs.service import Service
 from reconciler.model.answer import Broken, Failed, NotAvailable, Throttled, Unauthorised, Unchanged
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import canonical
+from tests import defaults
 from tests.adapters.wrs.odata import METADATA, row
 
 SCHEMA = metadata.parse(METADATA.encode(), "Documents")
@@ -51,7 +51,7 @@ class Canned(HttpClient):
 
 
 async def read(status: int, kind: bytes, body: bytes, known: Snapshot | None = None) -> list[Any]:
-    options = WrsOptions(base_url="http://127.0.0.1:9", expand=("Context",))
+    options = defaults.wrs(base_url="http://127.0.0.1:9", expand=("Context",))
     reader = Reader(Service(Canned(status, kind, body), options, SystemClock()), SystemClock())
     return [await reader.read("k", known), await reader.iteration("k", "x"), await reader.changed(0)]
 

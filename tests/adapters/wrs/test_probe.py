@@ -10,10 +10,10 @@ import pytest
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Exchange, Lost, Reply
-from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.probe import Means, Probe
 from reconciler.adapters.wrs.probe_findings import Finding, Result
 from reconciler.adapters.wrs.windchill import WrsWindchill
+from tests import defaults
 from tests.adapters.simulated import Simulated
 from tests.adapters.wrs.world import ACCOUNT, ME, Fault, Person, Wire
 
@@ -85,8 +85,8 @@ class Probed:
 
         clock = clock or Hasty()
         base = f"{self.simulated.url}/Windchill/servlet/odata"
-        known = WrsOptions(**{"base_url": base, "lock": "checkout", **options})
-        nonces = WrsWindchill(Wire(), WrsOptions(base_url=base, service="PTC"), clock)
+        known = defaults.wrs(**{"base_url": base, "lock": "checkout", **options})
+        nonces = WrsWindchill(Wire(), defaults.wrs(base_url=base, service="PTC"), clock)
         windchill = WrsWindchill(self.wire, known, clock)
         means = Means(
             windchill,

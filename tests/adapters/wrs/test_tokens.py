@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.adapters.wrs import tokens
-from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.tokens import Place
 from reconciler.model.snapshot import Token
+from tests import defaults
 
 IDS = st.text(min_size=1)
 
@@ -35,18 +35,18 @@ def test_a_token_of_another_dialect_says_nothing(token: str) -> None:
 @pytest.mark.parametrize("url", ["ftp://h", "http://", "http://u:p@h", "http://u@h/x", "http://h/?a", "http://h/#a"])
 def test_an_address_must_be_a_plain_one(url: str) -> None:
     with pytest.raises(ValueError, match="base_url must"):
-        WrsOptions(base_url=url)
+        defaults.wrs(base_url=url)
 
 
 def test_the_root_of_a_service_is_below_the_base_and_a_plain_one_is_the_base() -> None:
-    assert WrsOptions(base_url="http://h/odata/", service="/v6/DocMgmt/").root == "http://h/odata/v6/DocMgmt"
-    assert WrsOptions(base_url="http://h/odata/", service="").root == "http://h/odata"
+    assert defaults.wrs(base_url="http://h/odata/", service="/v6/DocMgmt/").root == "http://h/odata/v6/DocMgmt"
+    assert defaults.wrs(base_url="http://h/odata/", service="").root == "http://h/odata"
 
 
 def test_etags_alone_guard_only_where_they_were_seen_to() -> None:
     with pytest.raises(ValueError, match="doctor --probe"):
-        WrsOptions(base_url="http://h", lock="etag")
-    assert not WrsOptions(base_url="http://h", lock="etag", etag_proven=True).checks_out(possible=True)
-    assert WrsOptions(base_url="http://h").checks_out(possible=True)
-    assert not WrsOptions(base_url="http://h").checks_out(possible=False)
-    assert WrsOptions(base_url="http://h", lock="checkout").checks_out(possible=False)
+        defaults.wrs(base_url="http://h", lock="etag")
+    assert not defaults.wrs(base_url="http://h", lock="etag", etag_proven=True).checks_out(possible=True)
+    assert defaults.wrs(base_url="http://h").checks_out(possible=True)
+    assert not defaults.wrs(base_url="http://h").checks_out(possible=False)
+    assert defaults.wrs(base_url="http://h", lock="checkout").checks_out(possible=False)

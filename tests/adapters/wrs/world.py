@@ -15,7 +15,6 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import Headers
 from reconciler.adapters.http import HttpClient
 from reconciler.adapters.replies import Exchange, Lost
-from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota
@@ -188,7 +187,7 @@ class WrsWorld(World):
     def connect(self, timeout_s: float = 30) -> None:
         """Begin as a new process does, with nothing but the store."""
         self.wire = Wire(timeout_s)
-        self.adapter = WrsWindchill(self.wire, WrsOptions(**self.options), SystemClock())
+        self.adapter = WrsWindchill(self.wire, defaults.wrs(**self.options), SystemClock())
         self.gate = Gate(
             self.adapter, self.clock, limiter=Limiter(16), breaker=Breaker(documents_max=1000), quota=RetryQuota()
         )
