@@ -312,17 +312,17 @@ def _confirmed(document: Document, read: Snapshot, policy: Policy) -> tuple[Docu
     intent, before = agreement.intent, agreement.snapshot
     if intent is None or before is None or read.token == intent.token:
         return document, {}
-    settled: dict[str, Agreed] = {}
+    found: dict[str, Agreed] = {}
     applied: dict[str, Json] = {}
     for sent in (*intent.earlier, intent):
         there = {name for name, value in sent.fields.items() if normalise.equal(read.value(name), value, ())}
-        for name, agreed in sent.settled.items():
+        for name, agreed in sent.agreed.items():
             if name in there:
-                settled[name] = agreed
-            elif (old := settled.get(name, agreement.base.fields.get(name))) is not None:
-                settled[name] = planning.confirmed_in_part(old, agreed, name, read, policy)
+                found[name] = agreed
+            elif (old := found.get(name, agreement.base.fields.get(name))) is not None:
+                found[name] = planning.confirmed_in_part(old, agreed, name, read, policy)
         applied = sent.fields if len(there) == len(sent.fields) else applied
-    base = attrs.evolve(agreement.base, fields={**agreement.base.fields, **settled})
+    base = attrs.evolve(agreement.base, fields={**agreement.base.fields, **found})
     if applied and planning.same_content(before.with_fields(applied, None), read):
         base = attrs.evolve(base, wrote=Wrote(read.token, planning.modified_by_others(base, before)))
     agreement = attrs.evolve(agreement, base=base, intent=None if applied else intent)
@@ -407,9 +407,9 @@ class Writing:
     def _intent(self, lock: str | None) -> Intent:
         """Return the intent of the plan, under the token that was read before the lock."""
         case, plan = self.case, self.plan
-        settled = planning.settled_if_written(plan, self._snapshot(), case.options.policy, case.moment)
+        agreed = planning.agreed_if_written(plan, self._snapshot(), case.options.policy, case.moment)
         earlier = _may_yet_come(self._began.document.agreement.intent, self._token, plan)
-        return Intent(plan.fields, self._token, case.now_us, settled, earlier, lock, self.mark)
+        return Intent(plan.fields, self._token, case.now_us, agreed, earlier, lock, self.mark)
 
     def _agreement(self, intent: Intent | None) -> Agreement:
         known = settle.with_base(self.case.document.agreement, self.plan.base, self.case.stored)

@@ -45,7 +45,7 @@ class Intent:
     """
     A write that was about to be sent: stored before sending, so that we never write again blindly after a lost reply.
 
-    `settled` is the agreement on each written field if the write was applied: when we know that, the log may request
+    `agreed` is the agreement on each written field if the write was applied: when we know that, the log may request
     something newer, and our own value must not look like a user's edit. `earlier` are writes under the same token whose
     results are unknown too: a request may be applied long after we gave it up. `lock` names the lock that was taken on
     the document for it, in the dialect's own form; `mark` is in the note of that lock, and proves it ours if the answer
@@ -55,7 +55,7 @@ class Intent:
     fields: dict[str, Json]
     token: Token
     sent_at_us: int
-    settled: dict[str, Agreed] = attrs.field(factory=dict)
+    agreed: dict[str, Agreed] = attrs.field(factory=dict)
     earlier: tuple["Intent", ...] = ()
     lock: str | None = None
     mark: str = ""

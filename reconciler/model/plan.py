@@ -98,7 +98,7 @@ class Decision:
     target: Json | Missing = MISSING  # the value to write, for WRITE
     ours: bool = False
     theirs: bool = False
-    elements: dict[str, Stamp] = attrs.field(factory=dict)  # for sets: the claims settled if this decision goes through
+    elements: dict[str, Stamp] = attrs.field(factory=dict)  # for sets: the claims agreed if this decision goes through
     held_elements: tuple[str, ...] = ()  # for sets: elements that a person has to decide
     hold: Hold = Hold.DECIDE  # for HOLD, and for held elements
     by_person: Stamp | None = None  # the stamp of a person's decision, if the desired value is from it

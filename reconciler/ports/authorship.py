@@ -31,7 +31,7 @@ async def resolved(store: Views, conflict_id: str) -> OperatorAction | None:
     return next(iter(await store.actions(target=conflict_id, kinds=[ActionKind.RESOLVE], limit=1)), None)
 
 
-async def settled(store: Views, letter: DeadLetter) -> OperatorAction | None:
-    """Return the action that settled a dead letter; None while it is open."""
+async def closed(store: Views, letter: DeadLetter) -> OperatorAction | None:
+    """Return the action that closed a dead letter; None while it is open."""
     kinds = _SETTLING.get(letter.status)
     return next(iter(await store.actions(target=letter.id, kinds=kinds, limit=1)), None) if kinds else None

@@ -165,6 +165,6 @@ def resolved(found: actions.Resolved) -> Resolved:
     return shape.of(Resolved, found, events=list(found.events))
 
 
-def settled(found: actions.ResolvedMany) -> ResolvedMany:
+def resolved_many(found: actions.ResolvedMany) -> ResolvedMany:
     """Return the result of resolving many."""
     return shape.of(ResolvedMany, found, decided=[resolved(one) for one in found.decided])

@@ -106,7 +106,7 @@ class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
     value: Content | None
     headers: list[Header]
     headers_left_out: int
-    settled: Annotated[By | None, Meta(description="Who discarded, replayed or corrected it.")]
+    closed: Annotated[By | None, Meta(description="Who discarded, replayed or corrected it.")]
 
 
 def dead_letter_row(letter: event.DeadLetter) -> DeadLetterRow:
@@ -114,7 +114,7 @@ def dead_letter_row(letter: event.DeadLetter) -> DeadLetterRow:
     return shape.of(DeadLetterRow, letter, **_placed(letter))
 
 
-def dead_letter(letter: event.DeadLetter, bytes_max: int, settled: action.OperatorAction | None) -> DeadLetter:
+def dead_letter(letter: event.DeadLetter, bytes_max: int, closed: action.OperatorAction | None) -> DeadLetter:
     """Return a dead letter with at most `bytes_max` bytes of each value."""
     shown = letter.headers[:HEADERS_MAX]
     return shape.of(
@@ -125,7 +125,7 @@ def dead_letter(letter: event.DeadLetter, bytes_max: int, settled: action.Operat
         value=_content(letter.value, bytes_max),
         headers=[Header(name=name, value=_content(value, bytes_max)) for name, value in shown],
         headers_left_out=len(letter.headers) - len(shown),
-        settled=actions.by(settled),
+        closed=actions.by(closed),
     )
 
 

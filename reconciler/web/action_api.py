@@ -136,10 +136,10 @@ async def resolve_many(services: Services, call: Call) -> views.actions.Resolved
     body: inputs.ResolvingMany = call.body
     if (body.field is None) is (body.rule is None):
         raise HttpError(422, "give either `field` or `rule`")
-    settled = await actions_on_log(services, call).resolve_many(
+    resolved = await actions_on_log(services, call).resolve_many(
         call.who.name, actions.WAYS[body.take], body.reason, field=body.field, rule=body.rule, limit=body.limit
     )
-    return views.actions.settled(settled)
+    return views.actions.resolved_many(resolved)
 
 
 async def replay_letter(services: Services, call: Call) -> views.actions.Done:

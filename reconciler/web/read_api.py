@@ -195,7 +195,7 @@ async def dead_letter(services: Services, call: Call) -> views.open_items.DeadLe
     found = await services.store.dead_letter(call.path["id"])
     if found is None:
         raise HttpError(404, UNKNOWN_LETTER)
-    return views.open_items.dead_letter(found, query.bytes_max, await authorship.settled(services.store, found))
+    return views.open_items.dead_letter(found, query.bytes_max, await authorship.closed(services.store, found))
 
 
 async def hotspots(services: Services, call: Call) -> views.open_items.HotSpots:

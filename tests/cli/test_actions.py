@@ -68,9 +68,9 @@ def test_a_letter_that_was_let_go_says_by_whom_and_why(program: Program) -> None
     program.log.write_text('{"no":"event"}\n', encoding="utf-8")
     program.say("run", "--once", code=3)
     (letter,) = program.json("dead-letters", "list")
-    assert program.json("dead-letters", "show", letter["id"])["settled"] is None
+    assert program.json("dead-letters", "show", letter["id"])["closed"] is None
     program.say("dead-letters", "discard", letter["id"], "--reason", "a test", "--actor", "jdoe")
-    shown = program.json("dead-letters", "show", letter["id"])["settled"]
+    shown = program.json("dead-letters", "show", letter["id"])["closed"]
     assert (shown["kind"], shown["who"], shown["reason"]) == ("discard", "jdoe", "a test")
     assert "by jdoe by command: a test" in program.say("dead-letters", "show", letter["id"])
 

@@ -109,7 +109,7 @@ class History:
                 return settle.throttled(case, answer)
             case "lost":
                 self._written(plan)
-                settled = planning.settled_if_written(plan, snapshot, self.policy)
+                settled = planning.agreed_if_written(plan, snapshot, self.policy)
                 assert snapshot.token is not None
                 return settle.unknown(case, Intent(plan.fields, snapshot.token, self.now_us, settled), "timed out")
             case str():
@@ -128,6 +128,6 @@ class History:
         agreement = self.document.agreement
         intent = agreement.intent
         assert intent is not None
-        base = attrs.evolve(agreement.base, fields={**agreement.base.fields, **intent.settled})
+        base = attrs.evolve(agreement.base, fields={**agreement.base.fields, **intent.agreed})
         self.document = attrs.evolve(self.document, agreement=attrs.evolve(agreement, base=base, intent=None))
         return self.attempt(lane=Lane.RETRY, confirmed=intent.fields)

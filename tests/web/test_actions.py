@@ -204,8 +204,8 @@ async def test_discarding_a_dead_letter_records_the_reason(client: AsyncClient, 
         await post(client, f"{path}/discard", body, 422)
     await post(client, f"{path}/discard", {"reason": "a test"})
     assert world.store.letters[letter].status == "discarded"
-    settled = (await client.get(f"{ROOT}{path}")).json()["settled"]
-    assert (settled["kind"], settled["who"], settled["reason"]) == ("discard", "local", "a test")
+    closed = (await client.get(f"{ROOT}{path}")).json()["closed"]
+    assert (closed["kind"], closed["who"], closed["reason"]) == ("discard", "local", "a test")
     assert [(action["kind"], action["details"]) for action in await recorded(client)] == [
         ("discard", {"reason": "a test"})
     ]

@@ -220,7 +220,7 @@ def _next_try(found: ConflictRow, document: Document) -> list[tuple[str, str]]:
 
 def _say_many(form: str, take: Side, found: ResolvedMany) -> None:
     if form == "json":
-        output.as_json(views.actions.settled(found))
+        output.as_json(views.actions.resolved_many(found))
         return
     for one in found.decided:
         output.line(f"{one.document} {one.field}: {_decision(one, take)}.")

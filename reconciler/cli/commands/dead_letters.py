@@ -48,10 +48,10 @@ def list_(config: Config, status: str, limit: int, form: str) -> None:
 @options.on_store
 def show(config: Config, id: str, form: str) -> None:
     """Show one dead letter with its original bytes. The end of an ID is enough, such as 0/17."""
-    letter, settled = runtime.run(_one(config, id))
-    row, by = views.open_items.dead_letter_row(letter), views.actions.by(settled)
+    letter, closed = runtime.run(_one(config, id))
+    row, by = views.open_items.dead_letter_row(letter), views.actions.by(closed)
     if form == "json":
-        output.as_json({**msgspec.structs.asdict(row), "settled": by, **_original(letter)})
+        output.as_json({**msgspec.structs.asdict(row), "closed": by, **_original(letter)})
         return
     output.facts(
         [
@@ -130,7 +130,7 @@ async def _one(config: Config, id: str) -> tuple[DeadLetter, OperatorAction | No
     async with store_access.opened(config) as store:
         letter = await store.dead_letter(await _whole_id(store, id))
         assert letter is not None, "no dead letter is ever deleted"
-        return letter, await authorship.settled(store, letter)
+        return letter, await authorship.closed(store, letter)
 
 
 async def _replay(config: Config, ids: tuple[str, ...], every: bool, who: str, reason: str) -> Sequence[str]:

@@ -154,7 +154,7 @@ class Demonstration:
             lambda: [line for line in stage.said[since:] if conflict.id in (line.get("closed") or ())], "the resolution"
         )
         shown = await stage.document(_CLASH)
-        self._say(f"settled: {conflict.field} = {shown['attributes']['CostCenter']}, by an event like any other")
+        self._say(f"resolved: {conflict.field} = {shown['attributes']['CostCenter']}, by an event like any other")
 
     async def _poison(self, stage: Stage) -> None:
         self._title("A poison event does not stop the others")

@@ -145,10 +145,10 @@ def confirmed(old: Agreed, meant: Agreed, shown: Json | Missing, steps: Collecti
     A list that was agreed as a whole stays so: if it named some elements, all others would count as never agreed.
     """
     differ = texts(shown, steps) ^ texts(meant.value, steps)
-    settled = {text: stamp for text, stamp in meant.elements.items() if text not in differ}
-    if old.digest or not settled or (old.stamp is not None and not old.elements):
+    confirmed_at = {text: stamp for text, stamp in meant.elements.items() if text not in differ}
+    if old.digest or not confirmed_at or (old.stamp is not None and not old.elements):
         return old
-    return old._replace(value=_moved(old.value, shown, settled, steps), elements={**old.elements, **settled})
+    return old._replace(value=_moved(old.value, shown, confirmed_at, steps), elements={**old.elements, **confirmed_at})
 
 
 def _moved(base: Json, after: Json | Missing, which: Collection[str], steps: Collection[Normaliser]) -> Json:
@@ -184,9 +184,9 @@ def unsettled(agreed: Agreed, meant: Json | Missing, steps: Collection[Normalise
     if not agreed.elements:
         return agreed._replace(stamp=None, writes={})
     missing = texts(agreed.value, steps) ^ texts(meant, steps)
-    settled = {text: LEAST if text in missing else stamp for text, stamp in agreed.elements.items()}
+    stamps = {text: LEAST if text in missing else stamp for text, stamp in agreed.elements.items()}
     writes = {text: times for text, times in agreed.writes.items() if text not in missing}
-    return agreed._replace(stamp=None, elements=settled, writes=writes)
+    return agreed._replace(stamp=None, elements=stamps, writes=writes)
 
 
 def _claims(question: Question, there: Collection[str]) -> dict[str, _Claim]:
@@ -227,10 +227,10 @@ def _rule(
 ) -> _Ruled:
     agreed = question.agreed
     live = text in there
-    settled = None
+    agreed_at = None
     if agreed is not None:  # a base that was agreed as a whole knows no elements
-        settled = agreed.elements.get(text) if agreed.elements else agreed.stamp
-    ours = settled is None or claim.stamp.follows(settled)
+        agreed_at = agreed.elements.get(text) if agreed.elements else agreed.stamp
+    ours = agreed_at is None or claim.stamp.follows(agreed_at)
     theirs = (before is None or live is not (text in before)) and not (ours and question.expected)
     moves = merge.Moves(
         agreed=live is claim.present or _is_accepted(question, text, claim, live=live),

@@ -123,7 +123,7 @@ def confirmed_in_part(old: Agreed, meant: Agreed, name: str, read: Snapshot, pol
     return elements.confirmed(old, meant, read.value(name), _steps(policy.rule(name, read.type), name, read))
 
 
-def settled_if_written(plan: Patch, before: Snapshot, policy: Policy, at: Moment = UNTIMED) -> dict[str, Agreed]:
+def agreed_if_written(plan: Patch, before: Snapshot, policy: Policy, at: Moment = UNTIMED) -> dict[str, Agreed]:
     """Return what each written field of a patch agrees on if the server applies it unaltered."""
     base = agree(plan, before, before.with_fields(plan.fields, None), policy, at)
     return {name: base.fields[name] for name in plan.fields}
@@ -385,6 +385,6 @@ def _agreed_in_part(decision: Decision, old: Agreed, steps: Collection[Normalise
     """Return what is agreed on a list with held elements: decided elements change, all others stay as they were."""
     if decision.later or old.digest:
         return old
-    settled = {**old.elements, **elements.held(decision, old, steps), **decision.elements}
+    stamps = {**old.elements, **elements.held(decision, old, steps), **decision.elements}
     writes = contest.counted(decision, old, decision.live, steps, at)
-    return old._replace(value=elements.agreed_list(decision, decision.live, steps), elements=settled, writes=writes)
+    return old._replace(value=elements.agreed_list(decision, decision.live, steps), elements=stamps, writes=writes)
