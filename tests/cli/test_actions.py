@@ -59,7 +59,7 @@ def test_a_plan_names_paused_documents_and_counts_on_no_write_of_them(settled: P
     for arguments in ((), (DOC,), ("--all",)):
         (row,) = settled.json("plan", *arguments)
         assert (row["decision"], row["reason"]) == ("paused", "paused by jdoe: the audit")
-    assert "0 would be written, 1 is paused" in settled.say("plan")
+    assert "0 to write, 1 is paused" in settled.say("plan")
     settled.say("docs", "resume", DOC)
     assert [row["desired"] for row in settled.json("plan", code=2)] == ["Waits"]
 
