@@ -332,7 +332,7 @@ def test_what_the_rules_allow_is_not_reported(path: str, source: str) -> None:
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    """Imports for type checking count as well: what they hide is still a circle to whoever reads the code."""
+    """Imports for type checking count as well: what they hide is still a circle to a reader of the code."""
     graph = grimp.build_graph("reconciler", exclude_type_checking_imports=False)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle

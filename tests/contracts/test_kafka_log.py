@@ -25,7 +25,7 @@ from tests.fakes.virtual_clock import VirtualClock
 pytestmark = pytest.mark.kafka
 
 READ_S_MAX = 20.0
-NOBODY = ("127.0.0.1:1",)  # port 1 is reserved, and nothing listens there
+NO_BROKER = ("127.0.0.1:1",)  # port 1 is reserved, and nothing listens there
 
 
 def options(server: Server, topic: str, **others: object) -> KafkaOptions:
@@ -267,14 +267,14 @@ async def test_a_topic_that_cannot_be_created_is_named_within_the_timeout(server
 
 
 async def test_without_a_broker_opening_fails_within_its_timeout() -> None:
-    log = KafkaLog(KafkaOptions(brokers=NOBODY, topics=("changes",), connect_timeout_s=0.5), SystemClock())
+    log = KafkaLog(KafkaOptions(brokers=NO_BROKER, topics=("changes",), connect_timeout_s=0.5), SystemClock())
     with pytest.raises(LogError, match=r"no broker answers at 127.0.0.1:1: is Kafka running"):
         await log.open({})
     await log.close()
 
 
 async def test_without_a_broker_appending_fails_at_once() -> None:
-    log = KafkaLog(KafkaOptions(brokers=NOBODY, topics=("changes",)), SystemClock())
+    log = KafkaLog(KafkaOptions(brokers=NO_BROKER, topics=("changes",)), SystemClock())
     for _ in range(2):
         with pytest.raises(LogError, match=r"no broker answers at 127.0.0.1:1"):
             await put(log, "changes", b"lost")
@@ -412,7 +412,7 @@ async def test_a_record_that_can_be_read_can_be_appended() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    shown = KafkaOptions(brokers=NOBODY, topics=("changes",), sasl_password="hunter2")
+    shown = KafkaOptions(brokers=NO_BROKER, topics=("changes",), sasl_password="hunter2")
     assert "hunter" not in repr(shown)
 
 
@@ -426,7 +426,7 @@ def test_secrets_are_not_shown() -> None:
 async def test_settings_that_can_not_work_are_refused_before_anything_is_tried(
     settings: dict[str, str], message: str
 ) -> None:
-    log = KafkaLog(KafkaOptions(brokers=NOBODY, topics=("changes",), **settings), SystemClock())
+    log = KafkaLog(KafkaOptions(brokers=NO_BROKER, topics=("changes",), **settings), SystemClock())
     with pytest.raises(ConfigError, match=message):
         await log.open({})
 

@@ -217,7 +217,7 @@ def test_no_one_who_waits_is_forgotten_whoever_gives_up(
             await made.clock.advance(max(0.0, at_s - made.clock.monotonic_s()))
             if number < len(made.tasks):
                 made.tasks[number].cancel()
-        # Whoever is forgotten looks again after 60 s only. No one else waits for nothing for that long.
+        # A waiter that is forgotten looks again only after 60 s; no other waiter waits in vain for that long.
         idle_s, asked_before = 0, 0
         while idle_s < IDLE_S_MAX and not all(task.done() for task in made.tasks):
             await made.clock.advance(1)

@@ -122,7 +122,7 @@ class _Unpausing(_Store):
 
     async def settle(self, settlement: Any) -> None:
         await self._store.settle(settlement)
-        action = OperatorAction(settlement.at_us, "nobody", "cli", "resume", settlement.key, settlement.key, {}, "done")
+        action = OperatorAction(settlement.at_us, "jdoe", "cli", "resume", settlement.key, settlement.key, {}, "done")
         await self._store.record_actions(Change.RESUME, [action], at_us=settlement.at_us)
 
 
