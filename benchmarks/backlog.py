@@ -40,7 +40,7 @@ _STOP_S_MAX = 120.0
 _MARKS = (1, 2, 5, 10)  # millions of events folded
 _TARGET = 1.2
 _FOLDED = "SELECT coalesce(sum(next_offset), 0) FROM position WHERE topic = ?"  # outcomes have positions too
-_HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
+_HEADERS: list[tuple[str, str | bytes | None]] = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 _SHORT = "something is kept for each event of the backlog, or for each document."
 
 

@@ -103,7 +103,7 @@ async def _replayed(path: Path, database: Path) -> Sample:
         store,
         clock,
         Counters(),
-        rules=factory.decoding(config),
+        options=factory.decoding(config),
         dead_letter_topic=config.log.dead_letter_topic,
         batch_max=replay.BATCH,
         offer=lambda _: None,

@@ -22,6 +22,7 @@ from reconciler import app
 from reconciler.adapters.kafka_client import KafkaOptions
 from reconciler.cli import log_output, runtime
 from reconciler.config import Config
+from reconciler.config.values import ChangeTopic
 from reconciler.model.document import Lane
 from tests.brokers.apache import Apache
 
@@ -154,7 +155,7 @@ async def _ingest(brokers: str, folder: Path) -> Sample:
     config = Config()
     config = attrs.evolve(
         config,
-        log=attrs.evolve(config.log, brokers=(brokers,), topics=(_TOPIC,)),
+        log=attrs.evolve(config.log, brokers=(brokers,), topics=(ChangeTopic(name=_TOPIC, sources=()),)),
         store=attrs.evolve(config.store, url=f"sqlite:///{folder}/ingest.db"),
         admin=attrs.evolve(config.admin, bind=""),
     )
