@@ -67,7 +67,7 @@ class Webhook:
 
     def __init__(self, options: WebhookOptions, clock: Clock) -> None:
         if not options.plain and not options.url.lower().startswith("https://"):
-            raise ConfigError("notify.webhook_url: must be https://, or set notify.plain_http = true")
+            raise ConfigError("notify.webhook_url: needs https://, or notify.plain_http = true")
         self._keys = tuple(map(_key, options.secrets))
         if not self._keys:
             raise ConfigError("notify.webhook_secret: is needed, to sign with")

@@ -101,7 +101,7 @@ def _in_the_clear(given: Given, at: At) -> Iterator[str]:
         do = 'use "sasl_ssl", or set log.plain_sasl = true'
         yield f"{at('log', 'security')}: anyone between us and {outside[0]} can read along and try passwords; {do}"
     if str(given("notify", "webhook_url")).lower().startswith("http:") and not given("notify", "plain_http"):
-        yield f"{at('notify', 'webhook_url')}: must be https://, or set notify.plain_http = true"
+        yield f"{at('notify', 'webhook_url')}: needs https://, or notify.plain_http = true"
 
 
 def _is_open(url: str) -> bool:
@@ -154,7 +154,7 @@ def _signing_in(given: Given, at: At) -> Iterator[str]:
 def _provider(given: Given, at: At) -> Iterator[str]:
     outside = given("admin", "external_url")
     if _is_open(given("admin", "oidc_issuer")):
-        yield f"{at('admin', 'oidc_issuer')}: must be https://, unless the provider is on this machine"
+        yield f"{at('admin', 'oidc_issuer')}: needs https://, unless the provider is on this machine"
     if not given("admin", "oidc_audience") and not given("admin", "oidc_client_id"):
         yield (
             f"{at('admin', 'oidc_issuer')}: needs admin.oidc_audience (for programs), or admin.oidc_client_id with "
@@ -165,6 +165,6 @@ def _provider(given: Given, at: At) -> Iterator[str]:
     if given("admin", "oidc_client_id") and not outside:
         yield f"{at('admin', 'oidc_client_id')}: needs admin.external_url, to which the provider sends people back"
     if given("admin", "oidc_client_id") and outside and _is_open(outside):
-        yield f"{at('admin', 'external_url')}: must be https:// when people sign in with a provider"
+        yield f"{at('admin', 'external_url')}: needs https:// when people sign in with a provider"
     if not any(given("admin", f"oidc_{role}") for role in ("viewer", "operator", "admin", "sources")):
         yield f"{at('admin', 'oidc_viewer')}: without a word for any role no one could sign in"

@@ -290,6 +290,7 @@ TEXT_KEYS = [
 )
 @example(key=("log", "group", {"type": "string"}), text="a", char="\n", place=1)
 @example(key=("windchill", "token_file", {"type": "string"}), text="a", char="\x7f", place=0)
+@example(key=("notify", "webhook_url", {"type": "string"}), text="http://h/a", char="", place=0)
 def test_schema_and_loader_agree_on_texts_with_control_characters(
     key: tuple[str, str, dict[str, Any]], text: str, char: str, place: float
 ) -> None:
