@@ -35,6 +35,7 @@ _LARGE, _SMALL = 1_000_000, 10_000
 _CHANGES = 300
 _IDLE_S = 30.0
 _START_S_MAX = 60.0
+_INTERVAL_S = 86_400  # documents are due tomorrow; with a shorter interval the daemon would cut a million wrong waits
 _ROW = "INSERT INTO document VALUES (?, 1, 'synced', '', 3, ?, NULL, 0, 1, ?, ?)"
 _SHORT = "a start is mostly Python importing its libraries; the store is opened, not read."
 
@@ -156,6 +157,7 @@ def _started(database: Path, url: str, folder: Path, *, idle_s: float) -> Sample
         "RECONCILER_LOG__PATH": str(folder / "empty.jsonl"),
         "RECONCILER_STORE__URL": f"sqlite:///{database}",
         "RECONCILER_WINDCHILL__BASE_URL": url,
+        "RECONCILER_RESYNC__INTERVAL_S": str(_INTERVAL_S),
     }
     began_s = time.perf_counter()
     child = subprocess.Popen(

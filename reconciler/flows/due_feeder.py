@@ -84,12 +84,20 @@ class DueFeeder:
         self._offset_us = offset_us
         if stepped or now_s - self._checked_s >= _CHECK_S:
             self._checked_s = now_s
-            longest_us = {status: self._pace.longest_us(status) for status in Status}
-            if count := await self._ledger.bring_forward(now_us, longest_us):
-                _log.warning("shortened waits that were too long", documents=count)
+            await self._shorten_waits(now_us)
         elif not self.clock_fault:
             return
         self.clock_fault = contradiction(await self._ledger.last_audited_us(), now_us)
+
+    async def _shorten_waits(self, now_us: int) -> None:
+        """Shorten waits that are too long: perhaps those of all documents, which takes minutes for a million."""
+        longest_us = {status: self._pace.longest_us(status) for status in Status}
+        total = 0
+        while not self._stopping and (count := await self._ledger.bring_forward(now_us, longest_us)):
+            watchdog.beat()
+            total += count
+        if total:
+            _log.warning("shortened waits that were too long", documents=total)
 
     async def refill(self) -> int:
         """Offer the queue what is due in the store; return how many of them are new to it."""

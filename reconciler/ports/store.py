@@ -110,10 +110,11 @@ class Ledger(Protocol):
 
     async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         """
-        Bring forward documents that wait longer from now than the longest wait of their status; return how many.
+        Bring forward some documents that wait longer from now than the longest wait of their status.
 
-        A clock was ahead when their wait was set. They come due at different times within that longest wait. A document
-        that is pending since a time to come becomes pending since now.
+        Returns how many; call again until it is 0. A clock was ahead when their wait was set. They come due at
+        different times within that longest wait. A document that is pending since a time to come becomes pending since
+        now.
         """
 
     async def keep_policy(self, digest: str, policy: Policy) -> None:

@@ -27,6 +27,8 @@ from reconciler.model.stamp import Anchor, Partition, Place
 from reconciler.model.standing import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
 from reconciler.ports import FoldBatch, OutboxMessage, Refolded
 
+_BROUGHT_MAX = 100  # documents brought forward by one call
+
 
 class MemoryStore:
     """`ports.Store` in dicts. Tests may look at the dicts."""
@@ -200,9 +202,9 @@ class MemoryStore:
 
     async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         self._require_open()
-        ahead = len(self._ahead(now_us, longest_us))
-        self._put_all(rows.brought_forward(row, now_us, longest_us[row.status]) for row in self._found(self.rows))
-        return ahead
+        early = [row for row in self.rows.values() if row.pending_since_us and row.pending_since_us > now_us]
+        found = self._found(row.key for row in [*self._ahead(now_us, longest_us), *early][:_BROUGHT_MAX])
+        return self._put_all(rows.brought_forward(row, now_us, longest_us[row.status]) for row in found)
 
     async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         self._require_open()

@@ -1,12 +1,15 @@
 """A host's clock that goes ahead and comes back: nothing waits for the time that it told."""
 
 import re
+from typing import Any
 
 import pytest
 
 from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Locked, NotAvailable, Throttled, VersionConflict
-from reconciler.model.document import Status
+from reconciler.model.desired import NOTHING_DESIRED
+from reconciler.model.document import Lane, Status
+from reconciler.ports import FoldBatch
 from tests import defaults
 from tests.flows.world import BODY, Running, World
 from tests.web.test_daemon import living
@@ -99,6 +102,32 @@ async def test_readiness_tells_of_a_store_from_a_time_to_come_until_it_is_so_no_
             lambda: not running.daemon.due_feeder.clock_fault, "a decision is recorded by this clock"
         )
         assert (await client.get("/readyz")).json() == {"status": "ready", "windchill": "up"}
+
+
+async def test_shortening_the_waits_of_a_large_store_is_no_loop_that_hangs_and_ends_at_a_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    rows = {f"d{number:04}": NOTHING_DESIRED for number in range(1_000)}
+    year_us = world.clock.now_us() + YEARS_2_US
+    await world.store.fold(FoldBatch(rows, {}, (), Lane.EVENT, year_us))
+    bring_forward = world.store.bring_forward
+
+    def waiting() -> int:
+        return sum(row.due_us == year_us for row in world.store.rows.values())
+
+    async def slowly(*given: Any) -> int:
+        await world.clock.sleep(100)
+        return await bring_forward(*given)
+
+    monkeypatch.setattr(world.store, "bring_forward", slowly)
+    async with living(world) as (running, client):
+        await world.clock.advance(450)
+        assert (await client.get("/livez")).json() == {"status": "alive"}
+        assert waiting() == 600
+        running.stop.set()
+        await running.pass_until(running.task.done, "it ends after the page under way", 120)
+        assert waiting() == 500
 
 
 @pytest.mark.parametrize(

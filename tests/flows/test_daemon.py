@@ -1,5 +1,6 @@
 """The whole daemon over fakes and a virtual clock: what its loops do together."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from reconciler import config
 from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
 from reconciler.model.document import Due, Lane, Status
+from reconciler.ports import Store
 from tests import defaults
 from tests.fakes.outage import opened
 from tests.flows.conftest import MakeWorld
@@ -23,6 +25,30 @@ async def test_an_event_is_written_as_soon_as_it_is_folded(world: World) -> None
         await running.settled()
     assert world.live()["title"] == "Cover"
     assert len(world.broker.records("outcomes")) == 1
+
+
+async def test_an_idle_daemon_asks_its_store_less_than_once_a_second_and_writes_nothing(world: World) -> None:
+    """How much each of these statements may read is in `tests/adapters/test_sqlite.py`."""
+    asked: Counter[str] = Counter()
+
+    def counted(name: str, method: Any) -> Any:
+        def call(*given: Any, **more: Any) -> Any:
+            asked[name] += 1
+            return method(*given, **more)
+
+        return call
+
+    for name in [name for name in dir(Store) if not name.startswith("_")]:
+        setattr(world.store, name, counted(name, getattr(world.store, name)))
+    world.append(world.event({"title": "Cover"}))
+    async with world.running(resync=NO_RESYNC) as running:
+        await running.settled()
+        await world.clock.advance(60)
+        asked.clear()
+        await world.clock.advance(600)
+        idle = asked.copy()
+    assert idle.total() < 600
+    assert idle.keys() <= {"waiting", "due", "next_due_us", "counts"}
 
 
 async def test_once_waits_for_a_first_batch_that_is_still_being_folded(

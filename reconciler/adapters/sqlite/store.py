@@ -128,15 +128,8 @@ class SqliteStore:
         return await self._database.write_by_hand("make documents due", work)
 
     async def bring_forward(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
-        total = 0
-        for status, most_us in longest_us.items():
-            work = partial(transactions.bring_forward, status=status, now_us=now_us, longest_us=most_us)
-            while made := await self._database.write(f"bring {status} documents forward", work):
-                total += made
-        since = partial(transactions.since_now, now_us=now_us, longest_us=longest_us)
-        while await self._database.write("correct since when documents are pending", since):
-            pass
-        return total
+        work = partial(transactions.bring_forward, now_us=now_us, longest_us=longest_us)
+        return await self._database.write("bring documents forward", work)
 
     async def count_ahead(self, now_us: int, longest_us: Mapping[Status, int]) -> int:
         counted = [await self._number(queries.COUNT_AHEAD[one], now_us, most) for one, most in longest_us.items()]

@@ -184,16 +184,13 @@ def compare(connection: sqlite3.Connection, keys: Iterable[str], statuses: Seque
     return _put_rows(connection, (rows.compared(row, statuses, at_us) for row in _stored(connection, keys).values()))
 
 
-def bring_forward(connection: sqlite3.Connection, status: Status, now_us: int, longest_us: int) -> int:
-    """Bring some documents of a status forward that wait too long; return how many, 0: none is left."""
-    found = map(_row_line.decode, queries.AHEAD[status].lines(connection, now_us, longest_us, _PAGE))
-    return _put_rows(connection, [rows.brought_forward(row, now_us, longest_us) for row in found])
-
-
-def since_now(connection: sqlite3.Connection, now_us: int, longest_us: Mapping[Status, int]) -> int:
-    """Correct since when some documents are pending; return how many, 0: none is left."""
-    found = map(_row_line.decode, queries.SINCE_AHEAD.lines(connection, now_us, _PAGE))
-    return _put_rows(connection, [rows.brought_forward(row, now_us, longest_us[row.status]) for row in found])
+def bring_forward(connection: sqlite3.Connection, now_us: int, longest_us: Mapping[Status, int]) -> int:
+    """Correct some documents that wait too long, or are pending since a time to come; return how many."""
+    lines = queries.SINCE_AHEAD.lines(connection, now_us, _PAGE)
+    for status, most_us in longest_us.items():
+        lines += queries.AHEAD[status].lines(connection, now_us, most_us, _PAGE)
+    found = {row.key: row for row in map(_row_line.decode, lines)}
+    return _put_rows(connection, [rows.brought_forward(row, now_us, longest_us[row.status]) for row in found.values()])
 
 
 def keep_policy(connection: sqlite3.Connection, digest: str, policy: Policy) -> None:
