@@ -1,4 +1,4 @@
-"""`python -m benchmarks [fold-file|fold-kafka|engine|million|backlog|all] [--rounds N] [--write]`."""
+"""`python -m benchmarks [fold-file|fold-kafka|engine|million|backlog|growth|all] [--rounds N] [--write]`."""
 
 import argparse
 import importlib
@@ -6,7 +6,8 @@ import importlib
 from benchmarks import measure, report
 
 _MODULES = {"fold-file": "fold_file", "fold-kafka": "fold_kafka", "engine": "engine", "million": "million"}
-_LONG = {"backlog": "backlog"}  # half an hour and some gigabytes: only when asked for by name
+# Half an hour and some gigabytes: only when asked for by name.
+_LONG = {"backlog": "backlog", "growth": "growth"}
 
 
 def main() -> int:

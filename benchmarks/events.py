@@ -60,9 +60,9 @@ def generated(count: int = EVENTS, documents: int = DOCUMENTS, seed: int = 1) ->
         yield subject, orjson.dumps(event | {"data": data})
 
 
-def write_file(path: Path, count: int = EVENTS, documents: int = DOCUMENTS) -> int:
+def write_file(path: Path, count: int = EVENTS, documents: int = DOCUMENTS, seed: int = 1) -> int:
     """Write events as a log in a file; return its size in bytes."""
     with path.open("wb") as file:
-        for _, event in generated(count, documents):
+        for _, event in generated(count, documents, seed):
             file.write(event + b"\n")
         return file.tell()

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -143,6 +144,14 @@ def machine() -> str:
 def peak_mib() -> int:
     """Return the most memory that this process has had resident."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def copied(file: Path, to: Path) -> Path:
+    """Copy a file and wait until the disk has it, so that nothing measured afterwards waits for that."""
+    shutil.copyfile(file, to)
+    with to.open("rb+") as copy:
+        os.fsync(copy)
+    return to
 
 
 def remove(database: Path) -> None:

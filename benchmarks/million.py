@@ -6,27 +6,18 @@ happens, and what one change costs compared with a store of ten thousand.
 import asyncio
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import engine, events, measure
+from benchmarks import engine, events, filled, measure
 from benchmarks.measure import Figures, Sample
 from benchmarks.report import Finding, Report
 from reconciler import app
-from reconciler.adapters import sqlite
 from reconciler.cli import log_output, runtime
-from reconciler.core.events import decode
-from reconciler.core.folding import fold
-from reconciler.model import codec
-from reconciler.model.base import Agreed, Base
-from reconciler.model.desired import NOTHING_DESIRED
-from reconciler.model.document import Agreement
-from reconciler.model.event import Event, PlainRecord
-from reconciler.model.snapshot import Snapshot, Token
+from reconciler.model.event import PlainRecord
 from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 
@@ -36,7 +27,6 @@ _CHANGES = 300
 _IDLE_S = 30.0
 _START_S_MAX = 60.0
 _INTERVAL_S = 86_400  # documents are due tomorrow; with a shorter interval the daemon would cut a million wrong waits
-_ROW = "INSERT INTO document VALUES (?, 1, 'synced', '', 3, ?, NULL, 0, 1, ?, ?)"
 _SHORT = "a start is mostly Python importing its libraries; the store is opened, not read."
 
 
@@ -47,7 +37,7 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
         stores = {"small": folder / "small.db", "large": folder / "large.db"}
         for path, count in zip(stores.values(), (_SMALL, _LARGE), strict=True):
             began_s = time.monotonic()
-            asyncio.run(_build(path, count))
+            filled.fill(path, count, [filled.Kind.of(1, 5)], new=_SMALL)
             tell(f"  {count:,} documents: {path.stat().st_size / 2**20:,.0f} MiB in {time.monotonic() - began_s:.0f} s")
         starts = [_started(stores["large"], server.url, folder, idle_s=0.0) for _ in range(rounds - 1)]
         starts.append(_started(stores["large"], server.url, folder, idle_s=_IDLE_S))
@@ -99,51 +89,6 @@ def _seeds(first: int) -> Iterator[int]:
 
 def _ms(samples: list[Sample]) -> str:
     return Figures.of([sample.wall_s / sample.count * 1000 for sample in samples]).shown(".1f")
-
-
-# ------------------------------------------------------------------------------------------------------------ the store
-
-
-async def _build(path: Path, count: int) -> None:
-    """
-    Fill a store in SQL: the documents are all alike but for their keys, settled, and due again tomorrow.
-
-    Those that the simulated Windchill has too were never agreed, so that a change to one is the whole job.
-    """
-    store = await sqlite.open_store(path, owner=True)
-    await store.close()
-    desired, agreement = _row()
-    tomorrow_us = round((time.time() + 86_400) * 1_000_000)
-    with sqlite3.connect(path, isolation_level=None) as connection:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("BEGIN")
-        connection.executemany(
-            _ROW,
-            (
-                (events.key(number), tomorrow_us + number, desired, agreement if number > _SMALL else None)
-                for number in range(1, count + 1)
-            ),
-        )
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-
-
-def _row() -> tuple[bytes, bytes]:
-    """Return desired state and agreement of a document with some fields, as the codec writes them."""
-    found = [
-        decode.record(PlainRecord("events", 0, number, 0, None, text), decode.Options())
-        for number, (_, text) in enumerate(events.generated(5, 1))
-    ]
-    desired = fold.steps(NOTHING_DESIRED, [event for event in found if isinstance(event, Event)])
-    fields = {
-        name: Agreed(field.register.value, field.register.stamp)
-        for name, field in desired.fields.items()
-        if field.register
-    }
-    body: dict[str, object] = {name: field.value for name, field in fields.items()}
-    snapshot = Snapshot("0000000000", body, Token('"v1.1.1"'), "2026-03-02T06:00:00.000000Z", "jdoe")  # type: ignore[arg-type]  # JSON is JSON
-    return codec.encode(desired), codec.encode(Agreement(base=Base(fields), snapshot=snapshot))
 
 
 # ----------------------------------------------------------------------------------------------------------- the daemon
