@@ -22,7 +22,7 @@ from reconciler.model.event import Event
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, Store
 
-BATCH = 200_000  # records a fetch. They are folded newest first, so large batches save work
+BATCH = 20_000  # records a fetch. They are folded newest first, so large batches save work; all are held in memory
 _FETCH_TIMEOUT_S = 1.0
 
 
@@ -86,16 +86,16 @@ async def replay(log: EventLog, ingest: Ingest, bases: Bases, archives: Archives
     ingest.no_event = bases.see
     if not archives.alone:
         ingest.folding = partial(_told, spans, ingest.folding)
-    records = changed = 0
+    records, changed, room = 0, 0, BATCH
     while True:
-        batch = await log.fetch(BATCH, _FETCH_TIMEOUT_S)
+        batch = await log.fetch(min(room, BATCH), _FETCH_TIMEOUT_S)  # each may be of another document
         room = await ingest.gather(batch)
         records += len(batch)
         if bases.full:
             await bases.store({})
         if batch and room:
             continue
-        changed += await ingest.commit()
+        changed, room = changed + await ingest.commit(), BATCH
         reached = await log.positions()  # past gaps that hold no record
         if not batch and all(reached.get(place, 0) >= end for place, end in ends.items()):
             break
