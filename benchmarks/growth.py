@@ -48,9 +48,10 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
             notes.append(f"{name}: {'; '.join(f'{side} {_told(samples)}' for side, samples in found.items())}.")
     return Report(
         NAME,
-        f"Folding {growth_by_hand.EVENTS:,} events from a file into a store of settled documents with all seven fields, through the"
-        " replay flow, compared with a loop written by hand over `sqlite3`: read a row, fold in a dictionary, write the"
-        f" row, a durable commit every {growth_by_hand.BATCH:,} events, the same write-ahead log and cache.",
+        f"Folding {growth_by_hand.EVENTS:,} events from a file into a store of settled documents with all seven fields,"
+        " through the replay flow, compared with a loop written by hand over `sqlite3`: read a row, fold in a"
+        f" dictionary, write the row, a durable commit every {growth_by_hand.BATCH:,} events, the same write-ahead log"
+        " and cache.",
         findings,
         notes,
         _SHORT,

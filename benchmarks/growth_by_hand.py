@@ -29,10 +29,7 @@ def folded(log: str, database: str, _: str) -> Sample:
             while batch := list(islice(numbered, BATCH)):
                 connection.execute("BEGIN")
                 rows = _fold(connection, batch)
-                connection.executemany(
-                    _STORE,
-                    [(key, orjson.dumps(fields)) for key, fields in rows.items()],
-                )
+                connection.executemany(_STORE, [(key, orjson.dumps(fields)) for key, fields in rows.items()])
                 connection.execute("COMMIT")
         connection.close()  # moves what is left of the log into the database, as ours does
         sample = stop(EVENTS)
