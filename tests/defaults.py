@@ -3,6 +3,7 @@
 from typing import Any
 
 import attrs
+from msgspec import structs
 
 from reconciler import factory
 from reconciler.adapters.documents import DocumentsOptions
@@ -20,11 +21,11 @@ OPTIONS = factory.attempt_options(CONFIG)
 
 def pace(**changes: Any) -> Pace:
     """Return the default waits, but without collecting changes before a check-in."""
-    return attrs.evolve(OPTIONS.pace, **{"quiet_s": 0.0, "checkin_interval_s": 0.0, **changes})
+    return structs.replace(OPTIONS.pace, **{"quiet_s": 0.0, "checkin_interval_s": 0.0, **changes})
 
 
 def attempt_options(**changes: Any) -> AttemptOptions:
-    return attrs.evolve(OPTIONS, **changes)
+    return structs.replace(OPTIONS, **changes)
 
 
 def http(**changes: Any) -> HttpOptions:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import attrs
 import msgspec
+from msgspec import structs
 
 from reconciler.adapters import http, refusals, replies
 from reconciler.adapters.credentials import Headers
@@ -197,7 +198,7 @@ class DocumentsWindchill:
             # An excerpt or just "ok". It does not show what else changed, so the next write needs a read first.
             return Written(None, None)
         # The answer may differ from what is stored, so the fields count as unseen until the next read.
-        return Written(attrs.evolve(_snapshot(snapshot.key, body, reply), assumed=tuple(sorted(fields))), token)
+        return Written(structs.replace(_snapshot(snapshot.key, body, reply), assumed=tuple(sorted(fields))), token)
 
     def _not_promised(self, reply: Reply) -> Broken:
         if 300 <= reply.status < 400:

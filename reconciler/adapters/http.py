@@ -28,6 +28,7 @@ import attrs
 # Why not httpx2, and when: docs/decisions/0011.
 import httpx
 from httpx_aiohttp import AiohttpTransport
+from msgspec import structs
 
 from reconciler.adapters import credentials, replies, tls
 from reconciler.adapters.credentials import Auth, Grant, Headers, NoAuth
@@ -194,7 +195,7 @@ class HttpClient:
         headers = {name.lower(): value for name, value in reversed(response.headers.raw)}
         cookies = tuple(value for name, value in response.headers.raw if name.lower() == b"set-cookie")
         if response.status_code >= 400:
-            return attrs.evolve(await self._refused(response, headers), cookies=cookies)
+            return structs.replace(await self._refused(response, headers), cookies=cookies)
         limit = self._options.body_bytes_max
         too_large = Unusable(f"the answer is larger than {limit} bytes (status {response.status_code})")
         declared = headers.get(b"content-length", b"")

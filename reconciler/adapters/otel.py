@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import attrs
 import structlog
+from msgspec import structs
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -168,7 +169,7 @@ class _AttemptSpan:
         if not self.told or not settlement.outcomes:
             return settlement
         name = _traceparent(self.span)
-        return attrs.evolve(settlement, outcomes=tuple(traces.told(one, name) for one in settlement.outcomes))
+        return structs.replace(settlement, outcomes=tuple(traces.told(one, name) for one in settlement.outcomes))
 
 
 class _RequestSpan:

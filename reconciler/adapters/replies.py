@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-import attrs
 import msgspec
 
 from reconciler.model.answer import Broken, Failed, Throttled, Trouble, Unauthorised
@@ -29,8 +28,7 @@ _LOGIN = re.compile(
 _TEXTS = ("error", "code", "title", "message", "detail", "error_description")
 
 
-@attrs.frozen
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """One HTTP reply with its whole body; a refusal's body may break off."""
 
     status: int
@@ -40,15 +38,13 @@ class Reply:
     cookies: tuple[bytes, ...] = ()  # every `Set-Cookie` as it came
 
 
-@attrs.frozen
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """The request may have been sent, and no whole reply came back."""
 
     message: str
 
 
-@attrs.frozen
-class Unusable:
+class Unusable(msgspec.Struct, frozen=True):
     """A reply that can't be read: too large, or compressed in an unknown way."""
 
     message: str

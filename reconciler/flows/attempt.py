@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 import attrs
+from msgspec import structs
 
 from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import contest, retrying
@@ -77,8 +78,8 @@ class Attempt:
             failed = await self._release_failed(case)
             if failed is not None:
                 return failed
-            document = attrs.evolve(document, agreement=_without_lock(document.agreement, doubt))
-            case = attrs.evolve(self._now(case), document=document)
+            document = structs.replace(document, agreement=_without_lock(document.agreement, doubt))
+            case = structs.replace(self._now(case), document=document)
         if (wide := self.options.too_wide(document.desired)) is not None:
             return settle.parked(case, wide, AttemptResult.TOO_WIDE)
         if not fold.managed(document.desired):
@@ -100,7 +101,7 @@ class Attempt:
                 if answer.locked_by_us and (failed := await self._release_failed(case)) is not None:
                     return failed
                 document, confirmed = _confirmed(document, answer, self.options.policy)
-                return await self._act(attrs.evolve(self._decided(case, document, answer), confirmed=confirmed))
+                return await self._act(structs.replace(self._decided(case, document, answer), confirmed=confirmed))
             case trouble:
                 return self._troubled(case, trouble)
 
@@ -131,7 +132,7 @@ class Attempt:
         case = self._now(case)
         if failed is not None and failed.status is not Status.PARKED:  # an absent document has no lock of ours
             return settle.paused_perhaps_locked(case)
-        return settle.paused_unlocked(case, None if doubt is None else attrs.evolve(doubt, lock=None))
+        return settle.paused_unlocked(case, None if doubt is None else structs.replace(doubt, lock=None))
 
     async def _release_failed(self, case: Case) -> Settlement | None:
         """Release a lock that an earlier write may have left; return a settlement if that fails."""
@@ -152,7 +153,7 @@ class Attempt:
 
     def _now(self, case: Case) -> Case:
         """Take the time again: an answer may have taken long, and waits count from its end."""
-        return attrs.evolve(case, now_us=self.clock.now_us())
+        return structs.replace(case, now_us=self.clock.now_us())
 
     def _decided(self, case: Case, document: Document, snapshot: Snapshot) -> Case:
         """Decide, and find the fields that have changed since the last read: hot spots count them."""
@@ -164,15 +165,15 @@ class Attempt:
         base = retrying.lifted(base, case.now_us, every=case.lane is Lane.ASKED)
         plan = planning.draft(document.desired, base, snapshot, self.options.policy)
         if undone := contest.undone(plan, before, snapshot, self.options.policy, case.moment):
-            base = attrs.evolve(base, refused={**base.refused, **undone})
+            base = structs.replace(base, refused={**base.refused, **undone})
             plan = planning.draft(document.desired, base, snapshot, self.options.policy)
         if base is not document.agreement.base:
-            document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
+            document = structs.replace(document, agreement=structs.replace(document.agreement, base=base))
         moved: list[str] = []
         if before is not None and before is not snapshot:
             names = [decision.field for decision in plan.decisions]
             moved = [name for name in names if not normalise.equal(before.value(name), snapshot.value(name), ())]
-        return attrs.evolve(
+        return structs.replace(
             case,
             document=document,
             snapshot=snapshot,
@@ -219,8 +220,8 @@ class Attempt:
 
     def _redecided(self, case: Case, shown: Snapshot) -> Case:
         """Decide again. What the earlier read has adopted stays so, but for fields that have changed since."""
-        agreement = attrs.evolve(case.document.agreement, base=case.adopted(shown))
-        return self._decided(self._now(case), attrs.evolve(case.document, agreement=agreement), shown)
+        agreement = structs.replace(case.document.agreement, base=case.adopted(shown))
+        return self._decided(self._now(case), structs.replace(case.document, agreement=agreement), shown)
 
     async def _refused_or_stale(self, case: Case, answer: Refused | NotAvailable) -> WriteAnswer:
         """Read the document: the refusal was a version conflict if the document has changed."""
@@ -283,7 +284,7 @@ class Attempt:
 
 
 def _without_lock(agreement: Agreement, doubt: Intent) -> Agreement:
-    return attrs.evolve(agreement, intent=attrs.evolve(doubt, lock=None))
+    return structs.replace(agreement, intent=structs.replace(doubt, lock=None))
 
 
 def _must_read(document: Document, lane: Lane) -> bool:
@@ -322,13 +323,13 @@ def _confirmed(document: Document, read: Snapshot, policy: Policy) -> tuple[Docu
             elif (old := found.get(name, agreement.base.fields.get(name))) is not None:
                 found[name] = planning.confirmed_in_part(old, agreed, name, read, policy)
         applied = sent.fields if len(there) == len(sent.fields) else applied
-    base = attrs.evolve(agreement.base, fields={**agreement.base.fields, **found})
+    base = structs.replace(agreement.base, fields={**agreement.base.fields, **found})
     if applied and planning.same_content(before.with_fields(applied, None), read):
-        base = attrs.evolve(base, wrote=Wrote(read.token, planning.modified_by_others(base, before)))
-    agreement = attrs.evolve(agreement, base=base, intent=None if applied else intent)
+        base = structs.replace(base, wrote=Wrote(read.token, planning.modified_by_others(base, before)))
+    agreement = structs.replace(agreement, base=base, intent=None if applied else intent)
     if applied and before.locked_for(applied):
-        agreement = attrs.evolve(agreement, checked_in_us=intent.sent_at_us)
-    return attrs.evolve(document, agreement=agreement), applied
+        agreement = structs.replace(agreement, checked_in_us=intent.sent_at_us)
+    return structs.replace(document, agreement=agreement), applied
 
 
 # -------------------------------------------------------------------------------------------------------------- writing
@@ -372,7 +373,7 @@ class Writing:
 
     async def locked(self, lock: str) -> None:
         """Store which lock is ours. The write is under way from here on, even if the document is paused now."""
-        self.intent = attrs.evolve(self.intent, lock=lock)
+        self.intent = structs.replace(self.intent, lock=lock)
         await self.begin()
 
     async def redraft(self, shown: Snapshot) -> Mapping[str, Json]:
@@ -393,10 +394,10 @@ class Writing:
         for one in refusals:
             base = planning.refuse(base, self.plan, one.fields, one.message, self.case.moment)
         document = self.case.document
-        document = attrs.evolve(document, agreement=attrs.evolve(document.agreement, base=base))
+        document = structs.replace(document, agreement=structs.replace(document.agreement, base=base))
         plan = planning.draft(document.desired, base, shown, options.policy)
         assert isinstance(plan, Patch), "some of it was written"
-        self.case, self.plan = attrs.evolve(self.case, document=document, plan=plan), plan
+        self.case, self.plan = structs.replace(self.case, document=document, plan=plan), plan
         self.intent = self._intent(self.intent.lock)
         await self.begin()
 
@@ -413,7 +414,7 @@ class Writing:
 
     def _agreement(self, intent: Intent | None) -> Agreement:
         known = settle.with_base(self.case.document.agreement, self.plan.base, self.case.stored)
-        return attrs.evolve(known, snapshot=self._snapshot(), intent=intent)
+        return structs.replace(known, snapshot=self._snapshot(), intent=intent)
 
 
 def _portion(plan: Patch, snapshot: Snapshot) -> int:
@@ -424,5 +425,5 @@ def _may_yet_come(doubt: Intent | None, token: Token, plan: Patch) -> tuple[Inte
     """Return the writes in doubt that a token does not rule out, each once, latest last."""
     if doubt is None or doubt.token != token:
         return ()
-    sent = (*doubt.earlier, attrs.evolve(doubt, earlier=()))
+    sent = (*doubt.earlier, structs.replace(doubt, earlier=()))
     return tuple(one for one in sent if one.fields != plan.fields)[-_DOUBTS_MAX:]

@@ -8,7 +8,9 @@ attempts. Both stop after the attempts under way.
 import asyncio
 
 import attrs
+import msgspec
 import structlog
+from msgspec import structs
 
 from reconciler.core.scheduling.queue import Queue, spread
 from reconciler.core.settling.cases import AttemptOptions
@@ -30,8 +32,7 @@ _LOOKED_AT = 4  # documents to choose each probe from
 _RETRY_KEPT_US = 120_000_000  # later retries are left to the store and the due feeder
 
 
-@attrs.frozen
-class _Work:
+class _Work(msgspec.Struct, frozen=True):
     due: Due
     document: Document
     loaded_us: int
@@ -112,7 +113,7 @@ class Reconciler:
 
     async def _again(self, work: _Work) -> _Work:
         found = await self._ledger.documents([work.due.key])
-        return attrs.evolve(work, document=found.get(work.due.key, work.document))
+        return structs.replace(work, document=found.get(work.due.key, work.document))
 
     async def _load_probes(self) -> list[Due]:
         """

@@ -7,7 +7,7 @@ The action log is a part of the audit trail: each action is chained to the recor
 import enum
 from typing import Final
 
-import attrs
+import msgspec
 
 from reconciler.model.snapshot import Token
 from reconciler.model.value import MISSING, Json, Missing
@@ -20,8 +20,7 @@ RESOLVED_DEFAULT = 100
 CLI = "cli"  # the role of a person who uses a command on the machine itself
 
 
-@attrs.frozen
-class OperatorAction:
+class OperatorAction(msgspec.Struct, frozen=True):
     """
     What one person did to one thing.
 
@@ -75,30 +74,26 @@ class Change(enum.StrEnum):
 # -------------------------------------------------------------------------------------------------------------- results
 
 
-@attrs.frozen
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The targets of an action that were changed, and those that were not, with why."""
 
     done: tuple[str, ...]
-    left: dict[str, str] = attrs.field(factory=dict)
+    left: dict[str, str] = {}
 
 
-@attrs.frozen
-class Gone:
+class Gone(msgspec.Struct, frozen=True):
     """The target does not exist, or not any more."""
 
     reason: str
 
 
-@attrs.frozen
-class Unusable:
+class Unusable(msgspec.Struct, frozen=True):
     """The input can't be used, with a reason; nothing was done."""
 
     reason: str
 
 
-@attrs.frozen
-class Appended:
+class Appended(msgspec.Struct, frozen=True):
     """Events are in the log; they take effect when the reconciler reads them."""
 
     document: str
@@ -121,8 +116,7 @@ SIDES: Final = {"desired": Side.DESIRED, "live": Side.LIVE, "ours": Side.DESIRED
 WAYS: Final = {**SIDES, "accept": Side.ACCEPT, "retry": Side.RETRY}
 
 
-@attrs.frozen
-class Other:
+class Other(msgspec.Struct, frozen=True):
     """A value that is neither side's."""
 
     value: Json
@@ -131,8 +125,7 @@ class Other:
 Take = Side | Other
 
 
-@attrs.frozen
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """
     One thing that will be written: a field from its live value to another, or an element of a list that comes or goes.
 
@@ -145,8 +138,7 @@ class Step:
     element: Json | Missing = MISSING
 
 
-@attrs.frozen
-class Preview:
+class Preview(msgspec.Struct, frozen=True):
     """
     What a decision would do, and what it rests on.
 
@@ -167,8 +159,7 @@ class Preview:
     seen: str
 
 
-@attrs.frozen
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """A decision that is in the log."""
 
     conflict: str
@@ -179,15 +170,13 @@ class Resolved:
     events: tuple[dict[str, object], ...]  # as they were appended
 
 
-@attrs.frozen
-class Stale:
+class Stale(msgspec.Struct, frozen=True):
     """The choice was made on something that has moved since; nothing was done."""
 
     preview: Preview
 
 
-@attrs.frozen
-class Previews:
+class Previews(msgspec.Struct, frozen=True):
     """What deciding several conflicts at once would do: each, and which would be left with why."""
 
     previews: tuple[Preview, ...]
@@ -195,8 +184,7 @@ class Previews:
     more: bool
 
 
-@attrs.frozen
-class ResolvedMany:
+class ResolvedMany(msgspec.Struct, frozen=True):
     """Several conflicts decided at once: which, and which were left with why. `more`: there are others beyond these."""
 
     decided: tuple[Resolved, ...]

@@ -4,18 +4,16 @@ Windchill's answers: expected results as values (ARCHITECTURE.md), the same for 
 Only a dialect knows the meaning of a status code, and returns one of these. Elsewhere `status` is only shown to people.
 """
 
-import attrs
+import msgspec
 
 from reconciler.model.snapshot import Snapshot, Token
 
 
-@attrs.frozen
-class Unchanged:
+class Unchanged(msgspec.Struct, frozen=True):
     """The document is the same as when it was last read (304)."""
 
 
-@attrs.frozen
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """
     The write was applied. `snapshot` if the server showed the document after it, else perhaps a `token`.
 
@@ -27,16 +25,14 @@ class Written:
     again: str = ""
 
 
-@attrs.frozen
-class VersionConflict:
+class VersionConflict(msgspec.Struct, frozen=True):
     """The guard failed: the document has changed since our read. Nothing was applied."""
 
     status: int
     message: str
 
 
-@attrs.frozen
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """
     The server refuses this write (400, 422, a business rule); `fields` are those that it names.
 
@@ -49,8 +45,7 @@ class Refused:
     perhaps_stale: bool = False
 
 
-@attrs.frozen
-class Locked:
+class Locked(msgspec.Struct, frozen=True):
     """Someone has it checked out or locked (423, or a 409 that says so). `kind` names a lock that is no person's."""
 
     status: int
@@ -59,13 +54,11 @@ class Locked:
     kind: str = ""
 
 
-@attrs.frozen
-class Released:
+class Released(msgspec.Struct, frozen=True):
     """No lock of ours is on the document."""
 
 
-@attrs.frozen
-class NotAvailable:
+class NotAvailable(msgspec.Struct, frozen=True):
     """
     The server does not give us this document: it is forbidden (403), not there (404) or gone (410).
 
@@ -78,15 +71,13 @@ class NotAvailable:
     perhaps_stale: bool = False
 
 
-@attrs.frozen
-class Unauthorised:
+class Unauthorised(msgspec.Struct, frozen=True):
     """Our credentials are not accepted (401), even after they were refreshed once."""
 
     message: str
 
 
-@attrs.frozen
-class Throttled:
+class Throttled(msgspec.Struct, frozen=True):
     """
     The server asks us to come back later (429, 503); `retry_after_s` when it says when.
 
@@ -99,31 +90,27 @@ class Throttled:
     perhaps_applied: bool = False
 
 
-@attrs.frozen
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The server failed or could not be reached, and nothing can have been applied (a read, a refused connection)."""
 
     message: str
     status: int | None = None
 
 
-@attrs.frozen
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True):
     """A write was sent and no usable answer came: it may or may not have been applied. Read before anything else."""
 
     message: str
 
 
-@attrs.frozen
-class Unguarded:
+class Unguarded(msgspec.Struct, frozen=True):
     """The server says that our write carried no guard (428). This is always a bug of ours: raise an alarm."""
 
     status: int
     message: str
 
 
-@attrs.frozen
-class Broken:
+class Broken(msgspec.Struct, frozen=True):
     """An answer that breaks the protocol: an HTML login page, a wrong type, too large. Never data."""
 
     message: str

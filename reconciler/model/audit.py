@@ -6,7 +6,7 @@ Settlements: the end of an attempt as one transaction.
 
 import enum
 
-import attrs
+import msgspec
 
 from reconciler.model.base import Base
 from reconciler.model.desired import Desired
@@ -38,8 +38,7 @@ class AttemptResult(enum.StrEnum):
     COLLECTING = "collecting"  # waits for further changes; never recorded
 
 
-@attrs.frozen
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """One decision, as the trail keeps it."""
 
     field: str
@@ -56,8 +55,7 @@ class Verdict:
     later: bool = False  # goes out in a separate write after this one
 
 
-@attrs.frozen
-class AuditRecord:
+class AuditRecord(msgspec.Struct, frozen=True):
     """
     One attempt on one document. `plan.draft(desired, base, snapshot, policy)` over its inputs gives `patch` again.
 
@@ -85,8 +83,7 @@ class AuditRecord:
 # ---------------------------------------------------------------------------------------------------------- settlements
 
 
-@attrs.frozen
-class Contention:
+class Contention(msgspec.Struct, frozen=True):
     """How often a field was written, and how often someone else changed it before a write of ours."""
 
     field: str
@@ -94,8 +91,7 @@ class Contention:
     attempts: int
 
 
-@attrs.frozen
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """One transaction at the end of an attempt: the document's new agreement with its trail, all or nothing."""
 
     key: str

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-import attrs
+import msgspec
 
 from reconciler.model.snapshot import Token
 from reconciler.model.stamp import Stamp
@@ -51,8 +51,7 @@ class RefusedField(NamedTuple):
     elements: dict[str, bool] = {}  # noqa: RUF012 - never mutated: values are replaced, not changed
 
 
-@attrs.frozen
-class Wrote:
+class Wrote(msgspec.Struct, frozen=True):
     """
     Our own last write, so that it does not look like someone else's edit when another field is adopted.
 
@@ -63,12 +62,11 @@ class Wrote:
     modified_before: str | None
 
 
-@attrs.frozen
-class Base:
+class Base(msgspec.Struct, frozen=True):
     """The base of one document: agreed values of its managed fields, refusals in force, our own last write."""
 
-    fields: dict[str, Agreed] = attrs.field(factory=dict)
-    refused: dict[str, RefusedField] = attrs.field(factory=dict)
+    fields: dict[str, Agreed] = {}
+    refused: dict[str, RefusedField] = {}
     wrote: Wrote | None = None
 
 

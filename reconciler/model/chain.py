@@ -22,7 +22,7 @@ import hashlib
 import re
 from typing import NamedTuple
 
-import attrs
+import msgspec
 
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
@@ -49,8 +49,7 @@ class Head(NamedTuple):
 BEGIN = Head(0, GENESIS)  # of a trail without records
 
 
-@attrs.frozen
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """
     One record as it is stored, not verified yet.
 

@@ -3,7 +3,7 @@
 import enum
 from typing import Final, NamedTuple
 
-import attrs
+import msgspec
 
 from reconciler.model.base import NO_BASE, Agreed, Base
 from reconciler.model.desired import NOTHING_DESIRED, Desired
@@ -40,8 +40,7 @@ class Lane(enum.IntEnum):
     REPLAY = 4
 
 
-@attrs.frozen
-class Intent:
+class Intent(msgspec.Struct, frozen=True):
     """
     A write that was about to be sent: stored before sending, so that we never write again blindly after a lost reply.
 
@@ -55,14 +54,13 @@ class Intent:
     fields: dict[str, Json]
     token: Token
     sent_at_us: int
-    agreed: dict[str, Agreed] = attrs.field(factory=dict)
+    agreed: dict[str, Agreed] = {}
     earlier: tuple["Intent", ...] = ()
     lock: str | None = None
     mark: str = ""
 
 
-@attrs.frozen
-class Conflict:
+class Conflict(msgspec.Struct, frozen=True):
     """An open conflict of a field, for a person to decide. The same conflict found again has the same id."""
 
     id: str
@@ -77,8 +75,7 @@ class Conflict:
     hold: Hold = Hold.DECIDE
 
 
-@attrs.frozen
-class ConflictRow:
+class ConflictRow(msgspec.Struct, frozen=True):
     """A conflict as it is listed."""
 
     document: str
@@ -86,16 +83,14 @@ class ConflictRow:
     closed_at_us: int | None
 
 
-@attrs.frozen
-class Repeating:
+class Repeating(msgspec.Struct, frozen=True):
     """The last recorded result, by its digest, and how often it came again without a record."""
 
     digest: str
     times: int = 0
 
 
-@attrs.frozen
-class Superseded:
+class Superseded(msgspec.Struct, frozen=True):
     """Events of a document that changed nothing on arrival: how many, the last, and the claim that it lost to."""
 
     count: int
@@ -103,8 +98,7 @@ class Superseded:
     by: Stamp
 
 
-@attrs.frozen
-class Setback:
+class Setback(msgspec.Struct, frozen=True):
     """
     Writes in a row that failed under a lock of ours, and when the document may be locked again for the same.
 
@@ -121,8 +115,7 @@ class Setback:
     status: int | None = None
 
 
-@attrs.frozen
-class Agreement:
+class Agreement(msgspec.Struct, frozen=True):
     """The reconciler's knowledge of one document: the base, the last snapshot, an intent in doubt, failures."""
 
     base: Base = NO_BASE
@@ -159,8 +152,7 @@ class Row(NamedTuple):
     attempts: int
 
 
-@attrs.frozen
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """One row of the store: the members of `Row`, desired state and agreement."""
 
     key: str
@@ -176,8 +168,7 @@ class Document:
     attempts: int = 0  # attempts, ever
 
 
-@attrs.frozen
-class Due:
+class Due(msgspec.Struct, frozen=True):
     """A document that is due for an attempt."""
 
     key: str

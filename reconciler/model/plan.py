@@ -3,7 +3,6 @@
 import enum
 from typing import NamedTuple
 
-import attrs
 import msgspec
 
 from reconciler.model.base import Base
@@ -82,8 +81,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""  # from the server, about the last writes, or the command that drops the claim
 
 
-@attrs.frozen
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """One field's decision with all its inputs."""
 
     field: str
@@ -98,7 +96,7 @@ class Decision:
     target: Json | Missing = MISSING  # the value to write, for WRITE
     ours: bool = False
     theirs: bool = False
-    elements: dict[str, Stamp] = attrs.field(factory=dict)  # for sets: the claims agreed if this decision goes through
+    elements: dict[str, Stamp] = {}  # for sets: the claims agreed if this decision goes through
     held_elements: tuple[str, ...] = ()  # for sets: elements that a person has to decide
     hold: Hold = Hold.DECIDE  # for HOLD, and for held elements
     by_person: Stamp | None = None  # the stamp of a person's decision, if the desired value is from it
@@ -111,24 +109,21 @@ class Decision:
         return self.verb is Verb.HOLD or bool(self.held_elements)
 
 
-@attrs.frozen
-class InSync:
+class InSync(msgspec.Struct, frozen=True):
     """Nothing to write, and no field waits for a person."""
 
     decisions: tuple[Decision, ...]
     base: Base  # with the adopted fields
 
 
-@attrs.frozen
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """Nothing to write, and at least one field that waits for a person."""
 
     decisions: tuple[Decision, ...]
     base: Base
 
 
-@attrs.frozen
-class Patch:
+class Patch(msgspec.Struct, frozen=True):
     """
     The fields to write, and only those, guarded by the token that they were decided on.
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import NewType
 
-import attrs
+import msgspec
+from msgspec import structs
 
 from reconciler.model.policy import Normaliser
 from reconciler.model.value import MISSING, Json, Missing
@@ -12,8 +13,7 @@ from reconciler.model.value import MISSING, Json, Missing
 Token = NewType("Token", str)
 
 
-@attrs.frozen
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """What Windchill showed at one moment: the body as read, the token, when and by whom it was last modified."""
 
     key: str
@@ -29,7 +29,7 @@ class Snapshot:
     later_portions: tuple[tuple[str, ...], ...] = ()  # groups of fields, each written alone after the ordinary fields
     iterates: bool = False  # a write of its ordinary fields makes a new version, which people see
     locked_by_us: bool = False  # by our account: a write of ours was cut short, or a person uses the account
-    type_normalisers: dict[str, tuple[Normaliser, ...]] = attrs.field(factory=dict)  # by field: as its type compares
+    type_normalisers: dict[str, tuple[Normaliser, ...]] = {}  # by field: as its type compares
 
     def value(self, field: str) -> Json | Missing:
         """
@@ -61,11 +61,10 @@ class Snapshot:
         for field, value in fields.items():
             body = _replaced(body, field, value)
         assumed = tuple(sorted({*self.assumed, *fields}))
-        return attrs.evolve(self, body=body, token=token, modified_by=None, last_modified=None, assumed=assumed)
+        return structs.replace(self, body=body, token=token, modified_by=None, last_modified=None, assumed=assumed)
 
 
-@attrs.frozen
-class Sighting:
+class Sighting(msgspec.Struct, frozen=True):
     """A document in a list of changes: enough to tell whether it has moved since it was last read."""
 
     key: str

@@ -14,8 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.adapters import sqlite
 from reconciler.adapters.sqlite import database, group_commit, locks, opening, queries, transactions, writes
@@ -325,7 +325,7 @@ async def test_a_checkpoint_that_fails_does_not_fail_the_commit_before_it(
     await store.fold(batch(keys))
     monkeypatch.setattr(queries, "CHECKPOINT", "PRAGMA wal_checkpoint(PASSIVE) nonsense")
     told = (Outgoing("outcomes", b"key", b"told"),)
-    await asyncio.gather(*(store.settle(attrs.evolve(settled(key), attempts=1, outcomes=told)) for key in keys))
+    await asyncio.gather(*(store.settle(structs.replace(settled(key), attempts=1, outcomes=told)) for key in keys))
     assert len(await store.waiting(100)) == len(keys)
     assert [row.attempts for row in (await store.documents(keys)).values()] == [1, 1, 1]
 
@@ -406,7 +406,7 @@ async def test_a_fault_of_ours_reaches_every_caller_and_the_next_works(
 async def test_two_faults_in_a_group_leave_no_caller_waiting(store: SqliteStore) -> None:
     """After the first the group is committed one by one: those behind the second must hear of it too."""
     await store.fold(batch(["a", "b"]))
-    unstorable = attrs.evolve(settled("a"), reason="\ud800")
+    unstorable = structs.replace(settled("a"), reason="\ud800")
     changes = [settled("unknown"), unstorable, settled("b")]
     under_way = asyncio.gather(*map(store.settle, changes), return_exceptions=True)
     results = await asyncio.wait_for(under_way, timeout=5)

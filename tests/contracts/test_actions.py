@@ -4,8 +4,8 @@ import asyncio
 import json
 from pathlib import Path
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.flows.recording import About, Recorder
 from reconciler.model.action import Change, OperatorAction
@@ -100,7 +100,7 @@ async def test_an_attempt_under_way_stores_what_it_agreed_and_ends_no_pause(
 
 async def test_recovery_from_an_outcome_log_ends_no_pause(store: Store) -> None:
     await paused(store)
-    await store.rebase({"d": attrs.evolve(AGREEMENT, told=3)}, {}, 8000)
+    await store.rebase({"d": structs.replace(AGREEMENT, told=3)}, {}, 8000)
     found = await row(store)
     assert (found.agreement.told, found.status, found.due_us, found.pending_since_us) == (3, Status.PAUSED, AT_US, None)
 
@@ -203,7 +203,7 @@ async def test_the_last_acts_of_some_kinds_on_one_thing_is_found_among_others(st
 async def test_an_action_comes_back_as_it_was_recorded(store: Store, text: str) -> None:
     said = action(text, text, who=text, details={"reason": text, "value": [text, None, 1.5, {"a": text}]})
     await noted(store, said)
-    assert await store.actions(document=text, who=text, target=text) == [attrs.evolve(said, id=1)]
+    assert await store.actions(document=text, who=text, target=text) == [structs.replace(said, id=1)]
 
 
 async def test_actions_and_decisions_are_in_one_chain_in_order(store: Store) -> None:

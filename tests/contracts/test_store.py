@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.core.folding import rows
 from reconciler.errors import StoreError
@@ -537,9 +538,9 @@ async def test_conflicts_and_attempts_add_up(store: Store) -> None:
 async def test_an_intent_is_stored_and_changes_nothing_else(store: Store) -> None:
     await store.fold(batch("d"))
     before = await row(store)
-    intended = attrs.evolve(AGREEMENT, intent=Intent({"status": "R"}, Token('"1"'), 1234))
+    intended = structs.replace(AGREEMENT, intent=Intent({"status": "R"}, Token('"1"'), 1234))
     assert await store.intend("d", intended)
-    assert await row(store) == attrs.evolve(before, agreement=intended)
+    assert await row(store) == structs.replace(before, agreement=intended)
 
 
 @pytest.mark.parametrize("act", ["intend", "settle"])
@@ -554,7 +555,7 @@ async def test_a_settlement_is_all_or_nothing_with_its_trail(store: Store) -> No
     await store.fold(batch("d"))
     outcome = Outgoing("outcomes", b"d", b'{"a":1}', (("ce_id", b"1"),))
     await store.settle(settlement(audit=(record(),), outcomes=(outcome,), opened=(conflict(),)))
-    assert await store.audit() == [attrs.evolve(record(), id=1)]
+    assert await store.audit() == [structs.replace(record(), id=1)]
     assert [message.record for message in await store.waiting(10)] == [outcome]
     assert await store.conflicts() == [ConflictRow("d", conflict(), None)]
 
@@ -714,7 +715,7 @@ async def test_conflicts_of_the_last_day_and_of_the_day_before_are_counted_apart
     now_us = 100 * HOUR_US
     for ago, conflicts in ((48, 32), (47, 16), (24, 8), (23, 4), (1, 2), (0, 1)):
         end = settlement(at_us=now_us - ago * HOUR_US, conflicts=conflicts, attempts=conflicts + 1)
-        await store.settle(attrs.evolve(end, contention=(Contention("f", conflicts, conflicts + 1),)))
+        await store.settle(structs.replace(end, contention=(Contention("f", conflicts, conflicts + 1),)))
     for spot in await store.hotspots(now_us + HOUR_US - 1):
         assert (spot.conflicts, spot.attempts) == (63, 69)
         assert (spot.day_conflicts, spot.day_attempts) == (7, 10)
@@ -772,14 +773,14 @@ async def test_rebase_takes_later_agreements_and_makes_their_documents_due(store
     keys = ["less", "as much", "more", "intends", "none"]
     await store.fold(batch(*keys))
     for key, told in {"less": 2, "as much": 3, "more": 4}.items():
-        await store.settle(settlement(key, agreement=attrs.evolve(AGREEMENT, told=told), due_us=9000))
+        await store.settle(settlement(key, agreement=structs.replace(AGREEMENT, told=told), due_us=9000))
     await store.intend("intends", AGREEMENT)
     before = await store.documents(keys)
     recovered = Agreement(stable=5, told=3)
     await store.rebase(dict.fromkeys(keys, recovered), {P1: 40}, 5000)
     for key in ("less", "intends", "none"):
         old = before[key]
-        before[key] = attrs.evolve(
+        before[key] = structs.replace(
             old,
             agreement=recovered,
             revision=2,
@@ -794,7 +795,7 @@ async def test_rebase_takes_later_agreements_and_makes_their_documents_due(store
 
 
 async def test_the_latest_agreement_wins_whatever_the_order_of_recovery(store: Store) -> None:
-    told = [attrs.evolve(AGREEMENT, told=number) for number in range(12)]
+    told = [structs.replace(AGREEMENT, told=number) for number in range(12)]
     for number in (3, 0, 11, 7, 11, 2):
         await store.rebase({"d": told[number]}, {}, 1)
     assert (await row(store)).agreement == told[11]
@@ -898,7 +899,7 @@ async def test_documents_put_aside_are_listed_by_time_page_by_page(store: Store)
         *(("a", Status.PARKED, 30), ("b", Status.PARKED, 20), ("c", Status.PARKED, 30), ("x", Status.CONTENDED, 25)),
         ("y", Status.PARKED, None),
     ):
-        await store.settle(settlement(key, status=status, agreement=attrs.evolve(AGREEMENT, aside_us=aside_us)))
+        await store.settle(settlement(key, status=status, agreement=structs.replace(AGREEMENT, aside_us=aside_us)))
     parked = await store.list_aside(Status.PARKED, (-1, ""), 9)
     assert [(found.agreement.aside_us, found.key) for found in parked] == [(20, "b"), (30, "a"), (30, "c")]
     assert await store.list_aside(Status.PARKED, (-1, ""), 2) == parked[:2]
@@ -927,7 +928,7 @@ async def test_the_audit_trail_is_read_newest_first_by_document_and_time(store: 
     assert await found("d", before=(20, 3)) == [(2, 20), (1, 10)]
     assert await found("d", until_us=20, before=(30, 4)) == [(1, 10)]
     assert await found(before=(20, 3), limit=1) == [(2, 20)]
-    assert await store.audit("e") == [attrs.evolve(record("e", 25, message="nul \0 é"), id=5)]
+    assert await store.audit("e") == [structs.replace(record("e", 25, message="nul \0 é"), id=5)]
 
 
 # --------------------------------------------------------------------------------------------------------- audit chain
@@ -1030,7 +1031,7 @@ async def test_any_text_is_a_key(store: Store, key: str) -> None:
     await store.fold(batch(key, "other", urgent=frozenset({key})))
     assert await store.desired([key, "other"]) == {key: wish(), "other": wish()}
     assert [one.key for one in await store.due(10**9, 1)] == [key]
-    clash = attrs.evolve(conflict(key), field=key)
+    clash = structs.replace(conflict(key), field=key)
     end = settlement(
         key,
         status=Status.HELD,

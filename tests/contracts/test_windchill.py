@@ -8,8 +8,8 @@ Fields go by the names of the dialect `documents` here; `world.name` says what a
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar, Protocol
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.http import HttpClient
@@ -239,7 +239,7 @@ async def sent(
 ) -> WriteAnswer:
     """Write on an earlier read, or with a token; `again`: the same is decided again under a lock."""
     named = {world.name(field): value for field, value in fields.items()}
-    shown = snapshot if token is None else attrs.evolve(snapshot, token=token)
+    shown = snapshot if token is None else structs.replace(snapshot, token=token)
     return await windchills.write_on(world.windchill, shown, named, MemoryJournal(named if again else {}))
 
 
@@ -446,7 +446,7 @@ async def test_a_throttled_request_says_how_long_to_wait(world: World, fault: st
     written = await write(world, {"owner": "akim"})
     for answer in (read, written):
         assert isinstance(answer, Throttled)
-        assert attrs.evolve(answer, message="", perhaps_applied=False) == Throttled(status, "", 1.0)
+        assert structs.replace(answer, message="", perhaps_applied=False) == Throttled(status, "", 1.0)
     assert world.accepted() == []
 
 

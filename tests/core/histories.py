@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from msgspec import structs
 
 from reconciler.core.folding import fold
 from reconciler.core.planning import plan as planning
@@ -65,7 +66,7 @@ class History:
         wanted = (said.get("set", {}), elements, tuple(said.get("release", ())), said.get("expect", {}))
         event = Event(DOC, stamp, *wanted, bool(said.get("released")), actor, reason)
         desired = fold.join(self.document.desired or NOTHING_DESIRED, fold.lift(event))
-        self.document = attrs.evolve(self.document, desired=desired, revision=number)
+        self.document = structs.replace(self.document, desired=desired, revision=number)
         return self
 
     def edit(self, user: str, **fields: Any) -> History:
@@ -88,9 +89,11 @@ class History:
         ended = self._ended(case, plan, answer)
         for record in ended.audit:
             kept = codec.decode_record(codec.encode_record(record))  # as it is read from a store
-            self.records.append(attrs.evolve(kept, id=len(self.records) + 1))
+            self.records.append(structs.replace(kept, id=len(self.records) + 1))
         self.opened += ended.opened
-        self.document = attrs.evolve(self.document, agreement=ended.agreement, status=ended.status, reason=ended.reason)
+        self.document = structs.replace(
+            self.document, agreement=ended.agreement, status=ended.status, reason=ended.reason
+        )
         return self
 
     def _ended(self, case: Case, plan: Plan, answer: object) -> Settlement:
@@ -128,6 +131,6 @@ class History:
         agreement = self.document.agreement
         intent = agreement.intent
         assert intent is not None
-        base = attrs.evolve(agreement.base, fields={**agreement.base.fields, **intent.agreed})
-        self.document = attrs.evolve(self.document, agreement=attrs.evolve(agreement, base=base, intent=None))
+        base = structs.replace(agreement.base, fields={**agreement.base.fields, **intent.agreed})
+        self.document = structs.replace(self.document, agreement=structs.replace(agreement, base=base, intent=None))
         return self.attempt(lane=Lane.RETRY, confirmed=intent.fields)

@@ -4,6 +4,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from reconciler.core.explain.backtest import Backtest, Otherwise, Turn, Unjudged
 from reconciler.core.planning import plan as planning
@@ -50,7 +51,7 @@ def record_of(under: Policy, desired: Desired, base: Base, snapshot: Snapshot) -
         for d in plan.decisions
     )
     shown = {name: value for name, value in snapshot.body.items() if name in {d.field for d in plan.decisions}}
-    kept = attrs.evolve(snapshot, body=shown)  # as it is recorded: nothing but the decided fields
+    kept = structs.replace(snapshot, body=shown)  # as it is recorded: nothing but the decided fields
     patch = dict(plan.fields) if isinstance(plan, Patch) else None
     digest = codec.policy_digest(under)
     return AuditRecord("d", 7, "event", 1, desired, base, kept, digest, verdicts, patch, "written", "", None, None)
@@ -172,7 +173,7 @@ def test_differences_are_counted_by_rule_and_verb() -> None:
     ],
 )
 def test_a_record_that_its_own_policy_does_not_give_is_not_judged(changed, reason) -> None:
-    record = attrs.evolve(decided(PRESERVE, BOTH_MOVED), **changed)
+    record = structs.replace(decided(PRESERVE, BOTH_MOVED), **changed)
     test = Backtest(EXTERNAL, {codec.policy_digest(PRESERVE): codec.encode(PRESERVE)})
     found = test.judge(4, codec.encode_record(record))
     assert isinstance(found, Unjudged)

@@ -2,10 +2,10 @@
 
 import hashlib
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from reconciler.core.explain.trail import Fault, Scope, Verifier
 from reconciler.core.planning import plan as planning
@@ -46,7 +46,7 @@ records = st.builds(
 )
 ACTION = OperatorAction(7000, "jdoe", "operator", "pause", "d", "d", {"reason": "audit"}, "done")
 actions = st.builds(
-    lambda at_us, document: attrs.evolve(ACTION, at_us=at_us, target=document or "c1", document=document),
+    lambda at_us, document: structs.replace(ACTION, at_us=at_us, target=document or "c1", document=document),
     st.integers(0, 2**62),
     st.sampled_from(["", "d", "Größe 🧾"]),
 )
@@ -67,7 +67,7 @@ def chained(texts: list[bytes]) -> list[Entry]:
 def told_again(entries: list[Entry]) -> list[Entry]:
     """The entries as a store gives them after a change: each has the link of the record that is before it now."""
     links = {entry.number: entry.link for entry in entries}
-    return [attrs.evolve(entry, previous=links.get(entry.number - 1)) for entry in entries]
+    return [structs.replace(entry, previous=links.get(entry.number - 1)) for entry in entries]
 
 
 def faults(entries: list[Entry], *heads: Head, scope: Scope | None = None) -> list[Fault]:
@@ -115,7 +115,7 @@ def test_any_changed_byte_is_found_at_its_record(entries: list[Entry], data: st.
     old = {"record": entry.record, "link": entry.link}[member]
     at = data.draw(st.integers(0, len(old) - 1))
     new = old[:at] + bytes([old[at] ^ data.draw(st.integers(1, 255))]) + old[at + 1 :]
-    changed = attrs.evolve(entry, **{member: new})
+    changed = structs.replace(entry, **{member: new})
     found = faults(told_again([*entries[:place], changed, *entries[place + 1 :]]))
     assert found
     assert found[0].number == entry.number
@@ -129,7 +129,7 @@ def test_a_record_that_is_filed_under_something_else_is_found(entries: list[Entr
     column = data.draw(st.integers(0, len(columns) - 1))
     old = columns[column]
     columns[column] = old + 1 if isinstance(old, int) else f"{old}\udcff" if old else None if old == "" else "x"
-    entries[place] = attrs.evolve(entries[place], columns=data.draw(st.sampled_from([(), tuple(columns)])))
+    entries[place] = structs.replace(entries[place], columns=data.draw(st.sampled_from([(), tuple(columns)])))
     assert [fault.number for fault in faults(entries)] == [entries[place].number]
 
 
@@ -141,7 +141,7 @@ def test_an_entry_of_one_kind_that_is_passed_off_as_the_other_is_found(
     forged = entries[place].record
     for kind, other in ((b'{"act":', b'{"decision":'), (b'{"decision":', b'{"act":'), (b'{"', b'{"act":null,"')):
         if forged.startswith(kind):
-            changed = attrs.evolve(entries[place], record=forged.replace(kind, other, 1))
+            changed = structs.replace(entries[place], record=forged.replace(kind, other, 1))
             found = faults(told_again([*entries[:place], changed, *entries[place + 1 :]]))
             assert "its link does not follow from its content" in found[0].text
             assert found[0].number == entries[place].number
@@ -196,12 +196,12 @@ def test_any_exchange_of_two_records_is_found(entries: list[Entry], data: st.Dat
     moved = list(entries)
     moved[one], moved[other] = right, left
     assert faults(moved), "in a file, where lines can change their places"
-    moved = [attrs.evolve(entry, number=number) for number, entry in zip(numbered, moved, strict=True)]
+    moved = [structs.replace(entry, number=number) for number, entry in zip(numbered, moved, strict=True)]
     assert numbered[one] in {fault.number for fault in faults(told_again(moved))}, "in a store, where numbers can"
     if left.record != right.record:
         contents = list(entries)
-        contents[one] = attrs.evolve(left, record=right.record, columns=right.columns)
-        contents[other] = attrs.evolve(right, record=left.record, columns=left.columns)
+        contents[one] = structs.replace(left, record=right.record, columns=right.columns)
+        contents[other] = structs.replace(right, record=left.record, columns=left.columns)
         assert {fault.number for fault in faults(contents)} == {left.number, right.number}
 
 
@@ -211,7 +211,7 @@ def test_any_insertion_is_found(entries: list[Entry], record: AuditRecord, data:
     before = Head(entries[place - 1].number, entries[place - 1].link) if place else chain.BEGIN
     forged = chain.extend(before, codec.encode_record(record))
     entry = Entry(forged.number, None, forged.link, codec.encode_record(record), chain.columns_of(record))
-    later = [attrs.evolve(one, number=one.number + 1) for one in entries[place:]]
+    later = [structs.replace(one, number=one.number + 1) for one in entries[place:]]
     found = faults(told_again([*entries[:place], entry, *later]))
     assert forged.number + 1 in {fault.number for fault in found}
     assert faults([*entries[:place], entry, *entries[place:]]), "in a file, without new numbers"
@@ -223,7 +223,7 @@ def test_a_trail_rewritten_from_some_record_on_is_found_with_a_head_that_was_kep
 ) -> None:
     place = data.draw(st.integers(0, len(entries) - 1))
     texts = [entry.record for entry in entries]
-    texts[place] = codec.encode_record(attrs.evolve(record, message="forged"))
+    texts[place] = codec.encode_record(structs.replace(record, message="forged"))
     forged = chained(texts)
     assert faults(forged) == []
     kept = Head(entries[-1].number, entries[-1].link)
@@ -233,12 +233,12 @@ def test_a_trail_rewritten_from_some_record_on_is_found_with_a_head_that_was_kep
 @pytest.mark.parametrize("number", [0, -1, -(2**63)])
 def test_a_number_below_one_is_found(number: int) -> None:
     entries = chained([codec.encode_record(decided("d", 1, "INWORK", None))])
-    found = faults([attrs.evolve(entries[0], number=number), *entries])
+    found = faults([structs.replace(entries[0], number=number), *entries])
     assert [fault.number for fault in found] == [number]
 
 
 def test_a_decision_that_does_not_come_out_again_is_found() -> None:
-    record = attrs.evolve(decided("d", 1, "INWORK", None), patch={"status": "CANCELLED"})
+    record = structs.replace(decided("d", 1, "INWORK", None), patch={"status": "CANCELLED"})
     (found,) = faults(chained([codec.encode_record(record)]))
     assert "patch was" in found.text
     assert found[:2] == (1, "d")
@@ -246,7 +246,7 @@ def test_a_decision_that_does_not_come_out_again_is_found() -> None:
 
 def test_inputs_that_no_attempt_has_written_are_a_fault_and_no_crash() -> None:
     record = decided("d", 1, "INWORK", None)
-    odd = attrs.evolve(record, base=Base({"status": Agreed("x", STAMP._replace(time="never"))}), patch={})
+    odd = structs.replace(record, base=Base({"status": Agreed("x", STAMP._replace(time="never"))}), patch={})
     assert faults(chained([codec.encode_record(odd)]))
 
 
@@ -266,9 +266,9 @@ def test_a_piece_of_the_chain_is_verified_from_where_it_begins(entries: list[Ent
     piece = entries[start:]
     assert faults(piece, scope=Scope(whole=False)) == []
     assert faults(piece, scope=Scope(whole=True))
-    forged = attrs.evolve(piece[0], record=piece[0].record + b" ")
+    forged = structs.replace(piece[0], record=piece[0].record + b" ")
     assert faults([forged, *piece[1:]], scope=Scope(whole=False))
-    assert faults([attrs.evolve(piece[0], previous=None), *piece[1:]], scope=Scope(whole=False))
+    assert faults([structs.replace(piece[0], previous=None), *piece[1:]], scope=Scope(whole=False))
 
 
 @given(trails)
@@ -277,7 +277,7 @@ def test_the_records_of_one_document_are_verified_one_by_one(entries: list[Entry
     scope = Scope("d", whole=False)
     assert faults(of_d, scope=scope) == []
     for place, entry in enumerate(of_d):
-        forged = attrs.evolve(entry, record=entry.record + b" ")
+        forged = structs.replace(entry, record=entry.record + b" ")
         assert faults([*of_d[:place], forged, *of_d[place + 1 :]], scope=scope)[0].number == entry.number
     others = [entry for entry in entries if entry not in of_d]
     assert {fault.number for fault in faults(others, scope=scope)} == {entry.number for entry in others}

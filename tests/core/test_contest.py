@@ -3,6 +3,7 @@
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from reconciler.core.planning import contest, plan, reasons, retrying
 from reconciler.core.planning.retrying import DAY_S, TRIES, Moment
@@ -37,7 +38,7 @@ class Tug:
         base = retrying.lifted(self.base, self.now_us)
         drafted = plan.draft(self.desired, base, read, EXTERNAL)
         if undone := contest.undone(drafted, None, read, EXTERNAL, at):
-            base = attrs.evolve(base, refused={**base.refused, **undone})
+            base = structs.replace(base, refused={**base.refused, **undone})
             drafted = plan.draft(self.desired, base, read, EXTERNAL)
         after = read
         if isinstance(drafted, Patch):

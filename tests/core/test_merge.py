@@ -2,8 +2,8 @@
 
 import itertools
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.core.planning import merge
 from reconciler.model.plan import Verb
@@ -50,7 +50,7 @@ def test_each_cell_of_the_table(row, column, verb):
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize(("ours", "theirs"), list(itertools.product((False, True), repeat=2)))
 def test_where_both_sides_agree_nothing_else_counts(column, ours, theirs):
-    agreed = attrs.evolve(moves("agreed"), ours=ours, theirs=theirs)
+    agreed = structs.replace(moves("agreed"), ours=ours, theirs=theirs)
     assert merge.decide(agreed, rule(column)).verb is Verb.KEEP
     assert merge.adopt(agreed, rule(column, on_adopt=Adopt.WRITE)).verb is Verb.KEEP
 
@@ -119,4 +119,4 @@ def test_a_document_modified_since_the_event_or_at_an_unknown_time_is_adopted_wi
         for on_adopt in Adopt:
             assert merge.adopt(first_sight, rule(column, on_adopt=on_adopt)).verb == on_adopt.value
     assert merge.adopt(first_sight, rule("fill")).verb is Verb.KEEP
-    assert merge.adopt(attrs.evolve(first_sight, blank=True), rule("fill")).verb is Verb.WRITE
+    assert merge.adopt(structs.replace(first_sight, blank=True), rule("fill")).verb is Verb.WRITE

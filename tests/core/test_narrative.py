@@ -6,10 +6,10 @@ Each file under `stories/` is the narrative of one history. The test writes a mi
 
 from pathlib import Path
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from reconciler.core.explain import narrative, phrases
 from reconciler.core.explain.backtest import Backtest
@@ -252,7 +252,7 @@ def test_who_released_a_document_and_why_is_told_where_the_act_is_known() -> Non
 
 def test_what_people_did_is_told_between_the_attempts_unless_an_event_says_it() -> None:
     history = moved(S.EXTERNAL, ours=True, theirs=False)
-    history.records[1] = attrs.evolve(history.records[1], id=8)
+    history.records[1] = structs.replace(history.records[1], id=8)
 
     def action(number: int, kind: ActionKind, result: str) -> OperatorAction:
         return OperatorAction(
@@ -271,8 +271,8 @@ def test_what_people_did_is_told_between_the_attempts_unless_an_event_says_it() 
 
 def test_the_order_is_that_of_the_chain_where_a_clock_went_back() -> None:
     history = moved(S.EXTERNAL, ours=True, theirs=False)
-    first, second = (attrs.evolve(one, id=one.id * 2) for one in history.records)
-    history.records = [attrs.evolve(second, at_us=first.at_us - 1), first]  # as lists by time have them
+    first, second = (structs.replace(one, id=one.id * 2) for one in history.records)
+    history.records = [structs.replace(second, at_us=first.at_us - 1), first]  # as lists by time have them
     actions = [
         OperatorAction(at_us, "mlee", "cli", ActionKind.PAUSE, DOC, DOC, {}, "done", id=5 - at_us)
         for at_us in (0, 2, 4)
@@ -286,7 +286,7 @@ def test_the_order_is_that_of_the_chain_where_a_clock_went_back() -> None:
 @pytest.mark.parametrize("status", [Status.PARKED, Status.CONTENDED, Status.LOCKED])
 def test_why_nothing_is_decided_on_a_document_that_is_stopped_is_told_before_what_is_asked_of_it(status) -> None:
     history = History(one_rule()).event(set={"owner": "akim"})
-    row = attrs.evolve(history.document, status=status, reason="404: there is no\x1b such document")
+    row = structs.replace(history.document, status=status, reason="404: there is no\x1b such document")
     stop, undecided = told(history, row=row).now
     assert "“404: there is no\\x1b such document”" in stop.text
     assert ("command", f"reconciler docs retry {DOC}") in stop.references
@@ -295,7 +295,7 @@ def test_why_nothing_is_decided_on_a_document_that_is_stopped_is_told_before_wha
 
 def test_a_document_whose_changes_wait_says_until_when_and_how_not_to() -> None:
     history = History(one_rule()).event(set={"owner": "akim"})
-    row = attrs.evolve(
+    row = structs.replace(
         history.document, status=Status.COLLECTING, reason="waits for further changes until 10:00:05 UTC"
     )
     waits, undecided = told(history, row=row).now
@@ -332,8 +332,8 @@ def test_a_document_without_decisions_has_no_chapters() -> None:
 def test_what_the_server_said_is_told_on_one_line_and_with_all_that_is_unseen() -> None:
     history = moved(S.MERGE, ours=True, theirs=True)
     (verdict,) = history.records[-1].decisions
-    held = attrs.evolve(verdict, reasons=(Reason(ReasonCode.NOT_AN_OBJECT, about="the moon\u202e"),))
-    history.records[-1] = attrs.evolve(history.records[-1], decisions=(held,), result="eclipsed", message="dark")
+    held = structs.replace(verdict, reasons=(Reason(ReasonCode.NOT_AN_OBJECT, about="the moon\u202e"),))
+    history.records[-1] = structs.replace(history.records[-1], decisions=(held,), result="eclipsed", message="dark")
     assert "No rule can decide it: `the moon\\u202e` is not an object" in text_of(told(history))
     assert "The attempt failed: “dark”." in text_of(told(history))
 

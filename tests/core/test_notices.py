@@ -7,6 +7,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from reconciler.core.explain import notices
 from reconciler.core.explain.notices import Batch, Kind, Notice, Notification
@@ -27,11 +28,11 @@ HOSTILE = "\x1b[31m<b>\u202e\n'; rm -rf /"
 def opened(key: str = KEY, *, at_us: int = AT_US, closed_at_us: int | None = None, **changes: Any) -> Notice:
     reasons = (Reason(ReasonCode.BOTH),)
     conflict = Conflict("c1a7c1a7c1a7", "owner", reasons, "a", True, "secret-b", "secret-c", STAMP, at_us)
-    return notices.of_conflict(key, attrs.evolve(conflict, **changes), closed_at_us)
+    return notices.of_conflict(key, structs.replace(conflict, **changes), closed_at_us)
 
 
 def parked(status: str, key: str = KEY, reason: str = "404") -> Notice:
-    agreement = attrs.evolve(NO_AGREEMENT, aside_us=AT_US)
+    agreement = structs.replace(NO_AGREEMENT, aside_us=AT_US)
     return notices.put_aside(Document(key, status=Status(status), reason=reason, agreement=agreement))
 
 
@@ -181,7 +182,7 @@ def broken(found: list[Entry]) -> list[str]:
 def test_a_trail_that_is_whole_is_not_told_and_one_that_was_changed_is() -> None:
     whole = entries(5)
     assert broken(whole) == []
-    changed = [*whole[:2], attrs.evolve(whole[2], record=b"{}"), *whole[3:]]
+    changed = [*whole[:2], structs.replace(whole[2], record=b"{}"), *whole[3:]]
     assert broken(changed) == ["the audit trail was changed: record 3 is not what was written"]
     assert broken([*whole[:2], *whole[3:]]) == ["the audit trail was changed: record 3 is missing"]
     assert broken(whole[1:])[0] == "the audit trail was changed: record 1 is missing"

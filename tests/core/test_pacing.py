@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.core.settling import pacing
 from reconciler.core.settling.cases import Case, Pace
@@ -71,7 +71,7 @@ def test_a_stream_without_a_pause_goes_out_after_a_quarter_of_an_hour() -> None:
     assert waits_s(case(pending_s=895)) == 5
     assert waits_s(case(pending_s=900)) is None
     assert waits_s(case(pending_s=5000, checked_in_s=1)) == 299, "what went out before is no part of the stream"
-    longest = attrs.evolve(PACE, checkin_interval_s=900)
+    longest = structs.replace(PACE, checkin_interval_s=900)
     assert waits_s(case(pending_s=5000, checked_in_s=1, pace=longest)) == 899
 
 
@@ -99,4 +99,4 @@ def test_a_retry_has_had_its_quiet_time(failed: Case) -> None:
 
 
 def test_nothing_to_write_waits_for_nothing() -> None:
-    assert pacing.until_us(attrs.evolve(case(), plan=InSync((), NO_BASE))) is None
+    assert pacing.until_us(structs.replace(case(), plan=InSync((), NO_BASE))) is None

@@ -1,10 +1,10 @@
 """Plan: what each strategy promises, whatever happens in whatever order (README.md, "Policy: who wins")."""
 
-import attrs
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import conflicts, elements, plan, reasons
@@ -42,7 +42,7 @@ def situations(draw: st.DrawFn) -> tuple[Desired, Base, Snapshot, Policy]:
     live = draw(strategies.snapshots)
     hidden = draw(st.frozensets(strategies.field_names | st.just("attributes"), max_size=1))
     fixed = tuple(draw(st.sets(strategies.field_names | st.just("attributes"), max_size=1)))
-    return desired, base, attrs.evolve(live, unreadable=hidden, read_only=fixed), policy
+    return desired, base, structs.replace(live, unreadable=hidden, read_only=fixed), policy
 
 
 @st.composite
@@ -135,7 +135,7 @@ def test_where_nothing_is_sent_the_agreement_changes_nothing_of_what_waits(situa
 def waiting(drafted: InSync | Held | Patch) -> list[tuple[Conflict, Decision]]:
     """What waits, but for what a list agrees on beside its held elements."""
     found = [
-        attrs.evolve(d, base=None, desired=None, elements={}, ours=True, reasons=()) if d.held_elements else d
+        structs.replace(d, base=None, desired=None, elements={}, ours=True, reasons=()) if d.held_elements else d
         for d in drafted.decisions
         if waits(d)
     ]
@@ -187,16 +187,14 @@ def test_the_plan_is_the_same_for_the_same_inputs_in_memory_or_stored(situation)
 
 def shown(drafted: InSync | Held | Patch) -> list:
     """A plan without `MISSING`, which has no stored form."""
-    rows = [
-        [None if value is MISSING else value for value in attrs.astuple(d, recurse=False)] for d in drafted.decisions
-    ]
+    rows = [[None if value is MISSING else value for value in structs.astuple(d)] for d in drafted.decisions]
     return [type(drafted).__name__, rows, drafted.base, getattr(drafted, "fields", None)]
 
 
 @given(situations(), st.dictionaries(st.sampled_from(["title", "id", "number"]), strategies.values))
 def test_unmanaged_fields_change_nothing(situation, strangers):
     desired, base, snapshot, policy = situation
-    other = attrs.evolve(snapshot, body={**snapshot.body, **strangers})
+    other = structs.replace(snapshot, body={**snapshot.body, **strangers})
     assert plan.draft(desired, base, other, policy) == plan.draft(*situation)
 
 
@@ -257,7 +255,7 @@ def test_a_base_known_by_its_digests_never_writes_more_and_is_as_good_where_noth
         name: agreed._replace(value=None, digest=codec.digest(agreed.value)) for name, agreed in base.fields.items()
     }
     drafted = plan.draft(*situation)
-    vague = plan.draft(desired, attrs.evolve(base, fields=forgotten), snapshot, policy)
+    vague = plan.draft(desired, structs.replace(base, fields=forgotten), snapshot, policy)
     known = {decision.field: decision for decision in drafted.decisions}
     for decision in vague.decisions:
         agreed, live = base.fields.get(decision.field), snapshot.value(decision.field)
@@ -436,11 +434,11 @@ def test_an_event_that_releases_a_group_is_held_until_its_fields_are_claimed_lat
 
 def test_a_group_of_which_one_field_is_hidden_is_not_written_over():
     desired = wanting(event(1, set={"attributes": "x"}))
-    hiding = attrs.evolve(reading(), unreadable=frozenset({"attributes.Note"}))
+    hiding = structs.replace(reading(), unreadable=frozenset({"attributes.Note"}))
     drafted = plan.draft(desired, NO_BASE, hiding, under("external"))
     assert verbs(drafted) == {"attributes": "hold"}
     assert "hides this field's value" in reasons.text(drafted.decisions[0].reasons)
-    beside = attrs.evolve(reading(), unreadable=frozenset({"attributesOther"}))
+    beside = structs.replace(reading(), unreadable=frozenset({"attributesOther"}))
     assert verbs(plan.draft(desired, NO_BASE, beside, under("external"))) == {"attributes": "write"}
 
 
@@ -467,12 +465,12 @@ def test_our_own_write_is_not_taken_for_a_users_edit():
     assert base.wrote == Wrote(Token('"v2"'), EARLY)
     more = fold.step(desired, event(2, set={"title": "ours"}))
     assert verbs(plan.draft(more, base, after, policy))["title"] == "write"
-    edited = attrs.evolve(after, token=Token('"v3"'))
+    edited = structs.replace(after, token=Token('"v3"'))
     assert verbs(plan.draft(more, base, edited, policy))["title"] == "yield"
 
 
 def test_an_answer_without_a_token_is_recognised_by_what_the_next_read_shows():
-    expected = attrs.evolve(reading(status="A"), token=None)
+    expected = structs.replace(reading(status="A"), token=None)
     base = Base(wrote=Wrote(None, EARLY))
     read = reading('"v2"', LATE, status="A", modifiedBy="reconciler")
     assert plan.own_write_recognised(base, expected, read).wrote == Wrote(Token('"v2"'), EARLY)
@@ -634,7 +632,7 @@ def test_without_tokens_nothing_tells_that_we_were_the_last_to_modify_a_document
 def test_a_list_taken_whole_that_the_server_stores_in_another_order_was_altered():
     agreed = Agreed(["a", "b"], stamped(1))
     after = Snapshot(KEY, {"k": ["a", "b"]}, Token('"2"'), assumed=("k",))
-    read = attrs.evolve(after, body={"k": ["b", "a"]}, assumed=())
+    read = structs.replace(after, body={"k": ["b", "a"]}, assumed=())
     found = plan.alterations_seen(Base({"k": agreed}), after, read, Policy(()), desired=NOTHING_DESIRED)
     assert "stores another value" in found.refused["k"].message
     assert found.fields["k"].value == ["b", "a"]

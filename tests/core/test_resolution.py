@@ -7,6 +7,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from reconciler.core.folding import fold
 from reconciler.core.planning import resolution
@@ -46,7 +47,7 @@ def decide(history: History, take: Take) -> History:
 def shown(history: History, take: Take) -> Preview:
     """What a choice would do, by the events that `decide` would append."""
     aside, found = History(*history.policy.rules), choice(history, take)
-    aside.document, aside.minute = attrs.evolve(history.document), history.minute
+    aside.document, aside.minute = structs.replace(history.document), history.minute
     events: list[Event] = []
     for said in found.said:
         parts = {name: value for name, value in said.items() if name != "reason"}
@@ -102,7 +103,7 @@ def test_a_preview_shows_the_events_that_will_be_appended_but_for_id_and_time() 
 
 def test_a_preview_without_a_snapshot_shows_the_whole_step() -> None:
     history = both_moved()
-    unread = attrs.evolve(history.document, agreement=attrs.evolve(history.document.agreement, snapshot=None))
+    unread = structs.replace(history.document, agreement=structs.replace(history.document.agreement, snapshot=None))
     history.document = unread
     told = shown(history, Side.DESIRED)
     assert told.steps == (Step("owner", "theirs", "ours"),)
@@ -315,9 +316,9 @@ def test_a_contested_value_is_overtaken_once_its_document_waits_for_no_one(
 ) -> None:
     """A repeated event does not overtake it; an attempt that is still to come, or an ended conflict, does."""
     history = both_moved()
-    found = attrs.evolve(conflict(history), hold=Hold.CONTESTED)
-    held = attrs.evolve(history.document.agreement, held=(found,) if still_held else ())
-    document = attrs.evolve(history.document, agreement=held, status=status)
+    found = structs.replace(conflict(history), hold=Hold.CONTESTED)
+    held = structs.replace(history.document.agreement, held=(found,) if still_held else ())
+    document = structs.replace(history.document, agreement=held, status=status)
     assert resolution.asked_since(document, found) is asked
 
 
@@ -329,11 +330,11 @@ def test_what_was_seen_changes_with_every_input_of_a_decision() -> None:
     assert snapshot is not None
     others: Sequence[tuple[Document, Conflict, Policy]] = [
         (document, found, history.policy),
-        (document, attrs.evolve(found, id="other"), history.policy),
+        (document, structs.replace(found, id="other"), history.policy),
         (document, found, Policy((attrs.evolve(WHOLE, on_overlap=Strategy.EXTERNAL),))),
         (with_snapshot(document, snapshot.with_fields({"owner": "moved"}, snapshot.token)), found, history.policy),
-        (with_snapshot(document, attrs.evolve(snapshot, token=None)), found, history.policy),
-        (attrs.evolve(document, agreement=attrs.evolve(agreement, base=NO_BASE)), found, history.policy),
+        (with_snapshot(document, structs.replace(snapshot, token=None)), found, history.policy),
+        (structs.replace(document, agreement=structs.replace(agreement, base=NO_BASE)), found, history.policy),
         (both_moved().event(set={"owner": "newer"}).document, found, history.policy),
     ]
     assert len({resolution.seen(*one) for one in others}) == len(others)
@@ -344,7 +345,7 @@ WITH_NAME = Policy((attrs.evolve(WHOLE, name="policy[1]"),))
 
 
 def with_snapshot(document: Document, snapshot: Any) -> Document:
-    return attrs.evolve(document, agreement=attrs.evolve(document.agreement, snapshot=snapshot))
+    return structs.replace(document, agreement=structs.replace(document.agreement, snapshot=snapshot))
 
 
 @pytest.mark.parametrize(

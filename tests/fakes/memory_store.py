@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 import attrs
+from msgspec import structs
 
 from reconciler.core.folding import rows
 from reconciler.errors import StoreError
@@ -110,7 +111,7 @@ class MemoryStore:
         self._bury(batch.dead_letters)
         for key, one in batch.superseded.items():
             before = 0 if key not in self.outdone else self.outdone[key].count
-            self.outdone[key] = attrs.evolve(one, count=before + one.count)
+            self.outdone[key] = structs.replace(one, count=before + one.count)
         for letter_id in batch.replayed & self.letters.keys():
             self.letters[letter_id] = attrs.evolve(self.letters[letter_id], status=rows.MARKS[Change.REPLAY])
 
@@ -141,7 +142,7 @@ class MemoryStore:
         """A row as whoever asks for it gets it."""
         if row.key not in self.refolded:
             return row
-        return attrs.evolve(row, agreement=rows.refolded_agreement(row.agreement, row.desired))
+        return structs.replace(row, agreement=rows.refolded_agreement(row.agreement, row.desired))
 
     async def signing(self) -> Noted | None:
         self._require_open()
@@ -184,13 +185,13 @@ class MemoryStore:
         head = chain.extend(before, text)
         previous = before.link if self.chain else None
         self.chain.append(Entry(head.number, previous, head.link, text, chain.columns_of(record)))
-        self.recorded.append(attrs.evolve(record, id=head.number))
+        self.recorded.append(structs.replace(record, id=head.number))
 
     def _keep_conflicts(self, settlement: Settlement) -> None:
         for conflict_id in settlement.closed:
             found = self.clashes.get(conflict_id)
             if found and found.closed_at_us is None:
-                self.clashes[conflict_id] = attrs.evolve(found, closed_at_us=settlement.at_us)
+                self.clashes[conflict_id] = structs.replace(found, closed_at_us=settlement.at_us)
         for conflict in settlement.opened:
             found = self.clashes.get(conflict.id)
             if found is None or found.closed_at_us is not None:
@@ -479,7 +480,7 @@ class MemoryStore:
 
     def _put(self, row: Row, **blobs: Desired | Agreement) -> None:
         before = self.rows.get(row.key) or Document(row.key)
-        self.rows[row.key] = attrs.evolve(before, **row._asdict(), **blobs)
+        self.rows[row.key] = structs.replace(before, **row._asdict(), **blobs)
 
     def _put_all(self, after: Iterable[Row | None]) -> int:
         changed = [row for row in after if row is not None]

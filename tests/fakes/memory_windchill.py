@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import attrs
+from msgspec import structs
 
 from reconciler.model import instant
 from reconciler.model.answer import (
@@ -123,7 +124,7 @@ class MemoryWindchill:
         if version is None:
             return NotAvailable(404, f"there is no document {key}")
         if self.holders.get(key) == ME:
-            return attrs.evolve(self._shown(key, version), locked_by_us=True)
+            return structs.replace(self._shown(key, version), locked_by_us=True)
         return Unchanged() if known is not None and known.token == version.token else self._shown(key, version)
 
     async def release(self, key: str, lock: str | None, mark: str) -> ReleaseAnswer:
@@ -213,7 +214,7 @@ class MemoryWindchill:
         shown_token = after if self._shows_token else None
         if not self._shows_document:
             return Written(None, shown_token)
-        return Written(attrs.evolve(self._shown(key, self._versions[key]), token=shown_token), shown_token)
+        return Written(structs.replace(self._shown(key, self._versions[key]), token=shown_token), shown_token)
 
     async def _under_lock(self, snapshot: Snapshot, step: Step, journal: Journal) -> WriteAnswer:
         key = snapshot.key
@@ -228,7 +229,7 @@ class MemoryWindchill:
         if step is Fault.STRANDED:
             return Unknown("the connection broke before the answer was whole")
         version = self._versions[key]
-        shown = attrs.evolve(self._shown(key, version), unreadable=self.hidden_under_lock)
+        shown = structs.replace(self._shown(key, version), unreadable=self.hidden_under_lock)
         fields = await journal.redraft(shown)
         answer = self._written(key, fields, version.token) if fields else VersionConflict(0, "changed before the lock")
         del self.holders[key]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.core.events import outcomes
 from reconciler.flows.gate import Gate, HeldUpError
@@ -204,9 +205,9 @@ async def test_a_document_that_is_contended_again_after_a_pause_is_told_again(wo
     for number in range(10):
         await world.attempt_and_wait()
         if number == 4:
-            world.store.rows[KEY] = attrs.evolve(world.store.rows[KEY], status=Status.PAUSED)
+            world.store.rows[KEY] = structs.replace(world.store.rows[KEY], status=Status.PAUSED)
             await world.attempt()
-            world.store.rows[KEY] = attrs.evolve(world.store.rows[KEY], status=Status.PENDING)
+            world.store.rows[KEY] = structs.replace(world.store.rows[KEY], status=Status.PENDING)
     assert [outcome["data"]["status"] for outcome in world.outcomes("parked")] == ["contended"] * 2
 
 
@@ -463,7 +464,7 @@ async def test_what_can_not_be_had_is_parked_with_the_reason_and_tried_again(
 
 
 async def test_a_document_of_too_many_fields_is_parked_unasked_until_some_are_released(world: World) -> None:
-    world.attempts = attrs.evolve(world.attempts, options=attrs.evolve(world.attempt_options, fields_max=2))
+    world.attempts = attrs.evolve(world.attempts, options=structs.replace(world.attempt_options, fields_max=2))
     await world.emit_and_attempt({"title": "Cover", "owner": "akim", "attributes.Note": "n"})
     assert world.document().status is Status.PARKED
     assert "3 managed fields, more than windchill.fields_max = 2" in world.document().reason
@@ -486,7 +487,7 @@ async def test_a_server_without_tokens_is_read_but_not_written(make_world: MakeW
     world = make_world()
     await world.emit({"title": "Cover"})
     shown = await world.snapshot()
-    world.windchill.script_reads(attrs.evolve(shown, token=None))
+    world.windchill.script_reads(structs.replace(shown, token=None))
     await world.attempt()
     assert world.document().status is Status.PARKED
     assert "no ETag" in world.document().reason

@@ -1,6 +1,6 @@
 """Having every document compared with Windchill, beside the daemon's own work."""
 
-import attrs
+from msgspec import structs
 
 from reconciler import config
 from reconciler.model.document import Lane, Status
@@ -48,7 +48,7 @@ async def test_comparing_all_touches_no_wait_that_trouble_has_set(world: World) 
     async with world.running(resync=NO_RESYNC) as running:
         await many(world, running, 2)
         later_us = world.clock.now_us() + 3_600_000_000
-        row = attrs.evolve(world.document("d0000"), status=Status.CONTENDED, lane=Lane.RETRY, due_us=later_us)
+        row = structs.replace(world.document("d0000"), status=Status.CONTENDED, lane=Lane.RETRY, due_us=later_us)
         world.store.rows["d0000"] = row
         assert await compared(world, running) == 1
         assert world.document("d0000") == row

@@ -4,6 +4,7 @@ import json
 
 import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.core.events import outcomes
 from reconciler.model.action import Resolved, Side, Unusable
@@ -227,7 +228,9 @@ async def test_what_is_counted_and_contested_survives_a_rebuild(world: World) ->
         told = outcomes.told(json.dumps(world.outcomes("reconciled")[-1]).encode())
         assert told is not None
         assert (told.base.fields, told.base.refused) == (row.agreement.base.fields, row.agreement.base.refused)
-        world.store.rows[KEY] = attrs.evolve(row, agreement=attrs.evolve(row.agreement, base=told.base, snapshot=None))
+        world.store.rows[KEY] = structs.replace(
+            row, agreement=structs.replace(row.agreement, base=told.base, snapshot=None)
+        )
         await undo(world, 1, title=f"Bracket {number}")
     assert (world.windchill.writes, world.held()) == (3, ["title"])
 
@@ -290,7 +293,7 @@ async def test_an_accepted_form_survives_a_rebuild_from_the_log(world: World) ->
     while records := await log.fetch(100, 0):
         await again.take(records)
     assert rebuilt.rows[KEY].desired == world.document().desired
-    world.store.rows[KEY] = attrs.evolve(rebuilt.rows[KEY], status=Status.PENDING)
+    world.store.rows[KEY] = structs.replace(rebuilt.rows[KEY], status=Status.PENDING)
     await world.attempt(Lane.RESYNC)
     assert (world.held(), world.document().status, world.windchill.writes) == ([], Status.SYNCED, 3)
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.core.planning import plan as planning
 from reconciler.core.settling import notes
@@ -259,7 +259,7 @@ async def test_a_redraft_does_not_slip_another_portion_under_the_lock(make_world
 async def test_values_are_compared_as_the_servers_types_say(make_world: MakeWorld) -> None:
     world = make_world(body={"weight": 5, "due": "2026-01-02T00:00:00.000000Z", "note": "5"})
     await world.emit({"weight": "5.0", "due": "2026-01-02T01:00:00+01:00", "note": "5.0"})
-    shown = attrs.evolve(
+    shown = structs.replace(
         await world.snapshot(), type_normalisers={"weight": (Normaliser.NUMBER,), "due": (Normaliser.INSTANT,)}
     )
     document = world.document()

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+from msgspec import structs
 
 from reconciler import config
 from reconciler.core.explain import notices
@@ -123,8 +124,8 @@ async def bench(resting: Bench) -> Bench:
 def park(world: World, key: str = KEY, reason: str = "404", status: Status = Status.PARKED) -> None:
     """Put a document aside."""
     now_us = world.clock.now_us()
-    aside = Document(key, revision=1, agreement=attrs.evolve(NO_AGREEMENT, aside_us=now_us), status=status)
-    world.store.rows[key] = attrs.evolve(aside, reason=reason, due_us=now_us, pending_since_us=now_us)
+    aside = Document(key, revision=1, agreement=structs.replace(NO_AGREEMENT, aside_us=now_us), status=status)
+    world.store.rows[key] = structs.replace(aside, reason=reason, due_us=now_us, pending_since_us=now_us)
 
 
 def clash(world: World, name: str = "c1", closed_at_us: int | None = None) -> None:
@@ -133,7 +134,7 @@ def clash(world: World, name: str = "c1", closed_at_us: int | None = None) -> No
     conflict = Conflict(name, "owner", (Reason(ReasonCode.BOTH),), "a", True, "b", "c", stamp, world.clock.now_us())
     world.store.clashes[name] = ConflictRow(name, conflict, closed_at_us)
     if closed_at_us is None:
-        held = attrs.evolve(NO_AGREEMENT, held=(conflict,))
+        held = structs.replace(NO_AGREEMENT, held=(conflict,))
         world.store.rows[name] = Document(name, revision=1, agreement=held, status=Status.HELD)
 
 
@@ -193,7 +194,7 @@ async def test_what_closes_after_it_was_told_is_not_told_again_and_what_opens_ag
 ) -> None:
     clash(world)
     await bench.pass_time(2)
-    world.store.clashes["c1"] = attrs.evolve(world.store.clashes["c1"], closed_at_us=world.clock.now_us())
+    world.store.clashes["c1"] = structs.replace(world.store.clashes["c1"], closed_at_us=world.clock.now_us())
     del world.store.rows["c1"]
     await bench.pass_time(100)
     assert bench.webhook.types == ["conflict.opened"]
@@ -210,7 +211,7 @@ async def test_what_was_put_aside_while_an_answer_was_awaited_is_told_however_la
     await bench.pass_time(100)
     park(world)
     row = world.store.rows[KEY]
-    world.store.rows[KEY] = attrs.evolve(row, agreement=attrs.evolve(row.agreement, aside_us=began_us))
+    world.store.rows[KEY] = structs.replace(row, agreement=structs.replace(row.agreement, aside_us=began_us))
     await bench.pass_time(2)
     assert bench.webhook.types == ["document.parked"]
 
@@ -223,12 +224,12 @@ async def test_a_contended_document_is_told_though_it_is_tried_right_when_the_we
     await bench.pass_time(1)
     park(world, status=Status.CONTENDED)
     await bench.pass_time(5000)
-    world.store.rows[KEY] = attrs.evolve(world.store.rows[KEY], status=Status.PENDING)
+    world.store.rows[KEY] = structs.replace(world.store.rows[KEY], status=Status.PENDING)
     bench.webhook.says = lambda: None
     while not bench.webhook.accepted:
         await bench.pass_time(5)
     await bench.pass_time(62)
-    world.store.rows[KEY] = attrs.evolve(world.store.rows[KEY], status=Status.CONTENDED)
+    world.store.rows[KEY] = structs.replace(world.store.rows[KEY], status=Status.CONTENDED)
     await bench.pass_time(2)
     assert bench.webhook.types == ["document.parked", "document.contended"]
 
@@ -452,7 +453,7 @@ async def test_a_trail_that_someone_has_changed_is_told(make_world: MakeWorld) -
     await bench.pass_time(100)
     assert bench.webhook.types == []
     entry, whole = world.store.chain[1], list(world.store.chain)
-    world.store.chain[1] = attrs.evolve(entry, record=entry.record.replace(b"t1", b"tX"))
+    world.store.chain[1] = structs.replace(entry, record=entry.record.replace(b"t1", b"tX"))
     await bench.pass_time(300)
     assert bench.webhook.types == ["audit.broken"]
     assert bench.webhook.bodies[0]["data"]["record"] == 2

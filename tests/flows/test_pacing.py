@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.model.answer import Locked
 from reconciler.model.document import Lane, Status
@@ -101,7 +101,7 @@ async def test_a_server_without_iterations_is_written_at_once(make_world: MakeWo
 async def test_a_daemon_waits_and_a_single_pass_does_not(world: World, once: bool) -> None:
     """`--once` is told by its configuration (`app.daemon`), which also cuts short the waits of before."""
     await world.emit_and_attempt({"owner": "akim"})
-    pace = attrs.evolve(PACE, quiet_s=0.0, checkin_interval_s=0.0) if once else PACE
+    pace = structs.replace(PACE, quiet_s=0.0, checkin_interval_s=0.0) if once else PACE
     windchill = {"quiet_s": pace.quiet_s, "checkin_interval_s": pace.checkin_interval_s}
     from reconciler.config.groups import Windchill
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import attrs
 import pytest
+from msgspec import structs
 
 from reconciler import config
 from reconciler.core.events import outcomes
@@ -154,8 +155,8 @@ async def test_a_wait_from_a_clock_that_has_been_put_back_is_over(world: World) 
     year_us = 366 * DAY_S * 1_000_000
     refused = row.agreement.base.refused["title"]
     ahead = refused._replace(at_us=refused.at_us + year_us, due_us=(refused.due_us or 0) + year_us)
-    base = attrs.evolve(row.agreement.base, refused={"title": ahead})
-    world.store.rows[KEY] = attrs.evolve(row, agreement=attrs.evolve(row.agreement, base=base))
+    base = structs.replace(row.agreement.base, refused={"title": ahead})
+    world.store.rows[KEY] = structs.replace(row, agreement=structs.replace(row.agreement, base=base))
     await world.resync()
     assert world.live()["title"] == "Cover"
 

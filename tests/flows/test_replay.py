@@ -1,6 +1,6 @@
 """Replay: the logs give everything back (law 8), and differences are found."""
 
-import attrs
+from msgspec import structs
 
 from reconciler.flows import replay
 from reconciler.flows.outbox import Publisher
@@ -93,7 +93,7 @@ async def test_outcomes_give_back_what_was_agreed_so_that_a_users_edit_still_sta
     other = await rebuilt(world, TOPIC, OUTCOMES)
     assert other.rows[KEY].agreement == Agreement(base=agreed, told=world.document().agreement.told)
     other.policies.update(world.store.policies)
-    world.store.rows[KEY] = attrs.evolve(other.rows[KEY])
+    world.store.rows[KEY] = structs.replace(other.rows[KEY])
     writes = world.windchill.writes
     assert (await world.settle()).status is Status.SYNCED
     assert world.windchill.writes == writes

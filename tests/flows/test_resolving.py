@@ -2,8 +2,8 @@
 
 import json
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.model import instant
 from reconciler.model.action import Appended, Other, Preview, Resolved, Side, Stale, Unusable
@@ -56,7 +56,7 @@ async def test_nothing_answers_a_claim_from_the_future(world: World, time: str) 
     assert field.register is not None
     last = field.register._replace(stamp=field.register.stamp._replace(time=time))
     desired = row.desired._replace(fields={**row.desired.fields, "title": field._replace(register=last)})
-    world.store.rows[KEY] = attrs.evolve(row, desired=desired)
+    world.store.rows[KEY] = structs.replace(row, desired=desired)
     for answer in (
         await world.actions().preview(conflict, Side.LIVE),
         await world.actions().release("boss", KEY, ""),

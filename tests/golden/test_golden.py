@@ -8,9 +8,9 @@ event both sides had agreed, `null` that nothing was settled yet. A case that ha
 import json
 from pathlib import Path
 
-import attrs
 import msgspec
 import pytest
+from msgspec import structs
 
 from reconciler import config
 from reconciler.core.events import decode
@@ -109,7 +109,7 @@ def agreed(value, agreed, stamps, elements=()) -> Agreed:
 def read_live(case: Path) -> Snapshot:
     stored = json.loads((case / "live.json").read_text())
     stored["unreadable"] = frozenset(stored.get("unreadable", ()))
-    assert stored.keys() <= {field.name for field in attrs.fields(Snapshot)}
+    assert stored.keys() <= {field.name for field in structs.fields(Snapshot)}
     return Snapshot("0000012345", **stored)
 
 

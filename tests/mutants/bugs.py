@@ -109,12 +109,12 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "reconciler/core/settling/settle.py": {
         "version conflicts before a success or a refusal count on": (
-            "attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)",
-            "attrs.evolve(case.document.agreement, failures=0, cooldowns=0, stable=0, setback=None)",
+            "structs.replace(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)",
+            "structs.replace(case.document.agreement, failures=0, cooldowns=0, stable=0, setback=None)",
         ),
         "a contended document cools down after every further version conflict": (
-            "attrs.evolve(agreement, clashes=0, cooldowns=cooldowns + 1)",
-            "attrs.evolve(agreement, cooldowns=cooldowns + 1)",
+            "structs.replace(agreement, clashes=0, cooldowns=cooldowns + 1)",
+            "structs.replace(agreement, cooldowns=cooldowns + 1)",
         ),
         "a write in doubt is forgotten while it may still come": (
             "doubt = old.intent if old.intent is not None and old.intent.token == after.token else None",
@@ -151,8 +151,8 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             "self._agreement(None)",
         ),
         "only the last of several writes in doubt is remembered": (
-            "sent = (*doubt.earlier, attrs.evolve(doubt, earlier=()))",
-            "sent = (attrs.evolve(doubt, earlier=()),)",
+            "sent = (*doubt.earlier, structs.replace(doubt, earlier=()))",
+            "sent = (structs.replace(doubt, earlier=()),)",
         ),
         "a decision under the lock leaves the plan as it was": (
             "self.case, self.plan = case, plan",

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.model import instant
@@ -128,7 +128,7 @@ async def test_an_entity_may_be_known_by_an_integer_or_by_its_number_alone(
     snapshot = await seen(windchill, made)
     assert snapshot.body == {"Number": "0/7", "Title": "Valve"}
     assert await windchill.read("0/7", snapshot) == Unchanged()
-    stale = attrs.evolve(snapshot, token=Token(str(snapshot.token).replace("20", "19", 1)))
+    stale = structs.replace(snapshot, token=Token(str(snapshot.token).replace("20", "19", 1)))
     expect(VersionConflict, await write_on(windchill, stale, {"Title": "x"}))
     await windchill.close()
 

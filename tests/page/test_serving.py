@@ -14,6 +14,7 @@ import httpx
 import jinja2
 import pytest
 from httpx import AsyncClient
+from msgspec import structs
 from starlette.types import Message
 
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
@@ -230,7 +231,7 @@ async def test_the_oldest_of_many_entries_need_attention_first(daemon: Daemon, c
     for number in range(80):  # the later its key, the longer it has waited
         await daemon.world.emit({"title": "x"}, key=f"d{number:02}")
         row, status = daemon.world.document(f"d{number:02}"), (Status.PARKED, Status.CONTENDED)[number % 2]
-        rows[row.key] = attrs.evolve(row, status=status, pending_since_us=1_000_000_000 - number)
+        rows[row.key] = structs.replace(row, status=status, pending_since_us=1_000_000_000 - number)
     reply = await client.get("/")
     shown = re.findall(r'href="/documents/(d\d\d)"', reply.text)
     assert list(dict.fromkeys(shown))[:15] == [f"d{number:02}" for number in range(79, 64, -1)]
@@ -286,14 +287,14 @@ async def test_an_export_has_every_attempt_however_many_there_are(
     daemon: Daemon, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 10_050
-    one = attrs.evolve(await attempt(daemon), document="=1+1")
+    one = structs.replace(await attempt(daemon), document="=1+1")
 
     async def audit(*given: object) -> list[AuditRecord]:
         *_, limit, before = given
         first = before[1] - 1 if isinstance(before, tuple) else count
         assert isinstance(limit, int)
         assert limit <= 500
-        return [attrs.evolve(one, id=number) for number in range(first, max(0, first - limit), -1)]
+        return [structs.replace(one, id=number) for number in range(first, max(0, first - limit), -1)]
 
     monkeypatch.setattr(daemon.world.store, "audit", audit)
     rows = list(csv.DictReader(io.StringIO((await client.get("/audit.csv")).text)))
@@ -402,7 +403,7 @@ async def test_a_hundred_thousand_documents_come_by_the_page(daemon: Daemon, cli
     calm, held = rows["0000012400"], rows[DRAWING]
     for number in range(100_000):
         key = f"{number:06}-" + "x" * (number % 400)
-        rows[key] = attrs.evolve(held if number % 100 == 0 else calm, key=key)
+        rows[key] = structs.replace(held if number % 100 == 0 else calm, key=key)
     for path in ("/", "/documents", "/documents?status=held", "/documents?q=09999", "/documents?limit=100"):
         reply = await client.get(path)
         assert reply.status_code == 200

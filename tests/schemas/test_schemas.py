@@ -8,11 +8,11 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
+from msgspec import structs
 
 from reconciler import config
 from reconciler.core.events import change_events, decode
@@ -228,7 +228,7 @@ def test_what_is_posted_keeps_to_the_schema_whatever_it_tells_of(text: str, many
     why = (Reason(ReasonCode.REFUSED, message=key),)
     batch.add(notices.of_conflict(key, Conflict(key, key, why, None, False, None, None, stamp, 1), closed))
     for number in range(9 if many else 1):
-        agreement = attrs.evolve(NO_AGREEMENT, aside_us=number)
+        agreement = structs.replace(NO_AGREEMENT, aside_us=number)
         batch.add(notices.put_aside(Document(key, status=Status.PARKED, reason=key, agreement=agreement)))
     status = "open" if closed is None else "replayed"
     batch.add(notices.of_letter(DeadLetter(Place(key, 0, 1), 1, None, None, (), key, key, 1, status)))

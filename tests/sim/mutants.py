@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import attrs
+from msgspec import structs
 
 from reconciler import app
 from reconciler.adapters import documents
@@ -152,12 +153,12 @@ def _forgetful(case: Case, intent: Any, message: str) -> Any:
 
 
 def _reads_unless_failed(document: Any, lane: Any) -> bool:
-    calm = attrs.evolve(document, agreement=attrs.evolve(document.agreement, failures=0, intent=None))
+    calm = structs.replace(document, agreement=structs.replace(document.agreement, failures=0, intent=None))
     return _must_read(calm, lane)
 
 
 def _reads_unless_clashing(document: Any, lane: Any) -> bool:
-    calm = attrs.evolve(document, agreement=attrs.evolve(document.agreement, clashes=0))
+    calm = structs.replace(document, agreement=structs.replace(document.agreement, clashes=0))
     return _must_read(calm, lane)
 
 
@@ -184,13 +185,13 @@ async def _released_never(*_: Any) -> None:
 
 async def _as_it_was(self: Writing, shown: Snapshot) -> Any:
     """What was decided on an earlier read is written under the lock: check-out for show."""
-    self.case = attrs.evolve(self.case, snapshot=shown)
+    self.case = structs.replace(self.case, snapshot=shown)
     return self.plan.fields
 
 
 async def _regardless(self: attempts.Attempt, case: Case) -> Any:
     """A pause is for others."""
-    return await self.run(attrs.evolve(case.document, status=Status.PENDING), case.lane)
+    return await self.run(structs.replace(case.document, status=Status.PENDING), case.lane)
 
 
 async def _unrecorded(*_: Any, **__: Any) -> None:

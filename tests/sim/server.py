@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+from msgspec import structs
 
 from reconciler.model import instant
 from reconciler.model.answer import (
@@ -133,7 +134,7 @@ class Server:
         token = None if world.options.shows == "nothing" or world.strikes("token_missing") else after.token
         if world.options.shows != "document":
             return Written(None, token)
-        return Written(attrs.evolve(self.shown(after), token=token), token)
+        return Written(structs.replace(self.shown(after), token=token), token)
 
     def lock(self, key: str) -> Any:
         """Lock a document for us: the lock's name, or why not."""
@@ -198,7 +199,7 @@ class Server:
         body |= {"modifiedBy": version.who, "modifiedOn": at}
         locked = version.key in self.locks
         seen = Snapshot(version.key, body, version.token, modified_at=at, modified_by=version.who, type=kind)
-        return attrs.evolve(seen, locked_by_us=locked, iterates=self._world.options.iterates)
+        return structs.replace(seen, locked_by_us=locked, iterates=self._world.options.iterates)
 
     def _trouble(self, key: str) -> Any:
         rng = self._world.rng("trouble")

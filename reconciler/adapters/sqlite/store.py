@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 import msgspec
+from msgspec import structs
 
 from reconciler.adapters.sqlite import queries, transactions
 from reconciler.adapters.sqlite.damage import Lines
@@ -239,7 +240,7 @@ class SqliteStore:
             lines = await self._database.read(queries.DECISIONS, *span)
         else:
             lines = await self._database.read(queries.DECISIONS_OF_DOCUMENT, *span, document)
-        return [attrs.evolve(found.decision, id=number) for number, found in map(_decision_line.decode, lines)]
+        return [structs.replace(found.decision, id=number) for number, found in map(_decision_line.decode, lines)]
 
     async def actions(
         self,
@@ -256,7 +257,7 @@ class SqliteStore:
         asked = {column: value for column, value in given if value is not None}
         last = _EVER_US if before is None else before
         lines = await self._database.read(queries.ACTIONS[tuple(asked)], last, limit, *asked.values())
-        return [attrs.evolve(found.act, id=number) for number, found in map(_action_line.decode, lines)]
+        return [structs.replace(found.act, id=number) for number, found in map(_action_line.decode, lines)]
 
     async def audit_head(self) -> Head | None:
         return queries.head(await self._database.read(queries.HEAD))

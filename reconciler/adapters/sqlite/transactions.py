@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 
-import attrs
+import msgspec
 
 from reconciler.adapters.sqlite import queries, writes
 from reconciler.adapters.sqlite.damage import Lines
@@ -99,8 +99,7 @@ def _bury(connection: sqlite3.Connection, dead_letters: Iterable[tuple[DeadLette
 # --------------------------------------------------------------------------------------------------------------- ledger
 
 
-@attrs.frozen
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One intent or one settlement, encoded here: one that can't be encoded must not fail the others of its group."""
 
     key: str

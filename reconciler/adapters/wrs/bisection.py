@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 import attrs
+from msgspec import structs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
@@ -65,7 +66,7 @@ class Bisection:
             return found
         if self._passed is None:
             self.refused.clear()
-            return attrs.evolve(first, fields=tuple(body)) if isinstance(first, Refused) else first
+            return structs.replace(first, fields=tuple(body)) if isinstance(first, Refused) else first
         return self._passed
 
     async def _look_into(self, body: Body, answer: Unfulfilled) -> Unfulfilled | None:

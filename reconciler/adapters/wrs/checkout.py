@@ -22,6 +22,7 @@ import contextlib
 from contextlib import AbstractAsyncContextManager
 
 import attrs
+from msgspec import structs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Reply
@@ -197,7 +198,7 @@ class CheckOuts:
                     case Unknown(message) | Broken(message):
                         return Failed(replies.cut(f"{message}; the check-out was undone"))
                     case Throttled():
-                        return attrs.evolve(answer, perhaps_applied=False)
+                        return structs.replace(answer, perhaps_applied=False)
                 return answer
         return Unknown(replies.cut(f"{answer.message}; and our check-out may still be there: {released.message}"))
 
@@ -380,7 +381,7 @@ class CheckOuts:
         if answer.kind or answer.holder is not None:
             return answer
         entity = await self._reader.entity(id)
-        return attrs.evolve(answer, holder=checked_out.holder(entity.row)) if isinstance(entity, Entity) else answer
+        return structs.replace(answer, holder=checked_out.holder(entity.row)) if isinstance(entity, Entity) else answer
 
 
 def _as_release(answer: Unfulfilled, message: str) -> ReleaseAnswer:

@@ -10,7 +10,7 @@ Rules
 import re
 from collections.abc import Collection
 
-import attrs
+from msgspec import structs
 
 from reconciler.adapters import refusals, replies
 from reconciler.adapters.refusals import Labels
@@ -78,7 +78,7 @@ def perhaps_stale(answer: Unfulfilled) -> Unfulfilled:
     """Return a refusal by an iteration that may not be the document's latest any more."""
     match answer:
         case Refused(status) | NotAvailable(status) if status in _MAY_MEAN_STALE:
-            return attrs.evolve(answer, perhaps_stale=True)
+            return structs.replace(answer, perhaps_stale=True)
     return answer
 
 

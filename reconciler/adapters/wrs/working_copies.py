@@ -12,6 +12,7 @@ Rules
 """
 
 import attrs
+from msgspec import structs
 
 from reconciler.adapters import replies
 from reconciler.adapters.wrs import checked_out, writable
@@ -131,4 +132,4 @@ class WorkingCopies:
         names -= {name for name in names if checked_out.marks({name: right[name]}, mark)}
         differs = sorted(name for name in names if canonical(left[name]) != canonical(right[name]))
         body = {name: value for name, value in shown.body.items() if name not in hidden}
-        return Compared(attrs.evolve(shown, body=body, unreadable=hidden, locked_by_us=False), tuple(differs))
+        return Compared(structs.replace(shown, body=body, unreadable=hidden, locked_by_us=False), tuple(differs))

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 import msgspec
+from msgspec import structs
 
 from reconciler import views
 from reconciler.cli import audit_file, files, framework, options, output, runtime, store_access
@@ -223,7 +223,7 @@ def _one(config: Config, id: int) -> Recorded:
     if entry is None:
         raise ReconcilerError(f"there is no record {id}; see `reconciler audit list` and `reconciler audit acts`")
     try:
-        return attrs.evolve(codec.decode_record(entry.record), id=id)
+        return structs.replace(codec.decode_record(entry.record), id=id)
     except codec.UNREADABLE as error:
         raise ReconcilerError(f"record {id} can't be read; `reconciler audit verify` says more") from error
 

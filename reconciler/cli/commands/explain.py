@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import click
 import msgspec
+from msgspec import structs
 
 from reconciler import views
 from reconciler.adapters.clock import SystemClock
@@ -129,7 +130,7 @@ def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
 
 def _record(entry: Entry) -> Recorded | None:
     try:
-        return attrs.evolve(codec.decode_record(entry.record), id=entry.number)
+        return structs.replace(codec.decode_record(entry.record), id=entry.number)
     except codec.UNREADABLE:
         runtime.warn(f"record {entry.number} can't be read; run `reconciler audit verify`")
         return None

@@ -12,7 +12,6 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
-import attrs
 import msgspec
 
 from reconciler.core.events import signing
@@ -37,8 +36,7 @@ class OutcomeType(enum.StrEnum):
     SIGNING_BEGAN = "windchill.signing.began.v1"  # of no document
 
 
-@attrs.frozen
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """One outcome."""
 
     id: str

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import attrs
+from msgspec import structs
 
 from reconciler.core.folding import fold
 from reconciler.model.action import Change
@@ -169,7 +169,7 @@ def refolded_agreement(agreement: Agreement, desired: Desired) -> Agreement:
         name: _without_stamps(agreed, fold.newest_stamp(desired.fields[name])) if name in desired.fields else agreed
         for name, agreed in agreement.base.fields.items()
     }
-    return attrs.evolve(agreement, base=attrs.evolve(agreement.base, fields=fields))
+    return structs.replace(agreement, base=structs.replace(agreement.base, fields=fields))
 
 
 def agreement_before(agreement: Agreement, latest: str) -> Agreement:
@@ -178,7 +178,7 @@ def agreement_before(agreement: Agreement, latest: str) -> Agreement:
         name: agreed._replace(stamp=None) if agreed.stamp is not None and agreed.stamp.time > latest else agreed
         for name, agreed in agreement.base.fields.items()
     }
-    return attrs.evolve(agreement, base=attrs.evolve(agreement.base, fields=fields))
+    return structs.replace(agreement, base=structs.replace(agreement.base, fields=fields))
 
 
 def _without_stamps(agreed: Agreed, newest: Stamp) -> Agreed:

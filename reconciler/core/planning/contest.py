@@ -17,7 +17,7 @@ that is tried again (`retrying.lifted`) is written once; it is on trial until it
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-import attrs
+import msgspec
 
 from reconciler.core.folding import normalise
 from reconciler.core.planning import elements, retrying
@@ -87,8 +87,7 @@ def undone(plan: Plan, before: Snapshot | None, read: Snapshot, policy: Policy, 
     return found
 
 
-@attrs.frozen
-class Turned:
+class Turned(msgspec.Struct, frozen=True):
     """A write and the value that the server made of it; `before` is the live value before it, if known."""
 
     stamp: Stamp

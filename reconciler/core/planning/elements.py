@@ -10,7 +10,6 @@ put there and a newer one leaves out. A register of `null` ("clear it") claims e
 
 from collections.abc import Collection, Iterable, Mapping
 
-import attrs
 import msgspec
 from msgspec import structs
 
@@ -26,8 +25,7 @@ from reconciler.model.value import MISSING, Json, Missing, canonical, or_null, s
 _NAMED_MAX = 3  # elements named in a reason: enough to recognise it, short enough to read
 
 
-@attrs.frozen
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """All inputs of one field's decision."""
 
     name: str
@@ -52,15 +50,13 @@ class Question:
         return register is not None and any(normalise.equal(self.live, v, self.steps) for v in register.expect)
 
 
-@attrs.frozen
-class _Claim:
+class _Claim(msgspec.Struct, frozen=True):
     present: bool
     stamp: Stamp
     value: Json  # in the form to write
 
 
-@attrs.frozen
-class _Ruled:
+class _Ruled(msgspec.Struct, frozen=True):
     text: str
     claim: _Claim
     ruling: merge.Ruling
@@ -113,7 +109,7 @@ def decide(question: Question) -> Decision:
     ruled = [_rule(question, text, claim, there, before) for text, claim in sorted(claims.items())]
     if before is None and any(item.ruling.verb is Verb.HOLD for item in ruled):
         # Without a base, half a decision could not be told from an agreement later: the field waits as a whole.
-        ruled = [attrs.evolve(item, ruling=attrs.evolve(item.ruling, verb=Verb.HOLD)) for item in ruled]
+        ruled = [structs.replace(item, ruling=structs.replace(item.ruling, verb=Verb.HOLD)) for item in ruled]
     return _decision(question, there, ruled)
 
 

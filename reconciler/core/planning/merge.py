@@ -9,7 +9,7 @@ Rules of this file:
 
 import enum
 
-import attrs
+import msgspec
 from msgspec import structs
 
 from reconciler.model.plan import Reason, ReasonCode, TieBreak, Verb
@@ -62,8 +62,7 @@ _WHOLE_SECOND = ".000000Z"
 _TO_THE_SECOND = len("2026-11-22T10:00:00")
 
 
-@attrs.frozen
-class Moves:
+class Moves(msgspec.Struct, frozen=True):
     """The facts about one value that decide it."""
 
     agreed: bool  # live = desired
@@ -74,8 +73,7 @@ class Moves:
     modified_at: str | None  # when others last modified the document; None: the server does not say
 
 
-@attrs.frozen
-class Ruling:
+class Ruling(msgspec.Struct, frozen=True):
     """A verb and its reason."""
 
     verb: Verb

@@ -14,7 +14,7 @@ others, the live value becomes the base without a stamp, and that base is stored
 import shlex
 from collections.abc import Collection, Iterable
 
-import attrs
+from msgspec import structs
 
 from reconciler.core.folding import accepting, fold, normalise
 from reconciler.core.planning import contest, elements, merge, retrying
@@ -115,7 +115,7 @@ def alterations_seen(
             fields[name] = elements.unsettled(agreed._replace(value=or_null(shown)), meant, steps)
             turned = contest.Turned(agreed.stamp, meant, shown, steps, bool(agreed.elements))
             refused[name] = contest.altered(refused.get(name), turned, at)
-    return attrs.evolve(base, fields=fields, refused=refused)
+    return structs.replace(base, fields=fields, refused=refused)
 
 
 def confirmed_in_part(old: Agreed, meant: Agreed, name: str, read: Snapshot, policy: Policy) -> Agreed:
@@ -148,7 +148,7 @@ def refuse(base: Base, plan: Patch, fields: Iterable[str], message: str, at: Mom
         )
         for place, decision in enumerate(d for d in plan.decisions if d.field in blamed)
     }
-    return attrs.evolve(base, refused={**base.refused, **refusals})
+    return structs.replace(base, refused={**base.refused, **refusals})
 
 
 def own_write_recognised(base: Base, expected: Snapshot | None, read: Snapshot) -> Base:
@@ -164,7 +164,7 @@ def own_write_recognised(base: Base, expected: Snapshot | None, read: Snapshot) 
         return base
     if not same_content(expected, read):
         return base
-    return attrs.evolve(base, wrote=attrs.evolve(base.wrote, token=read.token))
+    return structs.replace(base, wrote=structs.replace(base.wrote, token=read.token))
 
 
 def same_content(left: Snapshot, right: Snapshot) -> bool:
@@ -207,7 +207,7 @@ def _steps(rule: Rule, name: str, snapshot: Snapshot) -> tuple[Normaliser, ...]:
 def _put_off(decisions: tuple[Decision, ...], portion: Collection[str]) -> tuple[Decision, ...]:
     """Mark the fields to write that are not in this patch."""
     return tuple(
-        attrs.evolve(d, later=True) if d.verb is Verb.WRITE and d.field not in portion else d for d in decisions
+        structs.replace(d, later=True) if d.verb is Verb.WRITE and d.field not in portion else d for d in decisions
     )
 
 
@@ -222,7 +222,7 @@ def _decide(question: elements.Question, snapshot: Snapshot, below: str | None) 
         hold, obstacle = _setback(decision, question)
     if obstacle is None:
         return decision
-    return attrs.evolve(decision, verb=Verb.HOLD, reasons=(obstacle,), target=MISSING, held_elements=(), hold=hold)
+    return structs.replace(decision, verb=Verb.HOLD, reasons=(obstacle,), target=MISSING, held_elements=(), hold=hold)
 
 
 def _decide_whole(question: elements.Question) -> Decision:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 import msgspec
+from msgspec import structs
 
 from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import elements
@@ -242,7 +243,7 @@ def _steps(
 
 def _by_element(field: Field, document: Document, conflict: Conflict, policy: Policy) -> bool:
     desired = Desired({conflict.field: field})
-    question = _question(attrs.evolve(document, desired=desired), conflict, policy)
+    question = _question(structs.replace(document, desired=desired), conflict, policy)
     return question is not None and elements.applies(question)
 
 

@@ -15,7 +15,8 @@ Rules of this file:
 
 from typing import Final
 
-import attrs
+import msgspec
+from msgspec import structs
 
 from reconciler.core.folding import normalise
 from reconciler.core.scheduling import backoff
@@ -34,8 +35,7 @@ TRIES: Final = 3
 """Writes that did not last until a field is contested, and refusals until changes of its live value are ignored."""
 
 
-@attrs.frozen
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """A moment, chance in [0, 1), the first wait after a refusal, and the window of contests."""
 
     now_us: int = 0
@@ -108,7 +108,7 @@ def lifted(base: Base, now_us: int, *, every: bool = False) -> Base:
         for name, known in base.refused.items()
         if known.due_us is not None and (every or not known.at_us <= now_us < known.due_us)
     }
-    return attrs.evolve(base, refused={**base.refused, **due}) if due else base
+    return structs.replace(base, refused={**base.refused, **due}) if due else base
 
 
 def due_us(base: Base) -> int | None:

@@ -21,7 +21,7 @@ After Michael Nygard, "Release It!", chapter 5. Differences, and details that ar
 import enum
 from typing import Final
 
-import attrs
+import msgspec
 
 from reconciler.core.scheduling import backoff
 
@@ -76,16 +76,14 @@ TRANSITIONS: Final[dict[State, dict[Signal, State]]] = {
 """All changes of state; a missing pair can't happen."""
 
 
-@attrs.frozen
-class Pass:
+class Pass(msgspec.Struct, frozen=True):
     """Permission to send one request; report on it once, with `Breaker.report`. It counts as `weight` probes."""
 
     era: int
     weight: int
 
 
-@attrs.frozen
-class What:
+class What(msgspec.Struct, frozen=True):
     """What a request that failed was about. `known`: its document was in trouble before."""
 
     document: str

@@ -10,7 +10,7 @@ All change synchronously and never wait. Times are monotonic seconds.
 
 import enum
 
-import attrs
+import msgspec
 
 from reconciler.model.document import Lane
 
@@ -25,8 +25,7 @@ class Load(enum.Enum):
     UNKNOWN = "unknown"  # it ended on our side: cancelled, never sent, refused before reaching the server
 
 
-@attrs.frozen
-class Permit:
+class Permit(msgspec.Struct, frozen=True):
     """Permission to send one request; given back with `Limiter.released`."""
 
     round: int

@@ -47,7 +47,7 @@ import heapq
 from collections.abc import Callable, KeysView, Sequence
 from typing import TypeVar
 
-import attrs
+import msgspec
 
 from reconciler.model.document import Due, Lane
 
@@ -234,8 +234,7 @@ def _sooner(one: Due | None, other: Due) -> Due:
     return Due(one.key, min(one.lane, other.lane), min(one.due_us, other.due_us))
 
 
-@attrs.define(eq=False)
-class _Entry:
+class _Entry(msgspec.Struct, eq=False):
     """A waiting document. Compared by identity: an entry is alive while the dictionary holds this very one."""
 
     due: Due

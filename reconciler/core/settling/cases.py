@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-import attrs
+import msgspec
+from msgspec import structs
 
 from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import retrying
@@ -18,8 +19,7 @@ from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import Json
 
 
-@attrs.frozen(kw_only=True)
-class Pace:
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How long things wait (configuration sections retry and resync)."""
 
     conflict_attempts_max: int
@@ -53,8 +53,7 @@ class Pace:
         return instant.after_us(0, longest_s)
 
 
-@attrs.frozen
-class AttemptOptions:
+class AttemptOptions(msgspec.Struct, frozen=True):
     """The options that all attempts share: policy, pace, and where outcomes go."""
 
     policy: Policy
@@ -80,8 +79,7 @@ class AttemptOptions:
         )
 
 
-@attrs.frozen
-class Case:
+class Case(msgspec.Struct, frozen=True):
     """One attempt at its end: the document as it was when the attempt began, the plan, and the moment."""
 
     document: Document
@@ -93,7 +91,7 @@ class Case:
     plan: Plan | None = None
     drifted: bool = False  # a fresh read showed other content than the last one
     moved: tuple[str, ...] = ()  # managed fields that someone changed before a write of ours
-    confirmed: Mapping[str, Json] = attrs.field(factory=dict)  # a write whose reply was lost, found to be applied
+    confirmed: Mapping[str, Json] = {}  # a write whose reply was lost, found to be applied
     stored: Base = NO_BASE  # the base before this attempt found the results of earlier writes
 
     def adopted(self, now: Snapshot) -> Base:
@@ -110,7 +108,7 @@ class Case:
             for name, agreed in self.plan.base.fields.items()
             if name not in base.fields and normalise.equal(self.snapshot.value(name), now.value(name), ())
         }
-        return attrs.evolve(base, fields={**base.fields, **same})
+        return structs.replace(base, fields={**base.fields, **same})
 
     @property
     def moment(self) -> Moment:

@@ -11,7 +11,7 @@ own.
 
 from collections.abc import Sequence
 
-import attrs
+from msgspec import structs
 
 from reconciler.core.events import outcomes
 from reconciler.core.planning import conflicts, reasons
@@ -51,9 +51,9 @@ def with_conflicts(case: Case, settlement: Settlement, waiting: Sequence[Decisio
     reheld = {conflict.field for conflict in held}
     told = [outcomes.opened(key, now_us, conflict, reasons.text(conflict.reasons)) for conflict in opened]
     told += [outcomes.closed(key, now_us, c, "moved on" if c.field in reheld else "settled") for c in gone]
-    return attrs.evolve(
+    return structs.replace(
         settlement,
-        agreement=attrs.evolve(settlement.agreement, held=held),
+        agreement=structs.replace(settlement.agreement, held=held),
         opened=opened,
         closed=tuple(conflict.id for conflict in gone),
         outcomes=settlement.outcomes + tuple(outcomes.record(o, options.outcomes_topic, options.source) for o in told),
@@ -85,17 +85,17 @@ def audited(
         return settlement
     result = AttemptResult.CONFIRMED if case.confirmed else result
     record = _record(case, case.plan, case.snapshot, result)
-    record = attrs.evolve(record, message=message, status=status, token_after=token_after)
+    record = structs.replace(record, message=message, status=status, token_after=token_after)
     same = _digest(record) if result in _REPEATING else None
     before = case.document.agreement.repeating
     audit: tuple[AuditRecord, ...] = ()
     if before is not None and before.digest == same:
-        repeating: Repeating | None = attrs.evolve(before, times=before.times + 1)
+        repeating: Repeating | None = structs.replace(before, times=before.times + 1)
     else:
         repeating = None if same is None else Repeating(same)
-        audit = (attrs.evolve(record, repeats=0 if before is None else before.times),)
-    agreement = attrs.evolve(settlement.agreement, repeating=repeating)
-    return attrs.evolve(settlement, agreement=agreement, audit=audit, result=result)
+        audit = (structs.replace(record, repeats=0 if before is None else before.times),)
+    agreement = structs.replace(settlement.agreement, repeating=repeating)
+    return structs.replace(settlement, agreement=agreement, audit=audit, result=result)
 
 
 def _digest(record: AuditRecord) -> str:
@@ -104,7 +104,7 @@ def _digest(record: AuditRecord) -> str:
 
     It leaves out text, in which a number or a time may differ, and the base, which the first attempt adopts and stores.
     """
-    decisions = [attrs.evolve(verdict, reasons=(), base=None, has_base=False) for verdict in record.decisions]
+    decisions = [structs.replace(verdict, reasons=(), base=None, has_base=False) for verdict in record.decisions]
     return codec.digest([record.result, record.status, decisions])
 
 
@@ -124,7 +124,7 @@ def _record(case: Case, plan: Plan, snapshot: Snapshot, result: AttemptResult) -
         attempt=document.agreement.clashes + 1,
         desired=document.desired,
         base=document.agreement.base,
-        snapshot=attrs.evolve(snapshot, body=shown, type_normalisers=type_normalisers, read_only=read_only),
+        snapshot=structs.replace(snapshot, body=shown, type_normalisers=type_normalisers, read_only=read_only),
         policy=case.options.policy_digest,
         decisions=tuple(_verdict(decision) for decision in plan.decisions),
         patch=dict(plan.fields) if isinstance(plan, Patch) else None,
@@ -157,4 +157,4 @@ def counted(case: Case, settlement: Settlement) -> Settlement:
     written = case.plan.fields if isinstance(case.plan, Patch) else {}
     names = sorted({*written, *case.moved})
     counts = tuple(Contention(name, int(name in case.moved), int(name in written)) for name in names)
-    return attrs.evolve(settlement, contention=counts)
+    return structs.replace(settlement, contention=counts)

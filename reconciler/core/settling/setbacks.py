@@ -15,7 +15,7 @@ Rules of this file:
 
 from typing import Final
 
-import attrs
+from msgspec import structs
 
 from reconciler.core.planning import retrying
 from reconciler.core.settling.cases import Case
@@ -50,8 +50,8 @@ def noted(case: Case, answer: WriteAnswer) -> Case:
         locked=(answer.kind or "locked") if isinstance(answer, Locked) else "",
         status=answer.status if isinstance(answer, Locked | NotAvailable) else None,
     )
-    agreement = attrs.evolve(case.document.agreement, setback=setback)
-    return attrs.evolve(case, document=attrs.evolve(case.document, agreement=agreement))
+    agreement = structs.replace(case.document.agreement, setback=setback)
+    return structs.replace(case, document=structs.replace(case.document, agreement=agreement))
 
 
 def standing(case: Case) -> Setback | None:

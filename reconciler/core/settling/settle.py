@@ -17,7 +17,7 @@ interrupted may have left one, and a request that we gave up long ago may yet ta
 
 from collections.abc import Iterable, Mapping
 
-import attrs
+from msgspec import structs
 
 from reconciler.core.events import outcomes
 from reconciler.core.events.outcomes import Outcome, OutcomeType
@@ -41,12 +41,12 @@ _STABLEST = 100  # comparisons without drift: enough for the longest interval
 def with_base(agreement: Agreement, base: Base, stored: Base) -> Agreement:
     """Return an agreement with another base; if that differs from the `stored` one, an outcome has to tell of it."""
     changed = (base.fields, base.refused) != (stored.fields, stored.refused)
-    return attrs.evolve(agreement, base=base, untold=agreement.untold or changed)
+    return structs.replace(agreement, base=base, untold=agreement.untold or changed)
 
 
 def nothing_managed(case: Case, *, look_again: bool = False) -> Settlement:
     """No claim manages the document any more: forget its base and leave it alone, except for a look now and then."""
-    agreement = attrs.evolve(_calm(case), base=Base(), snapshot=None, intent=None, held=(), repeating=None)
+    agreement = structs.replace(_calm(case), base=Base(), snapshot=None, intent=None, held=(), repeating=None)
     told: tuple[Outcome, ...] = ()
     if case.document.agreement.base != Base() or case.document.agreement.untold:
         told = (outcomes.reconciled(case.document.key, case.now_us, (), Base(), tokens=(None, None), tries=1),)
@@ -72,9 +72,9 @@ def agreed(case: Case, after: Snapshot, result: AttemptResult, *, again: str = "
     stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
     # While the token is the same, a write in doubt may still be applied: it must not pass for a user's edit then.
     doubt = old.intent if old.intent is not None and old.intent.token == after.token else None
-    calm = attrs.evolve(_calm(case), stable=stable, base=base, snapshot=after, intent=doubt)
+    calm = structs.replace(_calm(case), stable=stable, base=base, snapshot=after, intent=doubt)
     if pacing.makes_an_iteration(case):
-        calm = attrs.evolve(calm, checked_in_us=case.now_us)
+        calm = structs.replace(calm, checked_in_us=case.now_us)
     told: tuple[Outcome, ...] = ()
     untold = with_base(old, base, case.stored).untold
     ended = bool(case.confirmed) or old.intent is not doubt  # no outcome has told the result of an earlier write
@@ -90,7 +90,9 @@ def agreed(case: Case, after: Snapshot, result: AttemptResult, *, again: str = "
     if isinstance(final, Patch):  # the next portion, or what the server made of this one: at once, as a new attempt
         again = again or f"next: {', '.join(final.fields)}"
     if again:
-        settlement = attrs.evolve(settlement, status=Status.PENDING, reason=again, due_us=case.now_us, lane=Lane.RETRY)
+        settlement = structs.replace(
+            settlement, status=Status.PENDING, reason=again, due_us=case.now_us, lane=Lane.RETRY
+        )
     quiet = not told and case.lane is Lane.RESYNC and status is case.document.status
     settlement = settlement if quiet else evidence.audited(case, settlement, result, token_after=after.token)
     return evidence.with_conflicts(case, evidence.counted(case, settlement), waiting)
@@ -100,7 +102,7 @@ def collecting(case: Case, until_us: int) -> Settlement:
     """The write waits for further changes, so that they make one iteration together. No request was sent."""
     reason = f"waits for further changes until {instant.from_us(until_us)[11:19]} UTC"
     settlement = _settlement(case, _kept(case), Status.COLLECTING, reason, until_us, lane=case.lane)
-    return attrs.evolve(settlement, result=AttemptResult.COLLECTING, attempts=0)
+    return structs.replace(settlement, result=AttemptResult.COLLECTING, attempts=0)
 
 
 def confirmed(case: Case) -> Settlement:
@@ -114,13 +116,13 @@ def confirmed(case: Case) -> Settlement:
     base, sent = case.plan.base, case.confirmed
     stamps = {name: agreed.stamp for name, agreed in base.fields.items() if name in sent and agreed.stamp is not None}
     written = tuple(
-        attrs.evolve(decision, verb=Verb.WRITE, target=sent[name], stamp=stamps[name])
+        structs.replace(decision, verb=Verb.WRITE, target=sent[name], stamp=stamps[name])
         for decision in case.plan.decisions
         if (name := decision.field) in stamps
     )
     tokens = (None, case.snapshot.token)
     told = outcomes.reconciled(case.document.key, case.now_us, written, base, tokens=tokens, tries=1)
-    agreement = attrs.evolve(_calm(case), base=base, snapshot=case.snapshot, intent=None)
+    agreement = structs.replace(_calm(case), base=base, snapshot=case.snapshot, intent=None)
     reason = "an earlier write is confirmed, and there is more to write"
     settlement = _settlement(case, agreement, Status.PENDING, reason, case.now_us, told=(told,))
     return evidence.audited(case, settlement, AttemptResult.CONFIRMED, reason)
@@ -135,15 +137,15 @@ def version_conflict(case: Case, answer: VersionConflict) -> Settlement:
     contended = old.aside is Status.CONTENDED
     cooldowns = old.cooldowns if contended else 0
     assert case.plan is not None
-    agreement = attrs.evolve(old, base=case.plan.base, snapshot=case.snapshot, clashes=clashes, cooldowns=cooldowns)
+    agreement = structs.replace(old, base=case.plan.base, snapshot=case.snapshot, clashes=clashes, cooldowns=cooldowns)
     if clashes < pace.conflict_attempts_max:
         reason = f"version conflict {clashes} of {pace.conflict_attempts_max}: read and decide again"
         settlement = _settlement(case, agreement, Status.PENDING, reason, case.after_us(case.delay_s(clashes)))
     else:
-        agreement = attrs.evolve(agreement, clashes=0, cooldowns=cooldowns + 1)
+        agreement = structs.replace(agreement, clashes=0, cooldowns=cooldowns + 1)
         reason = f"contended: {clashes} version conflicts in a row"
         settlement = _cooling(case, agreement, Status.CONTENDED, reason, entered=not contended)
-    settlement = attrs.evolve(settlement, conflicts=1)
+    settlement = structs.replace(settlement, conflicts=1)
     return evidence.recorded(case, settlement, AttemptResult.VERSION_CONFLICT, answer.message, status=answer.status)
 
 
@@ -154,7 +156,7 @@ def refused(case: Case, answer: Refused) -> Settlement:
     base = planning.refuse(case.plan.base, case.plan, answer.fields, answer.message, case.moment)
     rest = planning.draft(case.document.desired, base, case.snapshot, case.options.policy)
     waiting = [decision for decision in rest.decisions if decision.waits]
-    agreement = attrs.evolve(_calm(case), base=rest.base, snapshot=case.snapshot)
+    agreement = structs.replace(_calm(case), base=rest.base, snapshot=case.snapshot)
     # Published at once: a base that is rebuilt from the outcomes must not try refused fields again.
     held, token = tuple(d for d in waiting if d.verb is Verb.HOLD), case.snapshot.token
     told = (outcomes.reconciled(case.document.key, case.now_us, held, rest.base, tokens=(token, token), tries=1),)
@@ -171,7 +173,7 @@ def refused(case: Case, answer: Refused) -> Settlement:
 def locked(case: Case, answer: Locked) -> Settlement:
     """Someone has the document locked or checked out: come back slowly."""
     what = answer.kind or (f"locked by {answer.holder}" if answer.holder else "locked")
-    agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
+    agreement = structs.replace(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
     entered = case.document.status is not Status.LOCKED
     settlement = _cooling(case, agreement, Status.LOCKED, f"{what}: {answer.message}", entered=entered)
     return evidence.recorded(case, settlement, AttemptResult.LOCKED, answer.message, status=answer.status)
@@ -189,14 +191,14 @@ def set_back(case: Case, setback: Setback) -> Settlement:
         result = AttemptResult.FAILED if setback.status is None else AttemptResult.NOT_AVAILABLE
         settlement = parked(case, reason, result, setback.status)
     due_us = setback.due_us if settlement.due_us is None else min(settlement.due_us, setback.due_us)
-    return attrs.evolve(settlement, agreement=attrs.evolve(settlement.agreement, failures=0), due_us=due_us)
+    return structs.replace(settlement, agreement=structs.replace(settlement.agreement, failures=0), due_us=due_us)
 
 
 def parked(
     case: Case, reason: str, result: AttemptResult, status: int | None = None, *, at_least_s: float = 0.0
 ) -> Settlement:
     """The document can't be read or written: try again slowly."""
-    agreement = attrs.evolve(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
+    agreement = structs.replace(_kept(case), cooldowns=case.document.agreement.cooldowns + 1)
     entered = case.document.status is not Status.PARKED
     settlement = _cooling(case, agreement, Status.PARKED, reason, entered=entered, at_least_s=at_least_s)
     return evidence.recorded(case, settlement, result, reason, status=status)
@@ -228,14 +230,14 @@ def paused(case: Case) -> Settlement:
 
 def paused_unlocked(case: Case, doubt: Intent | None) -> Settlement:
     """Paused, and no lock of ours is on it now. Whether the write in doubt was applied is read after the pause."""
-    agreement = attrs.evolve(case.document.agreement, intent=doubt, cooldowns=0)
+    agreement = structs.replace(case.document.agreement, intent=doubt, cooldowns=0)
     return _paused(case, agreement, case.after_us(case.interval_s(_STABLEST)))
 
 
 def paused_perhaps_locked(case: Case) -> Settlement:
     """Paused, and a lock of ours may be on it: look again, after a wait that grows."""
     times = case.document.agreement.cooldowns + 1
-    agreement = attrs.evolve(case.document.agreement, cooldowns=times)
+    agreement = structs.replace(case.document.agreement, cooldowns=times)
     return _paused(case, agreement, case.after_us(case.cooldown_s(times)))
 
 
@@ -244,7 +246,7 @@ def _paused(case: Case, agreement: Agreement, due_us: int | None) -> Settlement:
     return Settlement(
         key=document.key,
         revision=document.revision,
-        agreement=attrs.evolve(agreement, aside=None, aside_us=None),
+        agreement=structs.replace(agreement, aside=None, aside_us=None),
         status=Status.PAUSED,
         reason=document.reason,
         lane=Lane.RETRY,
@@ -255,7 +257,7 @@ def _paused(case: Case, agreement: Agreement, due_us: int | None) -> Settlement:
 
 def _again(case: Case, intent: Intent | None, reason: str, at_least_s: float = 0.0) -> Settlement:
     failures = case.document.agreement.failures + 1
-    agreement = attrs.evolve(_kept(case), intent=intent, failures=failures)
+    agreement = structs.replace(_kept(case), intent=intent, failures=failures)
     due_us = case.after_us(max(at_least_s, case.delay_s(failures)))
     return _settlement(case, agreement, Status.PENDING, reason, due_us)
 
@@ -265,7 +267,7 @@ def _cooling(
 ) -> Settlement:
     told: tuple[Outcome, ...] = ()
     if entered:  # once, not at every attempt
-        agreement = attrs.evolve(agreement, aside=status, aside_us=case.now_us)
+        agreement = structs.replace(agreement, aside=status, aside_us=case.now_us)
         told = (outcomes.parked(case.document.key, case.now_us, status, reason),)
     due_us = case.after_us(case.cooldown_s(agreement.cooldowns) + at_least_s)
     return _settlement(case, agreement, status, reason, due_us, told=told)
@@ -291,7 +293,7 @@ def _settlement(
     return Settlement(
         key=key,
         revision=case.document.revision,
-        agreement=attrs.evolve(agreement, untold=untold, told=number),
+        agreement=structs.replace(agreement, untold=untold, told=number),
         status=status,
         reason=reason,
         lane=lane,
@@ -306,12 +308,12 @@ def _as_confirmed(decision: Decision, confirmed: Mapping[str, Json]) -> Decision
     """Return a decision to keep as one to write, if a read has confirmed a write in doubt of that field."""
     if decision.field not in confirmed or decision.verb is not Verb.KEEP:
         return decision
-    return attrs.evolve(decision, verb=Verb.WRITE, target=confirmed[decision.field])
+    return structs.replace(decision, verb=Verb.WRITE, target=confirmed[decision.field])
 
 
 def _calm(case: Case) -> Agreement:
-    calm = attrs.evolve(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)
-    return attrs.evolve(calm, aside=None, aside_us=None)
+    calm = structs.replace(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)
+    return structs.replace(calm, aside=None, aside_us=None)
 
 
 def _kept(case: Case) -> Agreement:
@@ -320,7 +322,7 @@ def _kept(case: Case) -> Agreement:
     if case.snapshot is None:
         return agreement
     base = agreement.base if case.plan is None else case.plan.base
-    return attrs.evolve(agreement, snapshot=case.snapshot, base=base)
+    return structs.replace(agreement, snapshot=case.snapshot, base=base)
 
 
 def _next_us(case: Case, base: Base, stable: int) -> int | None:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs.metadata import Kind, Schema
@@ -129,7 +129,7 @@ async def test_what_people_check_in_is_found_and_what_they_are_working_on_is_not
     working = await documents.read(KEY, known)
     assert isinstance(working, Snapshot), "our own check-out must not pass for nothing new"
     assert working.locked_by_us
-    assert attrs.evolve(working, locked_by_us=False) == known
+    assert structs.replace(working, locked_by_us=False) == known
     assert (await seen(documents)).token == known.token
     assert [s.token for s in await changes(documents) if s.key == KEY] == [known.token]
     us.does("checkin", document=KEY)

@@ -5,8 +5,8 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-import attrs
 import pytest
+from msgspec import structs
 
 from reconciler.adapters.wrs import service
 from reconciler.model.answer import Locked, NotAvailable, Refused, VersionConflict, Written
@@ -419,7 +419,7 @@ async def test_an_attribute_that_was_added_since_the_start_is_written_once_the_m
 ) -> None:
     ready.switch(soft_attributes={"Colour": "Edm.String"})
     shown = await ready.snapshot()
-    shown = attrs.evolve(shown, body={name: value for name, value in shown.body.items() if name != "Colour"})
+    shown = structs.replace(shown, body={name: value for name, value in shown.body.items() if name != "Colour"})
     expect(Refused, await ready.write(shown, {"Colour": "red"}))
     monkeypatch.setattr(service, "_SCHEMA_S_MIN", 0.0)
     expect(Written, await ready.write(shown, {"Colour": "red"}))
