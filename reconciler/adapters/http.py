@@ -172,13 +172,15 @@ class HttpClient:
         status = "none"
         self._trust.refresh()
         try:
+            # Not `content=`: that derives headers which aiohttp derives again, and costs more than all the rest of it.
             request = httpx.Request(
                 method,
                 _parsed(url),
                 headers=(*headers, *self._user_agent),
-                content=content,
+                stream=httpx.ByteStream(content),
                 extensions=self._extensions,
             )
+            request.read()
             response = await self._transport.handle_async_request(request)
             status = str(response.status_code)
             followed.answered(response.status_code)
@@ -192,8 +194,9 @@ class HttpClient:
             self._observe(method, status, began_s)
 
     async def _received(self, response: httpx.Response) -> Exchange:
-        headers = {name.lower(): value for name, value in reversed(response.headers.raw)}
-        cookies = tuple(value for name, value in response.headers.raw if name.lower() == b"set-cookie")
+        named = [(name.lower(), value) for name, value in response.headers.raw]
+        headers = dict(reversed(named))
+        cookies = tuple(value for name, value in named if name == b"set-cookie") if b"set-cookie" in headers else ()
         if response.status_code >= 400:
             return structs.replace(await self._refused(response, headers), cookies=cookies)
         limit = self._options.body_bytes_max
@@ -241,40 +244,32 @@ def _transport(options: HttpOptions, trust: tls.Trust) -> AiohttpTransport:
             ssl=trust.context,
         )
         return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(_without_reason, _write_sent_once)
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(_sent_once,)
         )
 
     return AiohttpTransport(verify=trust.context, client=session)
 
 
-async def _without_reason(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """
-    Drop the reason phrase, which a client should ignore (RFC 9112 section 4).
-
-    The transport encodes it as UTF-8 and fails on anything else, such as a Latin-1 "Ungültig".
-    """
-    response = await handler(request)
-    response.reason = None
-    return response
-
-
-async def _write_sent_once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
+async def _sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """
     Keep aiohttp from repeating a PUT whose connection broke (RFC 9110 section 9.2.2 lets it).
 
     The first may have been carried out. The second would then fail its own guard, and our write would look like someone
     else's. Repeating a GET is fine.
+
+    Also drop the reason phrase, which a client should ignore (RFC 9112 section 4): the transport encodes it as UTF-8
+    and fails on anything else, such as a Latin-1 "Ungültig".
     """
-    if request.method == "GET":
-        return await handler(request)
     try:
-        return await handler(request)
+        response = await handler(request)
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        if request.method == "GET":
+            raise
         raise aiohttp.ClientPayloadError(str(error) or "the connection broke") from error
+    response.reason = None
+    return response
 
 
 async def _fits(response: httpx.Response, limit: int, pieces: list[bytes]) -> bool:

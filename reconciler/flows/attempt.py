@@ -201,7 +201,8 @@ class Attempt:
         wait_s = self.budget.wait_s(case.lane, case.document.key, self.clock.monotonic_s())
         if wait_s > 0:
             return settle.parked(case, _THRESHOLD, AttemptResult.THRESHOLD, at_least_s=wait_s)
-        writing = Writing(case, plan, self.ledger, self._redecided)
+        mark = notes.mark(case) if self.gate.locks else ""
+        writing = Writing(case, plan, self.ledger, self._redecided, mark)
         if not await writing.begin():  # paused since the row was loaded
             await writing.withdraw()
             raise HeldUpError
@@ -346,7 +347,9 @@ class Writing:
     decision, made under the lock, that nothing is to be written.
     """
 
-    def __init__(self, case: Case, plan: Patch, ledger: Ledger, redecide: Callable[[Case, Snapshot], Case]) -> None:
+    def __init__(
+        self, case: Case, plan: Patch, ledger: Ledger, redecide: Callable[[Case, Snapshot], Case], mark: str
+    ) -> None:
         assert plan.token is not None, "a document without a token is parked"
         self.case = case
         self.plan = plan
@@ -354,7 +357,7 @@ class Writing:
         self._token: Token = plan.token
         self._ledger = ledger
         self._redecide = redecide
-        self.mark = notes.mark(case)
+        self.mark = mark
         self.intent = self._intent(None)
         self.nothing_left: Case | None = None
 

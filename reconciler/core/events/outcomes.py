@@ -43,7 +43,7 @@ class Outcome(msgspec.Struct, frozen=True):
     type: OutcomeType
     key: str
     at_us: int
-    data: dict[str, Json]
+    data: msgspec.Raw  # encoded once: the id is made of it, and the event holds it
 
 
 _CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
@@ -65,7 +65,7 @@ def reconciled(
     """Return the outcome of an attempt on a document's managed fields; `tokens` are those before and after."""
     named = {verb: [d.field for d in decisions if d.verb is verb] for verb in Verb}
     satisfied = {d.stamp.id: None for d in decisions if d.verb is not Verb.HOLD and not d.later}
-    data: dict[str, Json] = {
+    data: dict[str, object] = {
         "written": {d.field: d.target for d in decisions if d.verb is Verb.WRITE and not d.later},
         "yielded": [*named[Verb.YIELD]],
         "kept": [*named[Verb.KEEP]],
@@ -364,19 +364,20 @@ def _stamp(data: _StampData | None) -> Stamp | None:
     return None if data is None else data.stamp()
 
 
-def _agreed(agreed: Agreed) -> dict[str, Json]:
-    writes: dict[str, Json] = {part: [instant.from_us(time) for time in times] for part, times in agreed.writes.items()}
-    return {
+def _agreed(agreed: Agreed) -> dict[str, object]:
+    found: dict[str, object] = {
         "value": agreed.value,
-        "stamp": None if agreed.stamp is None else agreed.stamp._asdict(),
-        "elements": {text: stamp._asdict() for text, stamp in agreed.elements.items()},
-        **({"writes": {**writes}} if writes else {}),
+        "stamp": None if agreed.stamp is None else _StampData(*agreed.stamp),
+        "elements": {text: _StampData(*stamp) for text, stamp in agreed.elements.items()},
     }
+    if agreed.writes:
+        found["writes"] = {part: [*map(instant.from_us, times)] for part, times in agreed.writes.items()}
+    return found
 
 
-def _refused(refused: RefusedField) -> dict[str, Json]:
+def _refused(refused: RefusedField) -> dict[str, object]:
     return {
-        "stamp": refused.stamp._asdict(),
+        "stamp": _StampData(*refused.stamp),
         "live": refused.live,
         "message": refused.message,
         "tries": refused.tries,
@@ -388,8 +389,9 @@ def _refused(refused: RefusedField) -> dict[str, Json]:
     }
 
 
-def _outcome(kind: OutcomeType, key: str, at_us: int, data: dict[str, Json]) -> Outcome:
-    return Outcome(codec.digest([kind, key, at_us, data]), kind, key, at_us, data)
+def _outcome(kind: OutcomeType, key: str, at_us: int, data: Mapping[str, object]) -> Outcome:
+    text = msgspec.Raw(codec.encode(data))
+    return Outcome(codec.digest([kind, key, at_us, text]), kind, key, at_us, text)
 
 
 # ------------------------------------------------------------------------------------- dead letters read from their log

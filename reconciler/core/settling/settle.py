@@ -40,8 +40,11 @@ _STABLEST = 100  # comparisons without drift: enough for the longest interval
 
 def with_base(agreement: Agreement, base: Base, stored: Base) -> Agreement:
     """Return an agreement with another base; if that differs from the `stored` one, an outcome has to tell of it."""
-    changed = (base.fields, base.refused) != (stored.fields, stored.refused)
-    return structs.replace(agreement, base=base, untold=agreement.untold or changed)
+    return structs.replace(agreement, base=base, untold=_untold(agreement, base, stored))
+
+
+def _untold(agreement: Agreement, base: Base, stored: Base) -> bool:
+    return agreement.untold or base.fields != stored.fields or base.refused != stored.refused
 
 
 def nothing_managed(case: Case, *, look_again: bool = False) -> Settlement:
@@ -76,9 +79,8 @@ def agreed(case: Case, after: Snapshot, result: AttemptResult, *, again: str = "
     if pacing.makes_an_iteration(case):
         calm = structs.replace(calm, checked_in_us=case.now_us)
     told: tuple[Outcome, ...] = ()
-    untold = with_base(old, base, case.stored).untold
     ended = bool(case.confirmed) or old.intent is not doubt  # no outcome has told the result of an earlier write
-    if untold or ended or isinstance(case.plan, Patch):
+    if isinstance(case.plan, Patch) or ended or _untold(old, base, case.stored):
         decisions = tuple(_as_confirmed(decision, case.confirmed) for decision in case.plan.decisions)
         tokens, tries = (case.snapshot.token, after.token), old.clashes + 1
         told = (outcomes.reconciled(case.document.key, case.now_us, decisions, base, tokens=tokens, tries=tries),)
@@ -284,10 +286,9 @@ def _settlement(
     lane: Lane | None = None,
 ) -> Settlement:
     options, key = case.options, case.document.key
-    untold = with_base(case.document.agreement, agreement.base, case.stored).untold
-    number = case.document.agreement.told
-    if any(outcome.type is OutcomeType.RECONCILED for outcome in told):
-        untold, number = False, number + 1
+    before = case.document.agreement
+    number = before.told + sum(outcome.type is OutcomeType.RECONCILED for outcome in told)
+    untold = number == before.told and _untold(before, agreement.base, case.stored)
     if lane is None:  # unrequested work stays so through all its retries: the write budget counts it
         lane = case.lane if case.lane in (Lane.RESYNC, Lane.REPLAY) else Lane.RETRY
     return Settlement(
