@@ -236,11 +236,11 @@ class Reconciler:
             self._telemetry.observe("convergence_seconds", max(0, took_us) / 1_000_000)  # sources' clocks may be ahead
 
     def _say(self, document: Document, settlement: Settlement, result: str, record: AuditRecord | None) -> None:
-        written = record is not None and record.patch is not None
-        quiet = settlement.status is Status.COLLECTING
-        quiet |= settlement.status is Status.SYNCED and not written and not settlement.opened and not settlement.closed
-        well = settlement.status is Status.SYNCED or result == AttemptResult.WRITTEN
-        say = _log.debug if quiet else _log.info if well else _log.warning
+        """Log what may want a look. What went as it should is counted and in the audit trail, and not logged."""
+        well = settlement.status in (Status.SYNCED, Status.COLLECTING) or result == AttemptResult.WRITTEN
+        if well and not settlement.opened and not settlement.closed:
+            return
+        say = _log.info if well else _log.warning
         say(
             "document settled" if settlement.status in (Status.SYNCED, Status.HELD) else "document not settled",
             document=document.key,

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from reconciler import config
 from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
@@ -19,16 +20,8 @@ ONE_ATTEMPT = config.Retry(conflict_attempts_max=1)
 NO_RESYNC = config.Resync(interval_s=0)
 
 
-async def test_an_event_is_written_as_soon_as_it_is_folded(world: World) -> None:
-    async with world.running() as running:
-        world.append(world.event({"title": "Cover"}))
-        await running.settled()
-    assert world.live()["title"] == "Cover"
-    assert len(world.broker.records("outcomes")) == 1
-
-
-async def test_an_idle_daemon_asks_its_store_less_than_once_a_second_and_writes_nothing(world: World) -> None:
-    """How much each of these statements may read is in `tests/adapters/test_sqlite.py`."""
+def count_calls(store: Any) -> Counter[str]:
+    """Count the calls of a store's methods from now on."""
     asked: Counter[str] = Counter()
 
     def counted(name: str, method: Any) -> Any:
@@ -39,7 +32,21 @@ async def test_an_idle_daemon_asks_its_store_less_than_once_a_second_and_writes_
         return call
 
     for name in [name for name in dir(Store) if not name.startswith("_")]:
-        setattr(world.store, name, counted(name, getattr(world.store, name)))
+        setattr(store, name, counted(name, getattr(store, name)))
+    return asked
+
+
+async def test_an_event_is_written_as_soon_as_it_is_folded(world: World) -> None:
+    async with world.running() as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.settled()
+    assert world.live()["title"] == "Cover"
+    assert len(world.broker.records("outcomes")) == 1
+
+
+async def test_an_idle_daemon_asks_its_store_less_than_once_a_second_and_writes_nothing(world: World) -> None:
+    """How much each of these statements may read is in `tests/adapters/test_sqlite.py`."""
+    asked = count_calls(world.store)
     world.append(world.event({"title": "Cover"}))
     async with world.running(resync=NO_RESYNC) as running:
         await running.settled()
@@ -49,6 +56,25 @@ async def test_an_idle_daemon_asks_its_store_less_than_once_a_second_and_writes_
         idle = asked.copy()
     assert idle.total() < 600
     assert idle.keys() <= {"waiting", "due", "next_due_us", "counts"}
+
+
+async def test_an_ordinary_attempt_is_one_request_one_intent_one_settlement_and_no_line_of_the_log(
+    world: World,
+) -> None:
+    keys = [f"{number:010}" for number in range(20)]
+    world.put(*keys)
+    async with world.running(resync=NO_RESYNC) as running:
+        for title in ("Cover", "Lid"):
+            world.windchill.reads = world.windchill.writes = 0
+            asked = count_calls(world.store)
+            with capture_logs() as logs:
+                for key in keys:
+                    world.append(world.event({"title": title}, key=key))
+                await running.pass_until(lambda asked=asked: asked["settle"] == len(keys), "all are written")
+    assert (world.windchill.reads, world.windchill.writes) == (0, len(keys))
+    assert (asked["intend"], asked["settle"]) == (len(keys), len(keys))
+    assert asked["documents"] < len(keys)  # loaded together
+    assert not [line for line in logs if "document" in line]
 
 
 async def test_once_waits_for_a_first_batch_that_is_still_being_folded(
