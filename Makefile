@@ -14,7 +14,9 @@ demo: $(STAMP) ## run the whole job on this machine in under a minute; ARGS=--st
 	@$(BIN)/reconciler demo $(ARGS)
 
 # pytest comes last, so that its summary ends the output. Tests of one file stay in one process, in their order. Tests
-# mostly wait, so four processes suit two cores. WORKERS=0 runs all tests in one process.
+# mostly wait, so four processes suit two cores. WORKERS=0 runs all tests in one process. Compiled modules are kept,
+# whatever the shell says: each process would compile all tests again.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP) ## run everything that CI runs: lint, types, arch, docs, all tests; names missing real parts
 	@scripts/real-parts
 	@$(MAKE) --no-print-directory lint types arch docs

@@ -11,6 +11,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from itertools import chain
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # with the halves that s
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _STEP = re.compile(r"\[(\d+)\]")  # of a place in a msgspec error: $[0]
+_type_info = cache(inspect.type_info)  # each load asks five hundred times
 _UNITS = {
     "seconds": ((86_400, "days"), (3600, "h"), (60, "min")),
     "bytes": ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")),
@@ -65,7 +67,7 @@ class ChangeTopic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def is_secret(wanted: Any) -> bool:
     """Whether the values of a type are never shown."""
-    return "secret" in _extra(inspect.type_info(wanted))
+    return "secret" in _extra(_type_info(wanted))
 
 
 def unshown(_: type, fields: "list[attrs.Attribute[Any]]") -> "list[attrs.Attribute[Any]]":
@@ -82,7 +84,7 @@ def _extra(kind: inspect.Type) -> Mapping[str, Any]:
 
 def from_text(given: str, wanted: Any) -> Any:
     """Convert the text of an environment variable. Raises ValueError with what is allowed."""
-    kind = inspect.type_info(wanted)
+    kind = _type_info(wanted)
     match kind.type if isinstance(kind, inspect.Metadata) else kind:
         case inspect.VarTupleType():
             return convert(listed(given), wanted)
@@ -101,7 +103,7 @@ def convert(given: object, wanted: Any) -> Any:
 
     Raises ValueError whose message continues "section.key: …" and never shows a secret.
     """
-    kind = inspect.type_info(wanted)
+    kind = _type_info(wanted)
     later = _extra(kind).get("later", {})
     for known in (known for known in later if isinstance(given, str) and given.startswith(known)):
         raise ValueError(f"{json.dumps(known)} is known but not available in this version; {later[known]}")

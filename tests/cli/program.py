@@ -122,6 +122,7 @@ class Program:
         """Run a command in this process, which saves it a second, and leave no trace of it."""
         root = logging.getLogger()
         handlers, level, threshold = root.handlers, root.level, gc.get_threshold()
+        gc.freeze()  # the collection with which a daemon begins is not over all tests
         try:
             with contextlib.chdir(self.folder):
                 ended = CliRunner().invoke(cli.main, told, input=given)
