@@ -1,11 +1,17 @@
-"""`python -m benchmarks [fold-file|fold-kafka|engine|million|backlog|growth|all] [--rounds N] [--write]`."""
+"""`python -m benchmarks [fold-file|fold-kafka|engine|latency|million|backlog|growth|all] [--rounds N] [--write]`."""
 
 import argparse
 import importlib
 
 from benchmarks import measure, report
 
-_MODULES = {"fold-file": "fold_file", "fold-kafka": "fold_kafka", "engine": "engine", "million": "million"}
+_MODULES = {
+    "fold-file": "fold_file",
+    "fold-kafka": "fold_kafka",
+    "engine": "engine",
+    "latency": "latency",
+    "million": "million",
+}
 # Half an hour and some gigabytes: only when asked for by name.
 _LONG = {"backlog": "backlog", "growth": "growth"}
 

@@ -21,6 +21,7 @@ import attrs
 
 from reconciler.adapters import file_lines, files
 from reconciler.adapters.file_partition import FilePartition
+from reconciler.adapters.inotify import FileChanges
 from reconciler.errors import LogError
 from reconciler.model.event import DECISIONS, PACKED, Outgoing, PlainRecord, unpacked
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
@@ -29,7 +30,7 @@ from reconciler.ports import Clock
 if sys.platform != "win32":
     import fcntl
 
-POLL_S = 0.1  # between two looks at a growing file
+POLL_S = 0.1  # between two looks at a growing file, unless the system tells of a change sooner
 LOCK_POLL_S = 0.02
 LOCK_S_MAX = 10.0  # an append takes milliseconds; a process that holds the lock longer hangs
 OUTCOMES, DEAD_LETTERS = "outcomes", "dead-letters"  # in the names of the files beside a log
@@ -71,10 +72,12 @@ class FileLog:
         self._stamped = stamped
         self._topics = topics or FileTopics()
         self._decisions = decisions_of(self._path)
+        self._changes = FileChanges()
+        known = clock, self._changes if grows else None
         beside = [] if alone else [self._decisions, *_packed(self._decisions)]
         # Decisions are few: they need not wait for a backlog of changes.
-        self._files = [FilePartition(one, clock, grows=grows, optional=True) for one in beside]
-        self._files.append(FilePartition(self._path, clock, grows=grows))
+        self._files = [FilePartition(one, *known, optional=True) for one in beside]
+        self._files.append(FilePartition(self._path, *known))
         self._counting = asyncio.Lock()
         self._opened = False
 
@@ -109,8 +112,10 @@ class FileLog:
         grows). Raises LogError when a file is damaged, LogTruncatedError when it was cut or replaced while we read.
         """
         assert self._opened, "open first"
+        changed = self._changes.happened
         give_up_s = self._clock.monotonic_s() + timeout_s
         while True:
+            changed.clear()  # first: what is written from here on sets it again
             at_end = True
             for file in self._files:
                 at_end &= await file.fill(records_max)
@@ -120,7 +125,7 @@ class FileLog:
             if at_end and (not self._grows or left_s <= 0):
                 return ()
             if at_end:
-                await self._clock.sleep(min(POLL_S, left_s))
+                await self._clock.wait(changed, min(POLL_S, left_s))
 
     async def positions(self) -> Mapping[Partition, int]:
         """Return the number of each file's next line, past blank ones."""
@@ -139,6 +144,7 @@ class FileLog:
     async def close(self) -> None:
         for file in self._files:
             file.close()
+        self._changes.close()
         self._opened = False
 
     # ----------------------------------------------------------------------------------------------------- appending

@@ -15,6 +15,7 @@ import attrs
 import structlog
 
 from reconciler.adapters import file_lines
+from reconciler.adapters.inotify import FileChanges
 from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model.event import PlainRecord
@@ -64,17 +65,19 @@ class LineRecords(Sequence[PlainRecord]):
 
 class FilePartition:
     """
-    One file, from a line on. `grows` is as in `FileLog`.
+    One file, from a line on. `changes` tells when it has grown; None: it does not grow.
 
     An `optional` file has no lines until it exists.
     """
 
-    def __init__(self, path: pathlib.Path, clock: Clock, *, grows: bool, optional: bool = False) -> None:
+    def __init__(
+        self, path: pathlib.Path, clock: Clock, changes: FileChanges | None, *, optional: bool = False
+    ) -> None:
         self.place = Partition(path.name, 0)
         self.next = 0  # the line that the next `taken` begins with
         self.path = path
         self._clock = clock
-        self._grows = grows
+        self._changes = changes
         self._optional = optional
         self._reader: file_lines.LineReader | None = None
         self._counter: file_lines.LineReader | None = None
@@ -184,4 +187,6 @@ class FilePartition:
     def _open(self) -> file_lines.LineReader | None:
         if self._optional and not self.path.exists():
             return None
-        return file_lines.LineReader(self.path, grows=self._grows)
+        if self._changes is not None:
+            self._changes.watch(self.path)
+        return file_lines.LineReader(self.path, grows=self._changes is not None)

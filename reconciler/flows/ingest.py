@@ -41,7 +41,7 @@ _LETTERS_MAX = 1_000  # of a transaction; they are held in memory whole
 _partition, _headers, _timestamp = attrgetter("topic", "partition"), attrgetter("headers"), attrgetter("timestamp")
 _BY_BROKER = 1  # a record's `timestamp_type`: LogAppendTime
 _BEHIND_S = 1.0  # between two checks whether this host's clock is right again
-_PAUSE_S = 0.05  # after an empty fetch, which returns at once at the end of a file that does not grow
+_PAUSE_S = 0.05  # from an empty fetch to the next: at the end of a file that does not grow it returns at once
 
 
 @attrs.define
@@ -99,6 +99,7 @@ class Ingest:
         """Fold new records until stopped."""
         while not self._stopping:
             watchdog.beat()
+            began_s = self._clock.monotonic_s()
             records = await self._fetch(self._batch_max, _FETCH_TIMEOUT_S)
             if records is None:
                 return
@@ -107,7 +108,7 @@ class Ingest:
             self.reached = await self._log.positions()
             if not records:
                 await self._pass_gaps()
-                await self._clock.sleep(_PAUSE_S)
+                await self._clock.sleep(began_s + _PAUSE_S - self._clock.monotonic_s())
 
     async def _pass_gaps(self) -> None:
         """

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import os
+import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from reconciler.adapters import file_lines
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.file_log import OUTCOMES, FileLog, FileTopics, beside
+from reconciler.adapters.file_log import OUTCOMES, FileLog, FileTopics, beside, decisions_of
 from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError
 from reconciler.model import instant
@@ -334,3 +335,22 @@ async def test_a_lock_that_is_never_released_is_an_error(path: Path) -> None:
         with pytest.raises(LogError, match="another process has held its lock for 10 s"):
             await appending
     assert path.read_bytes() == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell; the file is looked at now and then")
+async def test_a_line_is_read_as_soon_as_it_is_written(path: Path) -> None:
+    path.touch()
+    clock = VirtualClock()
+    log = FileLog(path, clock)
+    await log.open({})
+    for number, file in enumerate([path, decisions_of(path), path, decisions_of(path)]):
+        fetching = asyncio.create_task(log.fetch(10, 60))
+        await asyncio.sleep(0.02)
+        with file.open("ab") as growing:
+            growing.write(event(number) + b"\n")
+        if number == 1:  # this file was not there yet
+            await clock.advance(0.2)
+        records = await asyncio.wait_for(fetching, 10)
+        assert [record.value for record in records] == [event(number)]
+    assert clock.monotonic_s() == 0.2
+    await log.close()

@@ -1,6 +1,7 @@
 """The whole daemon over fakes and a virtual clock: what its loops do together."""
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -75,6 +76,22 @@ async def test_an_ordinary_attempt_is_one_request_one_intent_one_settlement_and_
     assert (asked["intend"], asked["settle"]) == (len(keys), len(keys))
     assert asked["documents"] < len(keys)  # loaded together
     assert not [line for line in logs if "document" in line]
+
+
+async def test_an_idle_daemon_waits_for_events_all_the_time(world: World) -> None:
+    fetch, waited = world.log.fetch, []
+
+    async def fetched(*given: Any) -> Any:
+        began_s = world.clock.monotonic_s()
+        records = await fetch(*given)
+        waited.append((began_s, world.clock.monotonic_s()))
+        return records
+
+    setattr(world.log, "fetch", fetched)  # noqa: B010  a method, as type checkers see it
+    async with world.running():
+        await world.clock.advance(60)
+        assert len(waited) <= 60
+        assert [after[0] - before[1] for before, after in pairwise(waited)] == [0.0] * (len(waited) - 1)
 
 
 async def test_once_waits_for_a_first_batch_that_is_still_being_folded(
