@@ -148,7 +148,11 @@ class Outbox(Protocol):
         """Return the oldest messages."""
 
     async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
-        """Delete messages that the log has acknowledged, and store the positions after them."""
+        """
+        Forget messages that the log has acknowledged, and store the positions after them.
+
+        `waiting` returns them no more. That is durable with the next transaction: a crash before may bring them back.
+        """
 
 
 class Views(Protocol):

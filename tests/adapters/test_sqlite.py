@@ -403,6 +403,50 @@ async def test_a_fault_of_ours_reaches_every_caller_and_the_next_works(
     await store.settle(settled("a"))
 
 
+async def test_forgetting_published_messages_costs_no_transaction(path: Path, opens: Opens, store: SqliteStore) -> None:
+    """A single event would wait for the disk four times instead of three."""
+    commits: list[str] = []
+    store._database._connection._conn.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+    told = structs.replace(settled("a"), outcomes=(Outgoing("o", None, b"1"), Outgoing("o", None, b"2")))
+    await store.fold(batch(["a", "b"]))
+    await store.settle(told)
+    first, second = await store.waiting(10)
+    await store.published([first.number], {P0: 7})
+    assert await store.waiting(10) == [second]
+    assert len(commits) == 2
+    guest = await opens(path, owner=False)
+    assert await guest.waiting(10) == [first, second], "as a crash would leave it"
+    await store.settle(settled("b"))
+    assert await guest.waiting(10) == await store.waiting(10) == [second]
+    assert (len(commits), (await guest.positions())[P0]) == (3, 7)
+    await store.published([second.number], {P0: 8})
+    await store.close()
+    assert (await guest.waiting(10), (await guest.positions())[P0]) == ([], 8)
+
+
+async def test_a_transaction_that_fails_leaves_published_messages_to_the_next(store: SqliteStore) -> None:
+    told = structs.replace(settled("a"), outcomes=(Outgoing("o", None, b"1"),))
+    await store.fold(batch(["a"]))
+    await store.settle(told)
+    (message,) = await store.waiting(10)
+    await store.published([message.number], {P0: 7})
+    with pytest.raises(StoreError, match="unknown"):
+        await store.settle(settled("unknown"))
+    assert (await store.waiting(10), (await store.positions())[P0]) == ([], 1)
+    await store.settle(settled("a"))
+    assert (await store.waiting(10), (await store.positions())[P0]) == ([], 7)
+
+
+async def test_many_published_messages_are_forgotten_at_once(path: Path, opens: Opens, store: SqliteStore) -> None:
+    told = structs.replace(settled("a"), outcomes=(Outgoing("o", None, b"1"),) * 1200)
+    await store.fold(batch(["a"]))
+    await store.settle(told)
+    guest = await opens(path, owner=False)
+    while messages := await store.waiting(300):
+        await store.published([message.number for message in messages], {})
+        assert len(await guest.waiting(2000)) - len(await store.waiting(2000)) < 500
+
+
 async def test_two_faults_in_a_group_leave_no_caller_waiting(store: SqliteStore) -> None:
     """After the first the group is committed one by one: those behind the second must hear of it too."""
     await store.fold(batch(["a", "b"]))

@@ -837,6 +837,8 @@ async def test_messages_wait_in_the_order_they_were_written_until_published(stor
     assert [message.record for message in waiting] == [letter(7)[1], *outcomes]
     assert await store.waiting(2) == waiting[:2]
     await store.published([waiting[0].number, waiting[2].number], {P0: 7})
+    assert await store.waiting(10) == await store.waiting(1) == [waiting[1]]
+    await store.settle(settlement(at_us=5000))  # the next transaction
     assert await store.waiting(10) == [waiting[1]]
     assert await store.positions() == {P0: 7}
     await store.published([], {})

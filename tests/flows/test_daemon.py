@@ -78,6 +78,27 @@ async def test_an_ordinary_attempt_is_one_request_one_intent_one_settlement_and_
     assert not [line for line in logs if "document" in line]
 
 
+async def test_a_single_event_costs_three_transactions_two_before_it_is_written(world: World) -> None:
+    """`published` has none of its own: see `tests/adapters/test_sqlite.py`."""
+    async with world.running(resync=NO_RESYNC) as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.settled()
+        await world.clock.advance(1)
+        asked = count_calls(world.store)
+        world.append(world.event({"title": "Lid"}))
+        await running.settled()
+        await world.clock.advance(1)
+        done = asked.copy()
+    assert len(world.broker.records("outcomes")) == 2
+    reading = {"waiting", "due", "next_due_us", "counts", "desired", "documents", "refolds"}
+    assert {name: count for name, count in done.items() if name not in reading} == {
+        "fold": 1,
+        "intend": 1,
+        "settle": 1,
+        "published": 1,
+    }
+
+
 async def test_an_idle_daemon_waits_for_events_all_the_time(world: World) -> None:
     fetch, waited = world.log.fetch, []
 

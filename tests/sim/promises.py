@@ -65,8 +65,7 @@ class Promises:
         self._kept: dict[str, _Kept] = {}
         self._under_way: list[Change] = []
         self._leaving: Counter[bytes] = Counter()  # published, and perhaps forgotten already
-        self._unsure: Counter[bytes] = Counter()  # published, and forgotten by a commit that was never acknowledged
-        self._early: Counter[bytes] = Counter()  # forgotten before the change that left them was acknowledged
+        self._unsure: Counter[bytes] = Counter()  # published, and perhaps not durably forgotten
         self._before: dict[str, list[_Kept]] = {}  # states that the next loss of power may bring back
         self._lost: set[bytes] = set()  # outcomes that it took with it; they may have been published before
         self._messages: dict[int, bytes] = {}
@@ -99,15 +98,6 @@ class Promises:
     def forgets(self, numbers: Sequence[int]) -> None:
         self._leaving.update(self._messages[number] for number in numbers if number in self._messages)
 
-    def forgotten(self, numbers: Sequence[int]) -> None:
-        gone = Counter(self._messages[number] for number in numbers if number in self._messages)
-        self._leaving -= gone
-        for kept in self._kept.values():
-            here = gone & kept.waiting
-            kept.waiting -= here
-            gone -= here
-        self._early += gone
-
     # -------------------------------------------------------------------------------------------------------- the check
 
     async def check(self, store: Any) -> None:
@@ -127,7 +117,6 @@ class Promises:
         # That they are gone may be seen before it is durable: the next loss of power can bring them back.
         self._unsure |= self._leaving
         self._leaving.clear()
-        self._early.clear()
 
     def _explain(self, key: str, found: _Kept) -> None:
         """What is found must be what was acknowledged, with some of what was under way, each of it whole."""
@@ -157,7 +146,7 @@ class Promises:
         return (
             (expected.agreement, expected.audit) == (found.agreement, found.audit)
             and not found.waiting - expected.waiting - self._unsure
-            and not missing - self._leaving - self._early
+            and not missing - self._leaving
         )
 
     def copy(self) -> dict[str, Any]:
@@ -173,7 +162,6 @@ class Promises:
         self._told.update(value for one in kept.values() for value in one.waiting)
         self._under_way.clear()
         self._leaving.clear()
-        self._early.clear()
         self._before.clear()
 
     def told(self, published: Iterable[bytes]) -> None:
@@ -184,11 +172,7 @@ class Promises:
         self._world.expect(there <= self._told, f"outcomes of nothing that is stored: {sorted(there - self._told)}")
 
     def _store(self, change: Change) -> None:
-        kept = self._kept.get(change.key, _Kept(_NOTHING)).with_change(change)
-        early = self._early & Counter(change.outcomes)
-        self._early -= early
-        kept.waiting -= early
-        self._kept[change.key] = kept
+        self._kept[change.key] = self._kept.get(change.key, _Kept(_NOTHING)).with_change(change)
         self._told.update(change.outcomes)
 
 

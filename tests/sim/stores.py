@@ -47,6 +47,7 @@ class Watched:
         self._witness = witness
         self._promises = promises
         self._effects = effects
+        self._published: set[int] = set()  # in this life
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._inner, name)
@@ -135,13 +136,15 @@ class Watched:
 
     async def waiting(self, limit: int) -> list[OutboxMessage]:
         found: list[OutboxMessage] = await self._call("waiting", lambda: self._inner.waiting(limit))
+        again = self._published.intersection(message.number for message in found)
+        self._life.world.expect(not again, f"published already, and waiting still: {again}")
         self._promises.shows(found)
         return found
 
     async def published(self, numbers: Sequence[int], *more: Any) -> None:
         self._promises.forgets(numbers)
         await self._call("published", lambda: self._inner.published(numbers, *more))
-        self._promises.forgotten(numbers)
+        self._published.update(numbers)
 
 
 class Aside(Watched):

@@ -38,6 +38,7 @@ class Database:
         self._connection = connection
         self._ownership = ownership
         self._writer = locks.FileLock(locks.writer_path(path)) if ownership else None
+        self.riding: list[Work[None]] = []  # what takes part in the next transaction, and needs none of its own
         self._checkpointed = 0  # `total_changes` at the last checkpoint
         # Among our own tasks: a file lock that is taken twice through one descriptor goes at the first release.
         self._checkpointing = asyncio.Lock()
@@ -78,7 +79,7 @@ class Database:
             raise StoreError(f"can't {operation} in {self.path}: it was opened read-only")
         self._require_same_files()
         # Counted on the thread: the connection may be closed by the time that we hear of the commit.
-        result, changes = await self._run(operation, lambda db: (transacted(work, db), db.total_changes))
+        result, changes = await self._run(operation, lambda db: (self._transacted(work, db), db.total_changes))
         if changes - self._checkpointed >= CHECKPOINT_CHANGES:
             # Shielded, because the lock must be held until the thread has finished.
             await asyncio.shield(self._checkpoint())
@@ -106,9 +107,27 @@ class Database:
         except sqlite3.Error as error:
             raise self._failed(operation, error) from error
 
+    def _transacted(self, work: Work[T], connection: sqlite3.Connection) -> T:
+        """Run a function with all that ride along; they ride again if it fails."""
+        riding = self.riding[:]
+
+        def together(connection: sqlite3.Connection) -> T:
+            for one in riding:
+                one(connection)
+            return work(connection)
+
+        result = transacted(together, connection)
+        del self.riding[: len(riding)]
+        return result
+
     async def close(self) -> None:
         """Close the connection after all calls that are under way."""
-        if self._open:
+        if not self._open:
+            return
+        try:
+            if self.riding and not self._fault:
+                await self.write("close the store", lambda _: None)
+        finally:
             self._open = False
             await asyncio.shield(self._close())
 

@@ -32,6 +32,7 @@ __all__ = ["SqliteStore", "open_store", "path_of"]
 
 _EVER_US = 2**63 - 1  # SQLite's greatest integer: no time is later
 _EXPORT_ROWS = 500
+_PUBLISHED_MAX = 500  # messages that wait to be forgotten: `waiting` reads past them
 _ENTRIES = 200  # audit records a statement: some kilobytes each, and twice that on their way
 
 
@@ -74,6 +75,7 @@ class SqliteStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._group = GroupCommit(self._commit)
+        self._published: set[int] = set()  # messages that are forgotten with the next transaction, if not already
 
     # ------------------------------------------------------------------------------------------------------ projection
 
@@ -183,11 +185,18 @@ class SqliteStore:
     # ---------------------------------------------------------------------------------------------------------- outbox
 
     async def waiting(self, limit: int) -> list[OutboxMessage]:
-        return list(map(_message, await self._database.read(queries.WAITING, limit)))
+        published = frozenset(self._published)
+        found = map(_message, await self._database.read(queries.WAITING, limit + len(published)))
+        return [message for message in found if message.number not in published][:limit]
 
     async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
-        work = partial(transactions.published, numbers=numbers, positions=positions)
-        await self._database.write("forget published messages", work)
+        # A transaction of its own would wait for the disk for each event, to save a repetition after a crash.
+        if not self._database.riding:
+            self._published.clear()
+        self._published.update(numbers)
+        self._database.riding.append(partial(transactions.published, numbers=numbers, positions=positions))
+        if not numbers or len(self._published) >= _PUBLISHED_MAX:
+            await self._database.write("forget published messages", lambda _: None)
 
     # ----------------------------------------------------------------------------------------------------------- views
 
