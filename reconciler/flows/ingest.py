@@ -19,10 +19,11 @@ import structlog
 from reconciler.core.events import anchoring, decode, decode_fast, outcomes, timing
 from reconciler.core.folding import fold
 from reconciler.errors import ClockBehindError
-from reconciler.flows import watchdog
+from reconciler.flows import collector, watchdog
 from reconciler.model.desired import Desired
 from reconciler.model.document import Due, Lane, Superseded
 from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record, Refusal
+from reconciler.model.limits import MIB
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Partition, Place
 from reconciler.ports import Clock, EventLog, FoldBatch, Folded, Telemetry
@@ -33,12 +34,14 @@ _log = structlog.get_logger(__name__)
 _SLICE = 250  # records decoded and folded before other tasks get a turn: a few milliseconds
 _FETCH_TIMEOUT_S = 1.0
 _BACKLOG_TIMEOUT_S = 0.05  # for what the client already has
-_FIELDS_MAX = 70_000  # of the rows of a transaction, about a kilobyte each
+_FIELDS_MAX = 140_000  # of the rows of a transaction, about half a kilobyte each
 _FIELDS_A_ROW = 4.0  # assumed until a row was seen
 _ROOM_MIN = 2_000  # smaller fetches are not worth their cost
 _RECORDS_MAX = 250_000  # of a transaction: a few seconds of work are repeated after a crash
+_BYTES_MAX = 64 * MIB  # of the records of a transaction, all of which may be in its rows
 _LETTERS_MAX = 1_000  # of a transaction; they are held in memory whole
 _partition, _headers, _timestamp = attrgetter("topic", "partition"), attrgetter("headers"), attrgetter("timestamp")
+_value = attrgetter("value")
 _BY_BROKER = 1  # a record's `timestamp_type`: LogAppendTime
 _BEHIND_S = 1.0  # between two checks whether this host's clock is right again
 _PAUSE_S = 0.05  # from an empty fetch to the next: at the end of a file that does not grow it returns at once
@@ -57,6 +60,12 @@ class _Batch:
     foreign: int = 0
     outlived: int = 0  # events read before that the present policy refuses
     count: int = 0
+    bytes: int = 0  # of the records
+
+    @property
+    def full(self) -> bool:
+        """Whether it must be stored before more is gathered, however few rows it has."""
+        return len(self.dead) >= _LETTERS_MAX or self.count >= _RECORDS_MAX or self.bytes >= _BYTES_MAX
 
 
 @attrs.define(eq=False, slots=False)
@@ -104,7 +113,8 @@ class Ingest:
             if records is None:
                 return
             if records:
-                await self._take_backlog(records)
+                with collector.paused():
+                    await self._take_backlog(records)
             self.reached = await self._log.positions()
             if not records:
                 await self._pass_gaps()
@@ -123,8 +133,9 @@ class Ingest:
 
     async def take(self, records: Sequence[Record]) -> int:
         """Fold records durably; return how many documents changed."""
-        await self.gather(records)
-        return await self.commit()
+        with collector.paused():
+            await self.gather(records)
+            return await self.commit()
 
     async def gather(self, records: Sequence[Record]) -> int:
         """
@@ -145,8 +156,7 @@ class Ingest:
             self._set_aside(record, found, batch)
         batch.count += len(records)
         room = round(_FIELDS_MAX / self._fields_a_row) - len(batch.rows)
-        full = room < _ROOM_MIN or len(batch.dead) >= _LETTERS_MAX or batch.count >= _RECORDS_MAX
-        return 0 if full else room
+        return 0 if batch.full or room < _ROOM_MIN else room
 
     async def commit(self) -> int:
         """Store what was gathered, durably; return how many documents changed."""
@@ -274,6 +284,7 @@ class Ingest:
         newest_first: list[Record] = list(records)[::-1]
         if self._tracing.on:
             self._tracing.note(records)
+        batch.bytes += sum(map(len, filter(None, map(_value, newest_first))))
         events: list[Event] = []
         for some, present in self._parted(newest_first):
             taken, left = decode_fast.events(some, self._options, present)

@@ -13,7 +13,7 @@ import attrs
 from reconciler.core.events import anchoring
 from reconciler.core.events.anchoring import Span
 from reconciler.errors import LogTruncatedError
-from reconciler.flows import recovery
+from reconciler.flows import collector, recovery
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.recovery import Bases
 from reconciler.model import codec
@@ -87,18 +87,19 @@ async def replay(log: EventLog, ingest: Ingest, bases: Bases, archives: Archives
     if not archives.alone:
         ingest.folding = partial(_told, spans, ingest.folding)
     records, changed, room = 0, 0, BATCH
-    while True:
-        batch = await log.fetch(min(room, BATCH), _FETCH_TIMEOUT_S)  # each may be of another document
-        room = await ingest.gather(batch)
-        records += len(batch)
-        if bases.full:
-            await bases.store({})
-        if batch and room:
-            continue
-        changed, room = changed + await ingest.commit(), BATCH
-        reached = await log.positions()  # past gaps that hold no record
-        if not batch and all(reached.get(place, 0) >= end for place, end in ends.items()):
-            break
+    with collector.paused():
+        while True:
+            batch = await log.fetch(min(room, BATCH), _FETCH_TIMEOUT_S)  # each may be of another document
+            room = await ingest.gather(batch)
+            records += len(batch)
+            if bases.full:
+                await bases.store({})
+            if batch and room:
+                continue
+            changed, room = changed + await ingest.commit(), BATCH
+            reached = await log.positions()  # past gaps that hold no record
+            if not batch and all(reached.get(place, 0) >= end for place, end in ends.items()):
+                break
     await bases.store({})
     archives.add(spans)
     archives.add(bases.spans)

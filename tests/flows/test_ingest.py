@@ -1,14 +1,18 @@
 """Ingest: rows and positions together, each record once, and nothing dropped without a trace."""
 
+import contextlib
+import gc
 import json
 
 import pytest
 
 from reconciler.core.events import outcomes
 from reconciler.errors import StoreError
+from reconciler.flows import ingest
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
+from reconciler.ports import FoldBatch
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, LETTERS, OPERATORS, TOPIC, World
 
@@ -145,3 +149,47 @@ async def test_what_a_release_covers_on_arrival_is_superseded(world: World) -> N
     lost = await world.store.superseded(KEY)
     assert lost is not None
     assert (lost.count, lost.by.id) == (1, released["id"])
+
+
+# ------------------------------------------------------------------------------------------------------- transactions
+
+
+@pytest.mark.parametrize(("bytes_max", "transactions"), [(ingest._BYTES_MAX, 1), (3_000, 4)])
+async def test_a_backlog_is_one_transaction_unless_its_records_are_large(
+    world: World, monkeypatch: pytest.MonkeyPatch, bytes_max: int, transactions: int
+) -> None:
+    folded = []
+    fold = world.store.fold
+
+    async def counted(batch: FoldBatch) -> None:
+        folded.append(len(batch.rows))
+        await fold(batch)
+        if sum(folded) == 400:
+            world.ingest.stop()
+
+    monkeypatch.setattr(world.store, "fold", counted)
+    monkeypatch.setattr(ingest, "_BYTES_MAX", bytes_max)
+    for number in range(400):  # four fetches
+        world.append(world.event({"title": "Cover"}, key=f"K{number:03}"))
+    await world.log.open({})
+    await world.run(world.ingest.run())
+    assert len(folded) == transactions
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["stored", "failed"])
+async def test_the_collector_is_off_while_a_batch_is_folded_and_on_again_after(
+    world: World, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    seen = []
+    fold = world.store.fold
+
+    async def looked_at(batch: FoldBatch) -> None:
+        seen.append(gc.isenabled())
+        if fails:
+            raise StoreError("the disk is full")
+        await fold(batch)
+
+    monkeypatch.setattr(world.store, "fold", looked_at)
+    with contextlib.suppress(StoreError):
+        await world.fold(world.event({"title": "Cover"}))
+    assert (seen, gc.isenabled()) == ([False], True)
