@@ -51,7 +51,7 @@ _PAUSE_S = 0.05  # from an empty fetch to the next: at the end of a file that do
 class _Batch:
     """What one transaction stores."""
 
-    rows: dict[str, Desired] = attrs.field(factory=dict)
+    said: fold.Gathered = attrs.field(factory=fold.Gathered)
     urgent: set[str] = attrs.field(factory=set)
     dead: list[tuple[DeadLetter, Outgoing]] = attrs.field(factory=list)
     replayed: set[str] = attrs.field(factory=set)
@@ -141,7 +141,7 @@ class Ingest:
         """
         Fold records into the batch that the next `commit` stores; return how many more it has room for.
 
-        Newest first, so that most older claims have lost and need not be built (see `fold.into`). Raises
+        Newest first, so that most older claims have lost and need not be built (see `fold.Gathered`). Raises
         ClockBehindError, and takes no record, if this host's clock is behind the one that stamped them.
         """
         batch = self._batch
@@ -155,7 +155,7 @@ class Ingest:
         for record, found in reversed(others):  # in the log's order
             self._set_aside(record, found, batch)
         batch.count += len(records)
-        room = round(_FIELDS_MAX / self._fields_a_row) - len(batch.rows)
+        room = round(_FIELDS_MAX / self._fields_a_row) - len(batch.said.newest)
         return 0 if batch.full or room < _ROOM_MIN else room
 
     async def commit(self) -> int:
@@ -163,7 +163,7 @@ class Ingest:
         batch, self._batch = self._batch, _Batch()
         await self._begin()
         while True:
-            rows, superseded = await self._changed(batch.rows)
+            rows, superseded = await self._changed(batch.said)
             now_us = self._clock.now_us()
             await self._store(batch, rows, superseded, now_us)
             if not await self._refolded():
@@ -299,7 +299,7 @@ class Ingest:
             events = [event for event in events if event.stamp.time <= self._until]
         if self.folding is not None:
             self.folding(events)
-        fold.into(batch.rows, events)
+        batch.said.add(events)
         batch.urgent.update(event.key for event in events if event.stamp.source == OPERATORS)
         for (topic, partition), (last, *_) in groupby(newest_first, _partition):
             place = Partition(topic, partition)
@@ -333,19 +333,22 @@ class Ingest:
         assert self._read is not None, "it is read before any record is looked at"
         return max(self._read.get(Partition(*place), 0), self._kept.get(Partition(*place), 0))
 
-    async def _changed(self, said: Mapping[str, Desired]) -> tuple[dict[str, Desired], dict[str, Superseded]]:
+    async def _changed(self, said: fold.Gathered) -> tuple[dict[str, Desired], dict[str, Superseded]]:
         """Join a batch with the stored rows; return the rows that changed, and the events that changed nothing."""
-        keys = sorted(said)  # in order, so that each page of the store is read once
+        keys = sorted(said.newest)  # in order, so that each page of the store is read once
         stored = await self._projection.desired(keys)
         rows: dict[str, Desired] = {}
         superseded: dict[str, Superseded] = {}
         for start in range(0, len(keys), _SLICE):
             for key in keys[start : start + _SLICE]:
-                old = stored.get(key)
-                new = said[key] if old is None else fold.join(old, said[key])
+                old, new = stored.get(key), said.row(key)
+                if old is None:
+                    rows[key] = new
+                    continue
+                claimed, new = new, fold.join(old, new)
                 if new is not old:
                     rows[key] = new
-                if old is not None and (lost := fold.superseded(old, said[key], new)) is not None:
+                if (lost := fold.superseded(old, claimed, new)) is not None:
                     superseded[key] = lost
             await self._clock.sleep(0)
         return rows, superseded
@@ -361,4 +364,4 @@ class Ingest:
         for result, count in known.items():
             if count:
                 self._telemetry.add("events_total", count, result=result)
-        _log.debug("batch folded", records=found.count, documents=len(found.rows), refused=len(found.dead))
+        _log.debug("batch folded", records=found.count, documents=len(found.said.newest), refused=len(found.dead))

@@ -135,9 +135,9 @@ def test_the_hot_path_takes_no_special_event_for_a_plain_one(special, first):
 
 def built(log: list[Event]) -> Desired:
     """The row of a log as one replay builds it, without any join at its end."""
-    built_rows: dict[str, Desired] = {}
-    fold.into(built_rows, log)
-    return built_rows.get(strategies.KEY, NOTHING_DESIRED)
+    gathered = fold.Gathered()
+    gathered.add(log)
+    return gathered.row(strategies.KEY) if strategies.KEY in gathered.newest else NOTHING_DESIRED
 
 
 @given(rows, rows)

@@ -3,8 +3,8 @@ Fold: events → desired state, as a join.
 
 Rules of this file:
 1. `join` is commutative, associative and idempotent, and `steps(d, events)` equals joining `d` with each
-   `lift(event)`; `into` does that for many documents. So any order, any duplicates and any split of a set of records
-   give the same rows, the same bytes.
+   `lift(event)`; `Gathered` does that for many documents. So any order, any duplicates and any split of a set of
+   records give the same rows, the same bytes.
 2. A copy of a record changes nothing, wherever it is: records that agree in time, sequence, source and id are one
    event, and each event counts at the least of its places.
 3. Claims that are covered for good are dropped: those of an earlier level (lead, time, sequence) than their register,
@@ -16,7 +16,8 @@ Rules of this file:
 Theory of operation: a field's value is a last-writer-wins register with element registers on top (docs/explanation.md).
 The greatest stamp wins. Two events of one level rank by their places, and a copy can still lower a place. So the losers
 of that level are kept beside the winner, as rivals, until a later level covers them all. Nearly always there is one
-event and no rival, and claims of different levels are compared by one look at their stamps.
+event and no rival, and claims of different levels are compared by one look at their stamps. So a batch only notes, for
+each field, which event is the newest, and builds the claims of the winners at its end.
 
 If two different records have one stamp (a topic made again under its old name), the greater canonical text wins, so
 that even this has one outcome. More than `EVENTS_MAX` events of one level on one value are too many to rank: those with
@@ -27,6 +28,8 @@ fields: beyond that the oldest levels are cut off, again as a join (`Desired.cut
 import functools
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
+
+import attrs
 
 from reconciler.core.folding import accepting
 from reconciler.model.desired import NO_ELEMENTS, NOTHING_DESIRED, Desired, Element, Field, Register, Rival
@@ -54,40 +57,57 @@ def step(desired: Desired, event: Event) -> Desired:
 
 def steps(desired: Desired, events: Iterable[Event]) -> Desired:
     """Fold several events of one document into its row."""
-    rows: dict[str, Desired] = {}
-    into(rows, events)
-    for row in rows.values():
-        desired = join(desired, row)
+    gathered = Gathered()
+    gathered.add(events)
+    for key in gathered.newest:
+        desired = join(desired, gathered.row(key))
     return desired
 
 
-def into(rows: dict[str, Desired], events: Iterable[Event]) -> None:
+@attrs.frozen(eq=False)
+class Gathered:
     """
-    Fold events into the rows that `rows` has for their documents; the hot path of every replay.
+    What a batch of events says about each document; the hot path of every replay.
 
-    The rows are the caller's own, made by this function: their fields are changed in place. Claims that lose are never
-    built, so it pays to fold the newest event first.
+    `newest` has the newest event of each field, by document. Claims that lose to a later level are never built, so it
+    pays to add the newest events first. What this cannot rank is in `joined`.
     """
-    for event in events:
-        key, stamp, fields, elements, release, expect, released, actor, reason, accept = event
-        row = rows.get(key)
-        if row is None:
-            rows[key] = lift(event)
-        elif released or elements or release or accept or row.released is not None or row.cut or row.accepted:
-            rows[key] = join(row, lift(event))
-        else:
-            known = row.fields
-            for name, value in fields.items():
-                old = known.get(name)
-                if old is not None and old.register is not None:
-                    other = old.register.stamp
-                    if other > stamp and (other[1] != stamp[1] or other[:3] != stamp[:3]):  # nearly always by time
-                        continue
-                expected = (expect[name],) if name in expect else ()
-                new = _new_field((_new_register((stamp, value, True, expected, actor, reason)), NO_ELEMENTS, ()))
-                known[name] = new if old is None else _join_field(old, new)
+
+    newest: dict[str, dict[str, Event]] = attrs.field(factory=dict)
+    joined: dict[str, Desired] = attrs.field(factory=dict)
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Add what events say."""
+        newest = self.newest
+        for event in events:
+            key, stamp, fields, elements, release, _, released, _, _, accept = event
+            known = newest.get(key)
+            if released or elements or release or accept:
+                newest.setdefault(key, {})
+                self._join(key, lift(event))
+                continue
+            if known is None:
+                known = newest[key] = dict.fromkeys(fields, event)
+            else:
+                for name in fields:
+                    old = known.setdefault(name, event)
+                    if old is not event:
+                        other = old[1]
+                        if other[1] == stamp[1] and other[:3] == stamp[:3]:  # of one level: their places decide
+                            self._join(key, lift(event))
+                        elif other < stamp:
+                            known[name] = event
             if len(known) > FIELDS_MAX:
-                rows[key] = _narrowed(row)
+                self._join(key, self.row(key))
+                newest[key] = {}
+
+    def row(self, key: str) -> Desired:
+        """Return what the events say about one of the documents."""
+        row = Desired({name: _said(event, name) for name, event in self.newest[key].items()})
+        return join(row, self.joined[key]) if key in self.joined else row
+
+    def _join(self, key: str, row: Desired) -> None:
+        self.joined[key] = join(self.joined.get(key, NOTHING_DESIRED), row)
 
 
 def lift(event: Event) -> Desired:
@@ -95,16 +115,20 @@ def lift(event: Event) -> Desired:
     stamp, actor, reason = event.stamp, event.actor, event.reason
     if event.released:
         return Desired({}, stamp)
-    fields: dict[str, Field] = {}
-    for name, value in event.set.items():
-        expect = (event.expect[name],) if name in event.expect else ()
-        fields[name] = _new_field((_new_register((stamp, value, True, expect, actor, reason)), NO_ELEMENTS, ()))
+    fields = {name: _said(event, name) for name in event.set}
     for name in event.release:
         fields[name] = Field(Register(stamp, None, False, (), actor, reason), NO_ELEMENTS)
     for name, elements in event.elements.items():
         claims = {text: Element(stamp, present, actor, reason) for text, present in elements.items()}
         fields[name] = Field(None, claims)
     return Desired(fields, None, accepted=accepting.said(event)) if event.accept else Desired(fields, None)
+
+
+def _said(event: Event, name: str) -> Field:
+    """Return a field with the claim of one event that sets it."""
+    _, stamp, fields, _, _, expect, _, actor, reason, _ = event
+    expected = (expect[name],) if name in expect else ()
+    return _new_field((_new_register((stamp, fields[name], True, expected, actor, reason)), NO_ELEMENTS, ()))
 
 
 def join(left: Desired, right: Desired) -> Desired:
