@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import attrs
@@ -19,7 +19,11 @@ from reconciler.model.document import Agreement
 from reconciler.model.event import Event, PlainRecord
 from reconciler.model.snapshot import Snapshot, Token
 
-_ROW = "INSERT INTO document VALUES (?, 1, 'synced', '', 3, ?, NULL, 0, 1, ?, ?)"
+_TABLES = {
+    "document": "(?, ?, 1, 'synced', '', 3, ?, NULL, 0, 1, NULL)",
+    "desired": "(?, ?)",
+    "agreement": "(?, ?)",
+}
 
 
 @attrs.frozen
@@ -55,14 +59,14 @@ def fill(path: Path, count: int, kinds: Sequence[Kind], new: int = 0) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("BEGIN")
-    connection.executemany(
-        _ROW,
-        (
-            (events.key(number), tomorrow_us + number, desired, agreement if number > new else None)
-            for number in range(1, count + 1)
-            for desired, agreement in (rows[number % len(rows)],)
-        ),
-    )
+    numbers = range(1, count + 1)
+    tables: dict[str, Iterable[tuple[object, ...]]] = {
+        "document": ((number, events.key(number), tomorrow_us + number) for number in numbers),
+        "desired": ((number, rows[number % len(rows)][0]) for number in numbers),
+        "agreement": ((number, rows[number % len(rows)][1]) for number in numbers[new:]),
+    }
+    for table, values in tables.items():
+        connection.executemany(f"INSERT INTO {table} VALUES {_TABLES[table]}", values)
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()

@@ -517,7 +517,7 @@ def test_no_statement_reads_more_than_it_must(path: Path, name: str, sql: str) -
     with closing(opening.as_owner(path)) as connection:
         values = (None,) * (len(set(re.findall(r"\?\d", sql))) or sql.count("?"))
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
-    tables = "document|position|outbox|dead_letter|audit|conflict|contention|contention_hour|policy"
+    tables = "document|desired|agreement|position|outbox|dead_letter|audit|conflict|contention|contention_hour|policy"
     scans = [step for step in plan if re.match(rf"SCAN ({tables})\b", step)]
     allowed = SCANS.get(name, "never").split("|")
     assert [scan for scan in scans if scan not in allowed] == [], plan

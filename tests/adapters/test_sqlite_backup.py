@@ -270,7 +270,7 @@ async def test_a_file_removed_under_its_owner_ends_it(path: Path, suffix: str, s
 async def test_a_row_that_does_not_decode_is_damage(path: Path, opens: Opens) -> None:
     await made(path, ["a"])
     with closing(sqlite3.connect(path)) as other:
-        other.execute("UPDATE document SET desired = CAST('{\"fields\": 1' AS BLOB)")
+        other.execute("UPDATE desired SET desired = CAST('{\"fields\": 1' AS BLOB)")
         other.commit()
     store = await opens(path)
     for act in (store.documents(["a"]), store.desired(["a"]), store.list_documents(None, "", 9)):
@@ -463,7 +463,7 @@ async def test_a_whole_store_is_found_whole_while_it_is_in_use(path: Path, store
     told: list[int] = []
     found = damage.inspect(path, lambda done, total: told.append(done))
     assert (found.fault, told[-1]) == (None, found.rows)
-    assert found.rows == 2 * len(KEYS)  # documents and messages
+    assert found.rows == 3 * len(KEYS)  # desired states, agreements and messages
     assert damage.glance(path) is None
 
 
@@ -481,7 +481,9 @@ async def test_an_index_that_lacks_rows_is_found(path: Path, opens: Opens) -> No
     assert "document_by_due" in (damage.inspect(path, silent).fault or "")
 
 
-@pytest.mark.parametrize(("table", "column"), [("document", "desired"), ("outbox", "message")])
+@pytest.mark.parametrize(
+    ("table", "column"), [("desired", "desired"), ("agreement", "agreement"), ("outbox", "message")]
+)
 async def test_a_row_that_does_not_decode_is_found_and_named(
     path: Path, table: str, column: str, store: SqliteStore
 ) -> None:

@@ -128,7 +128,7 @@ async def test_bytes_overwritten_under_a_running_daemon_end_it_and_a_rebuilt_sto
     before = writes(world)
     world.simulated.faults(slow=1.0, slow_ms=20)
     # A store as small as this one would stay in SQLite's cache for good, and never be read again.
-    monkeypatch.setattr(opening, "_OWNER", opening._OWNER.replace("cache_size = -32000", "cache_size = 5"))
+    monkeypatch.setattr(opening, "_OWNER", opening._OWNER.replace("cache_size = -98304", "cache_size = 5"))
 
     async def damage(daemon: app.Daemon) -> None:
         await world.append(*(event(key, {"title": "three"}) for key in KEYS))

@@ -203,7 +203,7 @@ class Replacement:
 
 
 def _contents(connection: sqlite3.Connection, path: Path) -> Contents:
-    (documents,) = connection.execute("SELECT coalesce(max(rowid), 0) FROM document").fetchone()
+    (documents,) = connection.execute("SELECT coalesce(max(number), 0) FROM document").fetchone()
     rows = connection.execute("SELECT topic, partition, next_offset FROM position ORDER BY topic, partition")
     positions = {Partition(topic, partition): offset for topic, partition, offset in rows}
     return Contents(documents, positions, path.stat().st_size)

@@ -228,12 +228,13 @@ Tell = Callable[[int, int | None], None]
 _Decode = Callable[[bytes], object]
 
 _PAGE_ROWS = 500
-_PLAIN = ("sqlite_schema", "position", "contention")  # no blobs in them
+_PLAIN = ("sqlite_schema", "document", "position", "contention")  # no blobs in them
 
 # Each table, with what decodes its blobs. The inspection reads them page by page, because a long read transaction would
 # keep the write-ahead log from starting over.
 _BLOBS: dict[str, dict[str, _Decode]] = {
-    "document": {"desired": codec.decode_desired, "agreement": codec.decode_agreement},
+    "desired": {"desired": codec.decode_desired},
+    "agreement": {"agreement": codec.decode_agreement},
     "audit": {"record": codec.decode_record},
     "outbox": {"message": msgspec.json.Decoder(Outgoing).decode},
     "dead_letter": {"letter": msgspec.json.Decoder(DeadLetter).decode},

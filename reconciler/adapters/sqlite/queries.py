@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from reconciler.model import codec
 from reconciler.model.chain import Head
+from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.document import NO_AGREEMENT, Lane, Row, Status
 from reconciler.model.standing import DAY_H, DOUBT
 
@@ -80,14 +81,17 @@ def many(operation: str, line: str, source: str, row: str = "(?)") -> Many:
 _WANTED = "(VALUES :many) AS wanted CROSS JOIN document ON document.key = wanted.column1"
 
 _ROW = f"json_array({', '.join(Row._fields)})"
+_NUMBERED = f"json_array(number, {_ROW})"
 # `{}`, which replaces a NULL agreement, decodes to this.
 assert codec.decode_agreement(b"{}") == NO_AGREEMENT
+_NOTHING = codec.encode(NOTHING_DESIRED).decode()
 
 # A whole document: its scalars as one array, then the two blobs, which are JSON already.
 _DOCUMENT = f"""
     '[' || {_ROW}
     || ',' || EXISTS (SELECT 1 FROM refold WHERE refold.document = key)
-    || ',' || desired || ',' || coalesce(agreement, '{{}}') || ']'
+    || ',' || coalesce((SELECT desired FROM desired WHERE desired.document = number), '{_NOTHING}')
+    || ',' || coalesce((SELECT agreement FROM agreement WHERE agreement.document = number), '{{}}') || ']'
 """
 
 # ---------------------------------------------------------------------------------------------------------- projection
@@ -114,21 +118,24 @@ REFUSED = lines("list records refused by our clock", "json_quote(id)", f"SELECT 
 DESIRED = many(
     "read desired state",
     "'[' || json_quote(key) || ',' || desired || ']'",
-    f"SELECT key, desired FROM {_WANTED} WHERE revision > 0",
+    f"SELECT key, desired FROM {_WANTED} CROSS JOIN desired ON desired.document = number",
 )
 
 # Rows to be folded, and whether their desired state is the stored one.
 COMPARED = many(
     "read documents",
-    f"json_array({_ROW}, same)",
-    f"SELECT document.*, desired = wanted.column2 AS same FROM {_WANTED}",
+    f"json_array(number, {_ROW}, same)",
+    "SELECT document.*, coalesce((SELECT desired FROM desired WHERE desired.document = number) = wanted.column2, 0)"
+    f" AS same FROM {_WANTED}",
     "(?, ?)",
 )
+LAST_NUMBER = lines("count documents", "number", "SELECT coalesce(max(number), 0) AS number FROM document")
 
 EXPORT = lines(
     "export the projection",
     "'[' || json_quote(key) || ',' || desired || ']'",
-    "SELECT key, desired FROM document WHERE key > ?1 AND revision > 0 ORDER BY key LIMIT ?2",
+    "SELECT key, desired FROM document CROSS JOIN desired ON desired.document = number WHERE key > ?1"
+    " ORDER BY key LIMIT ?2",
 )
 
 # -------------------------------------------------------------------------------------------------------------- ledger
@@ -155,14 +162,15 @@ NEXT_DUE = lines(
     + ")",
 )
 
-ROWS = many("read documents", _ROW, f"SELECT document.* FROM {_WANTED}")
+ROWS = many("read documents", _NUMBERED, f"SELECT document.* FROM {_WANTED}")
 DOCUMENTS = many("read documents", _DOCUMENT, f"SELECT document.* FROM {_WANTED}")
 
 # Rows with the number of outcomes that told of their agreement (`Agreement.told`); null: nothing was agreed.
 TOLD = many(
     "read documents",
-    f"json_array({_ROW}, iif(agreement IS NULL, NULL, coalesce(json_extract(CAST(agreement AS TEXT), '$.told'), 0)))",
-    f"SELECT document.* FROM {_WANTED}",
+    f"json_array(number, {_ROW}, told)",
+    "SELECT document.*, (SELECT coalesce(json_extract(CAST(agreement AS TEXT), '$.told'), 0) FROM agreement"
+    f" WHERE agreement.document = number) AS told FROM {_WANTED}",
 )
 
 # The index by status leaves synced documents out, which are nearly all: they are found by due time in each lane.
@@ -175,7 +183,9 @@ _AHEAD = {
     for status in Status
 }
 AHEAD = {
-    status: lines(f"read {status} documents that wait too long", _ROW, f"SELECT * FROM document WHERE {ahead} LIMIT ?3")
+    status: lines(
+        f"read {status} documents that wait too long", _NUMBERED, f"SELECT * FROM document WHERE {ahead} LIMIT ?3"
+    )
     for status, ahead in _AHEAD.items()
 }
 COUNT_AHEAD = {
@@ -187,7 +197,9 @@ COUNT_AHEAD = {
     for status, ahead in _AHEAD.items()
 }
 SINCE_AHEAD = lines(
-    "read documents pending since a time to come", _ROW, "SELECT * FROM document WHERE pending_since_us > ?1 LIMIT ?2"
+    "read documents pending since a time to come",
+    _NUMBERED,
+    "SELECT * FROM document WHERE pending_since_us > ?1 LIMIT ?2",
 )
 
 SETTLED_KEYS = lines(
@@ -220,7 +232,7 @@ COUNTS = lines(
     "count documents",
     "json_array(status, documents)",
     "SELECT status, count(*) AS documents FROM document WHERE status <> 'synced' GROUP BY status"
-    " UNION ALL SELECT '', coalesce(max(rowid), 0) FROM document",
+    " UNION ALL SELECT '', coalesce(max(number), 0) FROM document",
 )
 
 # `<> 'synced'` lets SQLite use the partial index.
@@ -238,14 +250,11 @@ LIST_WAITING = lines(
     " ORDER BY pending_since_us, key LIMIT ?3",
 )
 
-# As in the index on it.
-_ASIDE = "iif(json_valid(CAST(agreement AS TEXT)), json_extract(CAST(agreement AS TEXT), '$.aside_us'), NULL)"
 LIST_ASIDE = lines(
     "list documents",
     _DOCUMENT,
-    "SELECT * FROM document WHERE status IN ('parked', 'contended') AND status = ?4"
-    # The first half is for the index: SQLite uses none for a comparison of rows with an expression in them.
-    f" AND {_ASIDE} >= ?1 AND ({_ASIDE}, key) > (?1, ?2) ORDER BY {_ASIDE}, key LIMIT ?3",
+    "SELECT * FROM document WHERE status IN ('parked', 'contended') AND status = ?4 AND (aside_us, key) > (?1, ?2)"
+    " ORDER BY aside_us, key LIMIT ?3",
 )
 
 OLDEST_PENDING = lines(

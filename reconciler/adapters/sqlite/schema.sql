@@ -1,10 +1,11 @@
 -- Every structured value (desired state, agreements, audit records, messages) is one blob of canonical JSON, made by
 -- `reconciler.model.codec`. Only what SQL has to search, order, add up or change has a column.
 
--- One row a document. WITH rowid: rows are a few kilobytes, and a tree of them in random key order costs twice as much.
--- Small columns come first, because reading past a large blob means following its overflow pages.
--- Rows are never deleted, so the greatest rowid is the number of documents.
+-- A document is a row in each of the next three tables, under one number: so that a fold rewrites the desired state alone,
+-- a settlement the agreement alone, and a look at the queue reads neither. All have a rowid: a tree of rows in random key
+-- order costs twice as much. Rows are never deleted, so the greatest number is the number of documents.
 CREATE TABLE document (
+    number INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
     revision INTEGER NOT NULL,         -- 0: known only from an outcome log, never folded
     status TEXT NOT NULL,
@@ -14,8 +15,17 @@ CREATE TABLE document (
     pending_since_us INTEGER,
     conflicts INTEGER NOT NULL,
     attempts INTEGER NOT NULL,
-    desired BLOB NOT NULL,
-    agreement BLOB                     -- NULL: nothing was ever agreed
+    aside_us INTEGER                   -- a copy of the agreement's, for its index
+);
+-- Without a row: never folded.
+CREATE TABLE desired (
+    document INTEGER PRIMARY KEY,
+    desired BLOB NOT NULL
+);
+-- Without a row: nothing was ever agreed.
+CREATE TABLE agreement (
+    document INTEGER PRIMARY KEY,
+    agreement BLOB NOT NULL
 );
 
 -- Due documents, most urgent lane first. With the key, a look at the queue never touches the table.
@@ -25,13 +35,8 @@ CREATE INDEX document_by_status ON document (status, key) WHERE status <> 'synce
 -- The longest pending documents of each status: people look for the oldest of one, and another may have a hundred
 -- thousand. With the key, a list can go on after a row of the same moment.
 CREATE INDEX document_by_waiting ON document (status, pending_since_us, key) WHERE pending_since_us IS NOT NULL;
--- Documents that were put aside, by time: notifications ask for the last ones each second. A damaged agreement is no
--- error here.
-CREATE INDEX document_by_aside ON document (
-    status,
-    iif(json_valid(CAST(agreement AS TEXT)), json_extract(CAST(agreement AS TEXT), '$.aside_us'), NULL),
-    key
-) WHERE status IN ('parked', 'contended');
+-- Documents that were put aside, by time: notifications ask for the last ones each second.
+CREATE INDEX document_by_aside ON document (status, aside_us, key) WHERE status IN ('parked', 'contended');
 CREATE INDEX document_by_conflicts ON document (conflicts DESC, key) WHERE conflicts > 0;
 
 -- Documents that were folded again from the log, each with the number of its last time. A fold that read its rows before

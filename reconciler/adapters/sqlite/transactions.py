@@ -6,8 +6,9 @@ go on the connection's thread, so no cancelled task can leave half of one. SQLit
 a transaction has read still holds when it writes. Rules about documents never go here.
 """
 
+import itertools
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 import msgspec
@@ -29,9 +30,9 @@ from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.model.standing import KEPT_H, hour_of
 from reconciler.ports import FoldBatch, Refolded
 
-_row_line = Lines(Row)
-_compared_line = Lines(tuple[Row, int])
-_told_line = Lines(tuple[Row, int | None])
+_row_line = Lines(tuple[int, Row])
+_compared_line = Lines(tuple[int, Row, int])
+_told_line = Lines(tuple[int, Row, int | None])
 _text_line = Lines(str)
 _position_line = Lines(tuple[str, int, int])
 
@@ -53,14 +54,17 @@ def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tup
     if batch.refolds is not None and batch.refolds != refolds(connection):
         return
     lines = queries.COMPARED.lines(connection, desired)
-    stored = {row.key: (row, same) for row, same in map(_compared_line.decode, lines)}
-    folded = []
+    stored = {row.key: (number, row, same) for number, row, same in map(_compared_line.decode, lines)}
+    free = _free_numbers(connection)
+    folded, changed = [], []
     for key, text in desired:
-        row, same = stored.get(key) or (rows.unknown(key), False)
+        number, row, same = stored.get(key) or (next(free), rows.unknown(key), False)
         if not same:
             lane = Lane.OPERATOR if key in batch.urgent else batch.lane
-            folded.append((*_columns(rows.folded(row, lane, batch.at_us)), text))
-    writes.FOLDED.put(connection, folded)
+            folded.append((number, rows.folded(row, lane, batch.at_us)))
+            changed.append((number, text))
+    _put_rows(connection, folded)
+    writes.DESIRED.put(connection, changed)
     _put_positions(connection, batch.positions, batch.anchors)
     _bury(connection, batch.dead_letters)
     writes.MARKS.put(connection, [(letter, rows.MARKS[actions.Change.REPLAY]) for letter in batch.replayed])
@@ -76,11 +80,12 @@ def refolds(connection: sqlite3.Connection) -> int:
 def refold(connection: sqlite3.Connection, refolded: Refolded, action: OperatorAction) -> bool:
     """Replace a document's desired state, unless the store has read further than the new one."""
     read = _positions(connection)
-    before = _stored(connection, [refolded.key]).get(refolded.key)
+    number, before = _stored(connection, [refolded.key]).get(refolded.key) or (0, None)
     after = before and rows.refolded(before, action.at_us)
     if after is None or any(read.get(place, 0) > offset for place, offset in refolded.positions.items()):
         return False
-    writes.FOLDED.put(connection, [(*_columns(after), codec.encode(refolded.desired))])
+    _put_rows(connection, [(number, after)])
+    writes.DESIRED.put(connection, [(number, codec.encode(refolded.desired))])
     writes.REFOLDS.put(connection, [(refolded.key,)])
     _bury(connection, refolded.dead_letters)
     _record(connection, [action])
@@ -132,16 +137,19 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change]) -> Collect
     for change in changes:  # else what we know of the document would be lost without a trace
         if change.key not in stored:
             raise StoreError(f"can't settle {change.key!r}: the store has no such document")
-    writes.INTENTS.put(connection, [(change.key, change.agreement) for change in changes if change.end is None])
+    writes.AGREEMENTS.put(connection, [(stored[change.key][0], change.agreement) for change in changes])
     ends = [(change, change.end) for change in changes if change.end is not None]
-    after = {end.key: rows.settled(stored[end.key], end) for _, end in ends}
-    writes.AGREED.put(connection, [(*_columns(after[change.key]), change.agreement) for change, _ in ends])
+    after = {end.key: rows.settled(stored[end.key][1], end) for _, end in ends}
+    writes.AGREED.put(
+        connection,
+        [(stored[end.key][0], *_columns(after[end.key]), end.agreement.aside_us) for _, end in ends],
+    )
     _append(connection, writes.DECISIONS, [record for change, _ in ends for record in change.audit])
     writes.OUTBOX.put(connection, [one for change, _ in ends for one in change.outcomes])
     writes.CLOSE.put(connection, [(conflict_id, end.at_us) for _, end in ends for conflict_id in end.closed])
     writes.OPEN.put(connection, [one for change, _ in ends for one in change.opened])
     _count(connection, [(end, after[end.key]) for _, end in ends])
-    return {key for key, row in stored.items() if row.status is Status.PAUSED}
+    return {key for key, (_, row) in stored.items() if row.status is Status.PAUSED}
 
 
 def _count(connection: sqlite3.Connection, ends: Sequence[tuple[Settlement, Row]]) -> None:
@@ -166,21 +174,32 @@ def rebase(
 ) -> None:
     """Store recovered agreements that are later than the stored ones."""
     wanted = [(key,) for key in sorted(agreements)]
-    stored = {row.key: (row, told) for row, told in map(_told_line.decode, queries.TOLD.lines(connection, wanted))}
-    known = ((agreement, *(stored.get(key) or (rows.unknown(key), None))) for key, agreement in agreements.items())
-    later = [(agreement, row) for agreement, row, told in known if rows.outdated(told, agreement.told)]
-    writes.AGREED.put(connection, [(*_columns(rows.rebased(row, at_us)), codec.encode(one)) for one, row in later])
+    lines = map(_told_line.decode, queries.TOLD.lines(connection, wanted))
+    stored = {row.key: (number, row, told) for number, row, told in lines}
+    free = _free_numbers(connection)
+    known = ((one, *(stored.get(key) or (next(free), rows.unknown(key), None))) for key, one in agreements.items())
+    later = [(number, row, one) for one, number, row, told in known if rows.outdated(told, one.told)]
+    writes.AGREED.put(
+        connection,
+        [(number, *_columns(rows.rebased(row, at_us)), one.aside_us) for number, row, one in later],
+    )
+    writes.AGREEMENTS.put(connection, [(number, codec.encode(one)) for number, _, one in later])
     _put_positions(connection, positions, anchors)
 
 
 def requeue(connection: sqlite3.Connection, keys: Iterable[str], lane: Lane, at_us: int) -> int:
     """Make documents due; return how many."""
-    return _put_rows(connection, (rows.requeued(row, lane, at_us) for row in _stored(connection, keys).values()))
+    return _put_rows(
+        connection, ((number, rows.requeued(row, lane, at_us)) for number, row in _stored(connection, keys).values())
+    )
 
 
 def compare(connection: sqlite3.Connection, keys: Iterable[str], statuses: Sequence[Status], at_us: int) -> int:
     """Make documents due for a comparison; return how many."""
-    return _put_rows(connection, (rows.compared(row, statuses, at_us) for row in _stored(connection, keys).values()))
+    return _put_rows(
+        connection,
+        ((number, rows.compared(row, statuses, at_us)) for number, row in _stored(connection, keys).values()),
+    )
 
 
 def bring_forward(connection: sqlite3.Connection, now_us: int, longest_us: Mapping[Status, int]) -> int:
@@ -188,8 +207,9 @@ def bring_forward(connection: sqlite3.Connection, now_us: int, longest_us: Mappi
     lines = queries.SINCE_AHEAD.lines(connection, now_us, _PAGE)
     for status, most_us in longest_us.items():
         lines += queries.AHEAD[status].lines(connection, now_us, most_us, _PAGE)
-    found = {row.key: row for row in map(_row_line.decode, lines)}
-    return _put_rows(connection, [rows.brought_forward(row, now_us, longest_us[row.status]) for row in found.values()])
+    found = dict(map(_row_line.decode, lines))
+    ahead = ((number, rows.brought_forward(row, now_us, longest_us[row.status])) for number, row in found.items())
+    return _put_rows(connection, ahead)
 
 
 def keep_policy(connection: sqlite3.Connection, digest: str, policy: Policy) -> None:
@@ -232,8 +252,9 @@ def record_actions(
         writes.MARKS.put(connection, [(target, rows.MARKS[change]) for target in targets])
     elif change is not actions.Change.NOTHING:
         stored = _stored(connection, targets)
-        after = [rows.after_action(change, stored.get(target), at_us, reason) for target in targets]
-        if None in after:
+        found = [stored.get(target, (0, None)) for target in targets]
+        after = [(number, rows.after_action(change, row, at_us, reason)) for number, row in found]
+        if any(row is None for _, row in after):
             return False
         _put_rows(connection, after)
     _record(connection, done)
@@ -259,15 +280,21 @@ def _append(connection: sqlite3.Connection, into: Many, records: Sequence[tuple[
     into.put(connection, chained)
 
 
-def _stored(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Row]:
-    """Return the rows of those documents that have one, in key order."""
+def _stored(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, tuple[int, Row]]:
+    """Return numbers and rows of those documents that have one, in key order."""
     lines = queries.ROWS.lines(connection, [(key,) for key in sorted(set(keys))])
-    return {row.key: row for row in map(_row_line.decode, lines)}
+    return {row.key: (number, row) for number, row in map(_row_line.decode, lines)}
 
 
-def _put_rows(connection: sqlite3.Connection, after: Iterable[Row | None]) -> int:
-    """Store the rows that have changed; return how many."""
-    changed = [_columns(row) for row in after if row is not None]
+def _free_numbers(connection: sqlite3.Connection) -> Iterator[int]:
+    """Yield numbers for new documents."""
+    (last,) = queries.LAST_NUMBER.lines(connection)
+    return itertools.count(int(last) + 1)
+
+
+def _put_rows(connection: sqlite3.Connection, after: Iterable[tuple[int, Row | None]]) -> int:
+    """Store the rows that have changed, under their numbers; return how many."""
+    changed = [(number, *_columns(row)) for number, row in after if row is not None]
     writes.ROWS.put(connection, changed)
     return len(changed)
 

@@ -7,29 +7,29 @@ that exists stays as it is.
 """
 
 from reconciler.adapters.sqlite.queries import Many
-from reconciler.model import codec
-from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.document import Row
 
-_NOTHING = f"x'{codec.encode(NOTHING_DESIRED).hex()}'"
 
-
-def _storing(operation: str, *blobs: str) -> Many:
-    """Return the statement that stores rows with these blobs; without `desired`, a new row desires nothing."""
-    columns, nothing = (*Row._fields, *blobs), () if "desired" in blobs else ("desired",)
+def _storing(operation: str, *columns: str) -> Many:
+    """Return the statement that stores rows with these columns, each after its number."""
+    columns = ("number", *columns)
     return Many(
         operation,
-        f"INSERT INTO document ({', '.join((*columns, *nothing))}) VALUES :many"
-        f" ON CONFLICT (key) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in columns[1:])}",
-        f"({', '.join(['?'] * len(columns) + [_NOTHING] * len(nothing))})",
+        f"INSERT INTO document ({', '.join(columns)}) VALUES :many"
+        f" ON CONFLICT (number) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in columns[2:])}",
+        f"({', '.join(['?'] * len(columns))})",
     )
 
 
-ROWS, FOLDED, AGREED = _storing("store rows"), _storing("fold", "desired"), _storing("settle", "agreement")
-# Apart from the rows, because an indexed column named in SET rewrites its index even if nothing changes.
-INTENTS = Many(
-    "store an intent",
-    "UPDATE document SET agreement = change.column2 FROM (VALUES :many) AS change WHERE key = change.column1",
+ROWS, AGREED = _storing("store rows", *Row._fields), _storing("settle", *Row._fields, "aside_us")
+DESIRED = Many(
+    "fold",
+    "INSERT INTO desired VALUES :many ON CONFLICT (document) DO UPDATE SET desired = excluded.desired",
+    "(?, ?)",
+)
+AGREEMENTS = Many(
+    "settle",
+    "INSERT INTO agreement VALUES :many ON CONFLICT (document) DO UPDATE SET agreement = excluded.agreement",
     "(?, ?)",
 )
 # A position may move past offsets without a record; the last record stays the same.
