@@ -25,7 +25,7 @@ from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 
 NAME = "engine"
-_TARGET = 0.6
+_TARGET = 0.85
 _IN_FLIGHT = 32
 _DOCUMENTS = 3_000
 _PAST_S = 1.5  # the server shows whole seconds: an event within the second of the other side's write would yield to it
