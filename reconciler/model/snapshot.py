@@ -41,7 +41,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     def portion(self, field: str) -> int:
         """Return the number of the portion that a field is written in: 0 for ordinary fields, then `later_portions`."""
-        return next((place for place, group in enumerate(self.later_portions, 1) if field in group), 0)
+        for place, group in enumerate(self.later_portions, 1):
+            if field in group:
+                return place
+        return 0
 
     def locked_for(self, fields: Iterable[str]) -> bool:
         """Whether a write of these fields, all of one portion, locks the document and makes a new version."""

@@ -32,7 +32,7 @@ _SCHEMA = 17  # version of `schema.sql`; every change of it gets a new number
 _MAGIC = b"SQLite format 3\0"  # how every database begins
 _HEADER_BYTES = 72  # up to and with the application's id
 _VERSION_MIN = (3, 33, 0)  # UPDATE … FROM
-_STATEMENTS = 64  # kept prepared; each keeps its last parameters, up to a megabyte if it is about many rows
+_STATEMENTS = 256  # kept prepared; each keeps its last parameters, up to a megabyte if it is about many rows
 _BUSY_TIMEOUT_S = 30.0  # others write for milliseconds; one that takes longer hangs
 
 # FULL: an acknowledged commit survives a power cut (NORMAL lost some in a third of simulated ones).

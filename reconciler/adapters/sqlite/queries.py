@@ -23,6 +23,7 @@ from reconciler.model.standing import DAY_H, DOUBT
 Values = Sequence[tuple[object, ...]]
 
 _PART = 500  # rows a statement: SQLite takes 32,766 parameters
+_STEPS = (64, 8)  # the number of rows of one is a multiple of these
 _PART_BYTES = 2**20  # of their blobs, unless one row has more: a prepared statement keeps what was bound to it last
 
 
@@ -52,14 +53,22 @@ class Many(NamedTuple):
         return [line for part in self._parts(values) for line in _lines(connection, *part)]
 
     def _parts(self, values: Values) -> Iterator[tuple[str, list[object]]]:
-        start, count = 0, _PART
+        start, count = 0, _round(len(values))
         while part := values[start : start + count]:
             cells = [cell for row in part for cell in row]
             if len(part) > 1 and sum(len(cell) for cell in cells if isinstance(cell, bytes)) > _PART_BYTES:
-                count = len(part) // 2
+                count = _round(len(part) // 2)
                 continue
             yield self.sql.replace(":many", ", ".join([self.row] * len(part))), cells
-            start, count = start + len(part), _PART
+            start += len(part)
+            count = _round(len(values) - start)
+
+
+def _round(count: int) -> int:
+    """Return how many of so many rows the next statement takes: few different numbers, so that it is still prepared."""
+    if count >= _PART:
+        return _PART
+    return next((count - count % step for step in _STEPS if count >= step), count)
 
 
 def _lines(connection: sqlite3.Connection, sql: str, parameters: Sequence[object]) -> list[bytes]:
