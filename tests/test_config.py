@@ -386,7 +386,6 @@ def test_a_secret_file_that_holds_no_secret_is_named_and_not_quoted(tmp_path: Pa
 FILES = [(section, key) for section, key in KEYS if key.endswith("_file")]
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize(("section", "key"), FILES)
 def test_a_file_is_no_pipe_and_no_folder_and_no_link_to_one(section: str, key: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")

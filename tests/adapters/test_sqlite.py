@@ -29,6 +29,7 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.stamp import Partition, Place, Stamp
 from reconciler.ports import FoldBatch
 from tests.adapters.conftest import Opens
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
 P0 = Partition("changes", 0)
@@ -453,7 +454,7 @@ async def test_two_faults_in_a_group_leave_no_caller_waiting(store: SqliteStore)
     unstorable = structs.replace(settled("a"), reason="\ud800")
     changes = [settled("unknown"), unstorable, settled("b")]
     under_way = asyncio.gather(*map(store.settle, changes), return_exceptions=True)
-    results = await asyncio.wait_for(under_way, timeout=5)
+    results = await asyncio.wait_for(under_way, HANG_S)
     assert [type(result) for result in results] == [StoreError, UnicodeEncodeError, UnicodeEncodeError]
     await store.settle(settled("b"))
     assert (await store.counts())[Status.SYNCED] == 1

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from tests.brokers.certificates import Signed
+from tests.patience import HANG_S
 
-_S_MAX = 10.0
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
 
 
@@ -46,7 +46,7 @@ class SecureServer:
     def __exit__(self, *_: object) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._accepting.join(_S_MAX)
+        self._accepting.join(HANG_S)
 
     def _accept(self) -> None:
         while True:
@@ -54,7 +54,7 @@ class SecureServer:
                 connection, _ = self._listening.accept()
             except OSError:
                 return  # closed
-            connection.settimeout(_S_MAX)
+            connection.settimeout(HANG_S)
             self._serve(self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False))
 
     def _serve(self, secured: ssl.SSLSocket) -> None:
@@ -62,7 +62,7 @@ class SecureServer:
             secured.do_handshake()
         except ssl.SSLError:
             with socket.socket(fileno=secured.detach()) as refused, contextlib.suppress(OSError):  # it may be gone
-                refused.settimeout(_S_MAX)
+                refused.settimeout(HANG_S)
                 refused.shutdown(socket.SHUT_WR)
                 while refused.recv(65_536):
                     pass

@@ -26,10 +26,10 @@ from xml.etree import ElementTree as ET
 from aiokafka import client, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from tests.patience import HANG_S
+
 HOST = "127.0.0.1"
 DOWNLOAD_S_MAX = 600.0
-FORMAT_S_MAX = 60.0
-START_S_MAX = 60.0
 STOP_S_MAX = 20.0  # an orderly stop takes half a second, with many topics some seconds
 POLL_S = 0.1
 LOG_TAIL_LINES = 20
@@ -254,7 +254,7 @@ class Apache:
         order = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={settings}"]
         order = self._java(*order, *self._format_arguments)
         with (self.folder / "kafka.log").open("ab") as log:
-            done = subprocess.run(order, stdout=log, stderr=log, timeout=FORMAT_S_MAX, check=False)
+            done = subprocess.run(order, stdout=log, stderr=log, timeout=HANG_S, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"Kafka's storage could not be formatted:\n{self._log_tail()}")
 
@@ -266,7 +266,7 @@ class Apache:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + START_S_MAX
+        deadline = time.monotonic() + HANG_S
         while not (_listens(self._ports["PLAINTEXT"]) and asyncio.run(_answers(self.address()))):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Apache Kafka did not start:\n{self._log_tail()}")

@@ -9,8 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.patience import HANG_S
+
 _MAKE = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2")
-_S_MAX = 30.0
 
 
 class Signed(NamedTuple):
@@ -49,6 +50,6 @@ class Authority:
 
 
 def _run(*arguments: str | Path) -> None:
-    done = subprocess.run([*_MAKE, *map(str, arguments)], capture_output=True, text=True, timeout=_S_MAX, check=False)
+    done = subprocess.run([*_MAKE, *map(str, arguments)], capture_output=True, text=True, timeout=HANG_S, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"openssl made no certificate: {done.stderr}")

@@ -19,10 +19,9 @@ from reconciler.simulator import broker as embedded
 from tests import brokers
 from tests.brokers import Server, apache
 from tests.brokers.fixtures import MakeTopic, topic_factory
+from tests.patience import HANG_S
 
 pytestmark = pytest.mark.kafka
-
-READ_S_MAX = 20.0
 
 
 @pytest.fixture(scope="module", params=["apache", "embedded"])
@@ -70,7 +69,7 @@ async def produce(server: Server, topic: str, values: Iterable[bytes], partition
 
 async def read(consumer: AIOKafkaConsumer, count: int) -> list[bytes]:
     values: list[bytes] = []
-    async with asyncio.timeout(READ_S_MAX):
+    async with asyncio.timeout(HANG_S):
         while len(values) < count:
             for batch in (await consumer.getmany(timeout_ms=1000)).values():
                 values.extend(record.value for record in batch)
@@ -87,7 +86,7 @@ async def test_a_record_comes_back_with_its_key_headers_timestamp_and_value(serv
     place = TopicPartition(name, sent.partition)
     async with reading(server, place) as consumer:
         consumer.seek(place, 0)
-        record = await asyncio.wait_for(consumer.getone(), READ_S_MAX)
+        record = await asyncio.wait_for(consumer.getone(), HANG_S)
     assert (record.key, record.value, list(record.headers)) == (b"0000012345", b"{}", headers)
     assert (record.timestamp, record.offset) == (1_700_000_000_123, 0)
 
@@ -98,7 +97,7 @@ async def test_a_null_value_stays_null(server: Server, topic: MakeTopic) -> None
         await producer.send_and_wait(place.topic, None, key=b"0000012345", partition=0)
     async with reading(server, place) as consumer:
         consumer.seek(place, 0)
-        record = await asyncio.wait_for(consumer.getone(), READ_S_MAX)
+        record = await asyncio.wait_for(consumer.getone(), HANG_S)
     assert (record.key, record.value) == (b"0000012345", None)
 
 
@@ -153,7 +152,7 @@ async def test_an_offset_that_is_not_there_raises_when_no_reset_is_allowed(
     async with reading(server, place) as consumer:
         consumer.seek(place, offset)
         with pytest.raises(OffsetOutOfRangeError) as caught:
-            await asyncio.wait_for(consumer.getone(), READ_S_MAX)
+            await asyncio.wait_for(consumer.getone(), HANG_S)
     assert caught.value.args == ({place: offset},)
 
 
@@ -167,7 +166,7 @@ async def test_the_embedded_broker_forgets_its_oldest_records_and_says_so() -> N
             assert 400 < (await consumer.beginning_offsets([place]))[place] < 600
             consumer.seek(place, 0)
             with pytest.raises(OffsetOutOfRangeError):
-                await asyncio.wait_for(consumer.getone(), READ_S_MAX)
+                await asyncio.wait_for(consumer.getone(), HANG_S)
 
 
 @pytest.mark.parametrize("server", ["apache"], indirect=True)
@@ -250,7 +249,7 @@ def test_no_port_is_given_twice_though_nothing_listens_on_it_yet(monkeypatch: py
     other = "from tests.brokers import apache; apache._LASTING_PORTS = {}; print(*apache.free_ports({}))"
     order = [sys.executable, "-c", other.format(apache._LASTING_PORTS, 2)]
     top = Path(__file__).parents[2]
-    second = subprocess.run(order, cwd=top, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    second = subprocess.run(order, cwd=top, capture_output=True, text=True, timeout=HANG_S, check=True).stdout.split()
     assert not {str(port) for port in first} & set(second)
 
 
@@ -261,7 +260,13 @@ def test_a_run_that_had_no_apache_kafka_says_so_at_its_end(tmp_path: Path, worke
     order = [sys.executable, "-m", "pytest", "-n", workers, "-p", "no:cacheprovider", one]
     top = Path(__file__).parents[2]
     ended = subprocess.run(
-        order, cwd=top, env={**environ, "PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False
+        order,
+        cwd=top,
+        env={**environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
     )
     *_, last = ended.stdout.splitlines()
     assert (ended.returncode, "1 passed" in last) == (0, True), ended.stdout

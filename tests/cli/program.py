@@ -22,6 +22,7 @@ from click.testing import CliRunner
 
 from reconciler import cli
 from tests.brokers.fixtures import MakeTopic
+from tests.patience import HANG_S
 
 CONFIG = """\
 [log]
@@ -114,7 +115,14 @@ class Program:
         command = [sys.executable, "-m", "reconciler", *told]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("RECONCILER_", "COLUMNS"))}
         ended = subprocess.run(
-            command, cwd=self.folder, env=environ, input=given, capture_output=True, text=True, timeout=60, check=False
+            command,
+            cwd=self.folder,
+            env=environ,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=HANG_S,
+            check=False,
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 

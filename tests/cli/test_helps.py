@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from reconciler import cli, errors
 from reconciler.cli import framework, runtime
+from tests.patience import HANG_S
 
 
 def _all(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -133,7 +134,7 @@ def test_an_identity_provider_without_its_extra_says_what_to_install(tmp_path) -
     )
     script = "import sys; sys.modules['jwt'] = None; import reconciler.cli; reconciler.cli.main()"
     command = [sys.executable, "-c", script, "run", "-c", str(config)]
-    ended = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=HANG_S)
     assert ended.returncode == 1
     (said,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert "pip install 'windchill-reconciler[oidc]'" in said

@@ -16,13 +16,13 @@ from tests.brokers import Server
 from tests.brokers.fixtures import MakeTopic
 from tests.cli.program import Program, Topics
 from tests.cli.test_kafka import put
+from tests.patience import HANG_S
 from tests.web.test_program import started, until
 
 pytestmark = pytest.mark.e2e
 
 KEY = b"k" * 32
 CANARY = base64.b64encode(KEY).decode().rstrip("=")
-TIMEOUT_S = 60.0
 NOTIFY = """\
 [notify]
 webhook_url = "{url}"
@@ -73,7 +73,7 @@ def receiver() -> Iterator[Receiver]:
     thread.start()
     yield made
     made.shutdown()
-    thread.join(TIMEOUT_S)
+    thread.join(HANG_S)
     made.server_close()
 
 

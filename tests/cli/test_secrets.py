@@ -31,6 +31,7 @@ from reconciler.web.principal import Principal, Role
 from tests.adapters.wrs.odata import METADATA, ROOT, row
 from tests.cli.program import Program
 from tests.cli.program import event as change
+from tests.patience import HANG_S
 from tests.web.test_program import Daemon, started, until
 
 DOC, OTHER = "0000000001", "0000000002"
@@ -228,7 +229,7 @@ def ask_everything(place: Place, daemon: Daemon) -> None:
     """Keep what every address answers that needs no name of anything, to a stranger and to us, and the hook's."""
     paths = [one.path for one in ENDPOINTS if "{" not in one.path]
     paths += ["/api/v1/audit?limit=0", "/nowhere", f"/api/v1/documents/{DOC}", f"/api/v1/documents/{DOC}/story"]
-    with httpx.Client(base_url=daemon.address, timeout=15) as client:
+    with httpx.Client(base_url=daemon.address, timeout=HANG_S) as client:
         for path in paths:
             for headers in ({}, {"authorization": f"Bearer {TOKEN}"}, {"authorization": f"Bearer {TOKEN}x"}):
                 reply = client.get(path, headers=headers)

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from reconciler.cli.commands.run import ask_on_hangup, stop_on
+from tests.patience import HANG_S
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ async def test_without_a_loop_that_takes_signals_the_first_still_asks_for_a_stop
     stop = asyncio.Event()
     stop_on(stop)
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(stop.wait(), 10)
+    await asyncio.wait_for(stop.wait(), HANG_S)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.patience import HANG_S
+
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 ADDRESS = "http://127.0.0.1:8085"
 ID = re.compile(r"\b[0-9a-f]{12}\b")
@@ -65,7 +67,13 @@ def test_every_command_of_the_tutorial_does_what_the_page_says(tmp_path, windchi
     for command, shown in steps(text):
         typed = ID.sub(lambda found: ids[found[0]], command.replace(ADDRESS, windchill))
         ended = subprocess.run(
-            ["bash", "-c", typed], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-c", typed],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=HANG_S,
+            check=False,
         )
         wanted = next((code for word, code in ENDS_WITH.items() if word in f"{command} {' '.join(shown)}".split()), 0)
         assert (ended.returncode, follows(shown, ended.stdout, ids)) == (wanted, None), (command, *ended.args, ended)

@@ -25,8 +25,7 @@ from reconciler.model.stamp import Partition
 from reconciler.ports import EventLog
 from tests import brokers
 from tests.fakes.memory_log import MemoryBroker, MemoryLog
-
-READ_S_MAX = 20.0
+from tests.patience import HANG_S
 
 
 class World(Protocol):
@@ -137,7 +136,7 @@ async def read_to_end(log: EventLog, records_max: int = 1000) -> list[Record]:
     """Everything up to the end as it is now."""
     records: list[Record] = []
     ends = await log.ends()
-    async with asyncio.timeout(READ_S_MAX):
+    async with asyncio.timeout(HANG_S):
         while True:
             positions = await log.positions()
             if all(positions[partition] >= end for partition, end in ends.items()):
@@ -182,7 +181,7 @@ async def test_one_client_goes_on_where_another_stopped_and_nothing_comes_twice(
     for _ in range(60 * len(world.places) // 20):
         client = world.client()
         await client.open(positions)
-        taken = await client.fetch(20, READ_S_MAX)
+        taken = await client.fetch(20, HANG_S)
         seen.extend(taken)
         positions |= {Partition(record.topic, record.partition): record.offset + 1 for record in taken}
         await client.close()

@@ -21,10 +21,10 @@ from tests.brokers import Server, apache
 from tests.brokers.apache import Apache
 from tests.brokers.fixtures import MakeTopic
 from tests.fakes.virtual_clock import VirtualClock
+from tests.patience import HANG_S
 
 pytestmark = pytest.mark.kafka
 
-READ_S_MAX = 20.0
 NO_BROKER = ("127.0.0.1:1",)  # port 1 is reserved, and nothing listens there
 
 
@@ -65,7 +65,7 @@ async def put(log: KafkaLog, topic: str, *values: bytes) -> None:
 
 async def read(log: KafkaLog, count: int) -> list[Record]:
     records: list[Record] = []
-    async with asyncio.timeout(READ_S_MAX):
+    async with asyncio.timeout(HANG_S):
         while len(records) < count:
             records.extend(await log.fetch(100, 0.2))
     return records
@@ -74,7 +74,7 @@ async def read(log: KafkaLog, count: int) -> list[Record]:
 async def read_to_end(log: KafkaLog) -> list[Record]:
     records: list[Record] = []
     ends = await log.ends()
-    async with asyncio.timeout(READ_S_MAX):
+    async with asyncio.timeout(HANG_S):
         while await log.positions() != ends:
             records.extend(await log.fetch(100, 0.2))
     return records
@@ -282,15 +282,17 @@ async def test_without_a_broker_appending_fails_at_once() -> None:
 
 
 @pytest.mark.slow
-async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client(topic: MakeTopic) -> None:
+async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client() -> None:
     if apache.missing():
         pytest.skip("only Apache Kafka keeps records over a restart")
     own = Apache()
     await asyncio.to_thread(own.start)
     clock = VirtualClock()
-    log = KafkaLog(options(own, "changes", request_timeout_s=2.0, delivery_timeout_s=2.0), clock)
+    log = KafkaLog(options(own, "changes", request_timeout_s=5.0, delivery_timeout_s=2.0), clock)
+    patient = KafkaLog(options(own, "changes"), SystemClock())
     try:
-        await put(log, "changes", b"before")
+        await own.create_topic("changes", 1)
+        await put(patient, "changes", b"before")
         await log.open({})
         assert values(await read(log, 1)) == [b"before"]
         await asyncio.to_thread(own.halt)
@@ -304,12 +306,13 @@ async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client(topi
         with pytest.raises(LogError, match=r"no broker answers|did not tell"):
             await log.ends()
         await asyncio.to_thread(own.resume)
-        await put(log, "changes", b"after")
+        await put(patient, "changes", b"after")
         with structlog.testing.capture_logs() as logged:
             assert values(await read(log, 1)) == [b"after"]
         assert "the broker answers again" in [entry["event"] for entry in logged]
     finally:
         await log.close()
+        await patient.close()
         await asyncio.to_thread(own.stop)
 
 
@@ -363,7 +366,7 @@ async def test_a_fetch_that_fails_has_taken_nothing(
 
     monkeypatch.setattr(log._consumer, "getmany", drained_then_failed)
     with pytest.raises(LogError, match="can't be read: ValueError: a batch that can't be decoded"):
-        await log.fetch(2, READ_S_MAX)
+        await log.fetch(2, HANG_S)
     monkeypatch.undo()
     assert values(await read(log, 3)) == [b"0", b"1", b"2"]
 

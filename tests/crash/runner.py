@@ -29,13 +29,11 @@ from tests.crash.evidence import Evidence
 from tests.crash.launch import COUNT_COPIES, Launcher
 from tests.crash.plan import Life
 from tests.crash.strikes import STRUCK
+from tests.patience import HANG_S
 
 DOCUMENTS = 30
 KEYS = tuple(f"{number:010d}" for number in range(1, DOCUMENTS + 1))
 _LIFE_S_MAX = 4.0  # a strike that has not come by then is replaced by a kill from outside
-_STOP_S_MAX = 45.0
-_SETTLE_S_MAX = 120.0
-_COMMAND_S_MAX = 60.0
 _ROOT = Path(__file__).parent.parent.parent
 
 
@@ -212,10 +210,10 @@ class Crashes:
             await asyncio.wait({ended}, timeout=life.after_s if life.strike is None else _LIFE_S_MAX)
             if not ended.done() and life.end in (plan.IN_ORDER, plan.STOPPING):
                 _send(pid, signal.SIGTERM)
-                timeout_s = _STOP_S_MAX if life.end == plan.IN_ORDER else life.grace_s
+                timeout_s = HANG_S if life.end == plan.IN_ORDER else life.grace_s
                 await asyncio.wait({ended}, timeout=timeout_s)
                 if not ended.done() and life.end == plan.IN_ORDER:
-                    raise Broken(f"life {life.number}: still running {_STOP_S_MAX:.0f} s after SIGTERM")
+                    raise Broken(f"life {life.number}: still running {HANG_S:.0f} s after SIGTERM")
             if not ended.done():
                 kind = plan.AT_WORK if life.strike else kind
         finally:
@@ -238,9 +236,9 @@ class Crashes:
     async def _once(self, path: Path, *, mistaken: bool = False) -> None:
         """Run until everything is settled, or waits for a person."""
         pid = self._daemon.start(["run", "--once", "-o", "json", "--debug", "-c", str(path)], mistaken=mistaken)
-        status = await _ended(self._daemon, pid, _SETTLE_S_MAX)
+        status = await _ended(self._daemon, pid, HANG_S)
         if status is None:
-            raise Broken(f"not settled {_SETTLE_S_MAX:.0f} s after the faults had stopped: {self._said()}")
+            raise Broken(f"not settled {HANG_S:.0f} s after the faults had stopped: {self._said()}")
         if status not in (0, 3):
             raise Broken(f"`run --once` ended with {status}: {self._said()}")
 
@@ -251,7 +249,7 @@ class Crashes:
             path.write_text(self._config_text(0, 4))
         self._command.stdout.unlink(missing_ok=True)
         pid = self._command.start([*arguments, "-c", str(path)])
-        status = await _ended(self._command, pid, _COMMAND_S_MAX)
+        status = await _ended(self._command, pid, HANG_S)
         if status is None:
             raise Broken(f"`reconciler {' '.join(arguments)}` hangs")
         return self._command.stdout.read_text() if status == 0 else ""

@@ -13,6 +13,7 @@ import pytest
 from reconciler.adapters.metrics import CATALOG, PREFIX
 from reconciler.core.explain.notices import Kind
 from tests.nodes import texts
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parent.parent.parent
 ALERTS = (ROOT / "deploy/alerts.yml").read_text(encoding="utf-8")
@@ -43,7 +44,9 @@ def promtool() -> str:
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
-    done = subprocess.run([promtool(), *map(str, arguments)], check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [promtool(), *map(str, arguments)], check=False, capture_output=True, text=True, timeout=HANG_S
+    )
     return done.returncode, done.stdout + done.stderr
 
 

@@ -27,8 +27,9 @@ from tests.brokers.fixtures import MakeTopic
 from tests.brokers.listeners import MECHANISMS, Listeners
 from tests.cli.program import Program
 from tests.e2e.conftest import MakeWorld
-from tests.e2e.world import TIMEOUT_S, Running, World, event, values_of
+from tests.e2e.world import Running, World, event, values_of
 from tests.faults.proxy import StreamProxy
+from tests.patience import HANG_S
 
 KEYS = [f"{number:010d}" for number in range(1, 41)]
 DOCUMENT = KEYS[0]
@@ -202,7 +203,7 @@ async def test_a_log_whose_broker_is_away_closes_in_good_order(make_world: MakeW
     fetcher = log._opened()._fetcher
     proxy.shut()
     proxy.cut()
-    async with asyncio.timeout(TIMEOUT_S):
+    async with asyncio.timeout(HANG_S):
         while log._opened()._client._conns or not fetcher._pending_tasks:  # noqa: ASYNC110  aiokafka tells of neither
             await asyncio.sleep(0.001)
     await log.close()
@@ -361,7 +362,7 @@ async def test_a_compacted_log_with_gaps_up_to_its_end_folds_to_the_same(
         await producer.abort_transaction()
     assert (await world.converge()).settled
     whole, writes = await projection(world), len(world.simulated.whole_history())
-    async with asyncio.timeout(TIMEOUT_S):
+    async with asyncio.timeout(HANG_S):
         while len(await world.read(name)) > rounds * len(KEYS) * 2 // 3:  # each reading takes its time
             pass
     world.config = attrs.evolve(world.config, store=attrs.evolve(world.config.store, url=f"sqlite:///{tmp_path}/b.db"))
@@ -406,7 +407,7 @@ class Forgetful:
         asyncio.run(self._administer(lambda admin: admin.delete_records(gone)))
 
     async def _make(self) -> None:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(HANG_S):
             while True:
                 try:
                     return await self.server.create_topic(self.topic, 1)

@@ -18,7 +18,8 @@ from reconciler.adapters.sqlite import opening
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model.document import Status
 from tests.e2e.test_restart import started, until, write_config, writes
-from tests.e2e.world import TIMEOUT_S, World, event
+from tests.e2e.world import World, event
+from tests.patience import HANG_S
 
 KEYS = [f"{number:010d}" for number in range(1, 81)]
 PAGE = 4096
@@ -32,11 +33,11 @@ def ran(path: Path, *command: str, size_max: int | None = None) -> subprocess.Co
             resource.setrlimit(resource.RLIMIT_FSIZE, (size_max, size_max))
 
     told = [sys.executable, "-m", "reconciler", *command, "-c", str(path)]
-    return subprocess.run(told, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, preexec_fn=limited)
+    return subprocess.run(told, capture_output=True, text=True, timeout=HANG_S, check=False, preexec_fn=limited)
 
 
 def wait_for_writes(world: World, count: int) -> None:
-    give_up_s = time.monotonic() + TIMEOUT_S
+    give_up_s = time.monotonic() + HANG_S
     while writes(world) < count:
         assert time.monotonic() < give_up_s, f"waited in vain for {count} writes"
         time.sleep(0.01)
@@ -51,7 +52,7 @@ async def dies(world: World, act: Callable[[app.Daemon], Awaitable[None]]) -> St
     async with app.daemon(world.config) as daemon:
         task = asyncio.create_task(daemon.run(asyncio.Event()))
         await act(daemon)
-        done, _ = await asyncio.wait([task], timeout=TIMEOUT_S)
+        done, _ = await asyncio.wait([task], timeout=HANG_S)
         assert done, "it goes on as if nothing were the matter"
         ended = task.exception()
     assert ended is not None, "it ended as if nothing were the matter"

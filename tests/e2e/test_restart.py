@@ -20,7 +20,8 @@ from reconciler.flows.ingest import Ingest
 from reconciler.flows.recovery import Bases
 from reconciler.model.document import Status
 from tests.checks import check_audit, opened, projection
-from tests.e2e.world import ME, TIMEOUT_S, World, agreed_in, event, values_of
+from tests.e2e.world import ME, World, agreed_in, event, values_of
+from tests.patience import HANG_S
 
 KEYS = [f"{number:010d}" for number in range(1, 121)]
 
@@ -70,13 +71,13 @@ def started(path: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
 
 async def ended(child: subprocess.Popen[bytes], path: Path) -> int:
     try:
-        return await asyncio.to_thread(child.wait, TIMEOUT_S)
+        return await asyncio.to_thread(child.wait, HANG_S)
     except subprocess.TimeoutExpired:
         raise AssertionError(f"it did not end; it said: {path.with_name('stderr.log').read_text()[-2000:]}") from None
 
 
 async def until(true: Callable[[], bool], what: str, child: subprocess.Popen[bytes], path: Path) -> None:
-    give_up_s = asyncio.get_running_loop().time() + TIMEOUT_S
+    give_up_s = asyncio.get_running_loop().time() + HANG_S
     while not await asyncio.to_thread(true):
         said = path.with_name("stderr.log").read_text()[-2000:]
         assert child.poll() is None, f"it ended by itself while waiting until {what}: {said}"

@@ -17,10 +17,10 @@ from reconciler.simulator.validation import chosen
 from reconciler.simulator.wrs.options import Wrs
 from tests.adapters.simulated import Simulated, simulating
 from tests.cli.program import Program
+from tests.patience import HANG_S
 
 ME = "integration"
 KEY = "0000000001"
-TIMEOUT_S = 30.0
 SETTINGS = """\
 dialect = "wrs"
 base_url = "{url}/Windchill/servlet/odata"
@@ -71,7 +71,7 @@ def held(windchill: Simulated) -> list[dict[str, Any]]:
 
 
 def until(true: Callable[[], bool], what: str) -> None:
-    end_s = time.monotonic() + TIMEOUT_S
+    end_s = time.monotonic() + HANG_S
     while not true():
         assert time.monotonic() < end_s, f"waited in vain until {what}"
         time.sleep(0.02)
@@ -110,7 +110,7 @@ def test_a_program_that_is_killed_under_a_check_out_leaves_nothing_behind(
     ) as child:
         until(lambda: windchill._control.get("/stats").json()["faults"].get("slow", 0) > 0, "it hangs in that request")
         child.send_signal(signal.SIGKILL)
-        assert child.wait(TIMEOUT_S) == -signal.SIGKILL
+        assert child.wait(HANG_S) == -signal.SIGKILL
     until(lambda: events(windchill) == done, f"the server has come to {done}")
     program.say("run", "--once")
     shown = windchill.document(KEY)

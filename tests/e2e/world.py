@@ -23,11 +23,11 @@ from reconciler.simulator import history as witness
 from reconciler.simulator.history import Entry
 from tests.adapters.simulated import Simulated
 from tests.checks import check_audit, check_outcomes
+from tests.patience import HANG_S
 
 ME = "integration"
 ERP = "//erp/test"
 OPERATORS = "//reconciler/operators"
-TIMEOUT_S = 60.0
 _CONTENT_TYPE = (("content-type", b"application/cloudevents+json"),)
 _numbers = itertools.count(1)
 
@@ -110,7 +110,7 @@ class World:
             try:
                 yield running
                 stop.set()
-                await asyncio.wait_for(task, TIMEOUT_S)
+                await asyncio.wait_for(task, HANG_S)
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -123,7 +123,7 @@ class World:
     async def converge(self) -> app.Summary:
         """Run once, to the log's end as it is now; check everything that must hold whatever happened."""
         async with app.daemon(self.config, once=True) as daemon:
-            summary = await asyncio.wait_for(daemon.run(asyncio.Event(), once=True), TIMEOUT_S)
+            summary = await asyncio.wait_for(daemon.run(asyncio.Event(), once=True), HANG_S)
             await check_audit(daemon.store)
         await self.check_history()
         return summary
@@ -148,7 +148,7 @@ class Running:
     daemon: app.Daemon
     task: asyncio.Task[app.Summary]
 
-    async def until(self, true: Callable[[], bool | Awaitable[bool]], what: str, within_s: float = TIMEOUT_S) -> None:
+    async def until(self, true: Callable[[], bool | Awaitable[bool]], what: str, within_s: float = HANG_S) -> None:
         """Wait until something is true; a daemon that dies meanwhile fails the test with its own error."""
         give_up_s = asyncio.get_running_loop().time() + within_s
         while True:
@@ -163,7 +163,7 @@ class Running:
                 raise AssertionError(f"waited {within_s:.0f} s in vain until {what}; documents: {counts}")
             await asyncio.sleep(0.02)
 
-    async def until_folded(self, within_s: float = TIMEOUT_S) -> None:
+    async def until_folded(self, within_s: float = HANG_S) -> None:
         """Wait until everything that the log holds by now is in the store."""
         await self.until(lambda: bool(self.daemon.ingest.reached), "the daemon reads the log", within_s)
         ends = await self.daemon.log.ends()
@@ -174,7 +174,7 @@ class Running:
 
         await self.until(folded, "the log is folded to its end", within_s)
 
-    async def until_settled(self, within_s: float = TIMEOUT_S) -> None:
+    async def until_settled(self, within_s: float = HANG_S) -> None:
         """Wait until everything in the log is folded, and no document is pending or being worked on."""
         await self.until_folded(within_s)
 

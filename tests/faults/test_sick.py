@@ -18,8 +18,8 @@ from reconciler.model.document import Status
 from tests.checks import check_audit
 from tests.e2e.world import event
 from tests.faults.hostile import ANSWERS, STREAMS, Hostile
+from tests.patience import HANG_S
 
-TIMEOUT_S = 150.0
 MINUTES_3_S = 180.0
 SUCCESSES = ("nothing", "an ETag that guards nothing", "an unusable time")  # as answers to a write
 IMPATIENT = Retry(backoff_base_s=0.02, backoff_max_s=0.3, cooldown_base_s=0.05, cooldown_max_s=0.1)
@@ -45,7 +45,7 @@ def write_events(path: Path, *keys: str) -> None:
 
 async def once(config: Config) -> app.Summary:
     async with app.daemon(config, once=True) as daemon:
-        summary = await asyncio.wait_for(daemon.run(asyncio.Event(), once=True), TIMEOUT_S)
+        summary = await asyncio.wait_for(daemon.run(asyncio.Event(), once=True), HANG_S)
         await check_audit(daemon.store)
     return summary
 
@@ -119,7 +119,7 @@ async def test_the_program_says_by_its_exit_code_that_documents_are_left_pending
         program = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "reconciler", "run", "--once", "-c", tmp_path / "reconciler.toml", stdout=PIPE
         )
-        said, _ = await asyncio.wait_for(program.communicate(), TIMEOUT_S)
+        said, _ = await asyncio.wait_for(program.communicate(), HANG_S)
     assert program.returncode == runtime.UNSETTLED
     assert b"docs list --status pending" in said
 

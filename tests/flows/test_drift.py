@@ -12,6 +12,7 @@ from reconciler.model.document import Lane, Status
 from reconciler.model.snapshot import Sighting, Token
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, World
+from tests.patience import HANG_S
 
 
 @attrs.define
@@ -130,4 +131,4 @@ async def test_it_looks_every_interval_and_when_it_is_woken_but_not_at_every_kno
     assert 3 <= len(listed.asked) <= 6
     watched.drift.stop()
     await clock.advance(0)
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, HANG_S)

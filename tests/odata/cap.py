@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from typing import Self
 
+from tests.patience import HANG_S
+
 NODE_MAJOR_MIN = 18
 INSTALL_S_MAX = 300.0
-START_S_MAX = 60.0
 STOP_S_MAX = 10.0
 POLL_S = 0.05
 
@@ -138,7 +139,7 @@ class Cap:
             self._node = subprocess.Popen(
                 order, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT
             )
-        until_s = time.monotonic() + START_S_MAX
+        until_s = time.monotonic() + HANG_S
         while (found := _LISTENING.search(log.read_text(errors="replace"))) is None:
             if self._node.poll() is not None or time.monotonic() > until_s:
                 raise RuntimeError(f"CAP does not answer:\n{log.read_text(errors='replace')[-2000:]}")

@@ -16,6 +16,7 @@ from playwright.async_api import Browser, Page, Response, async_playwright
 
 from tests.flows.world import World
 from tests.page.stage import furnish
+from tests.patience import HANG_S
 from tests.web.conftest import Daemon, client, daemon
 
 __all__ = ["client", "daemon"]
@@ -24,7 +25,6 @@ _QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 )
-_PATIENCE_MS = 20_000
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -80,7 +80,7 @@ class Stage:
         context = await self.chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script, **more
         )
-        context.set_default_timeout(_PATIENCE_MS)
+        context.set_default_timeout(HANG_S * 1000)
         page = await context.new_page()
         visit = Visit(page, self.address, self.daemon)
         page.on("console", lambda said: visit.complaints.append(f"{said.type}: {said.text}"))

@@ -16,15 +16,14 @@ from reconciler.simulator.settings import Settings
 from tests.adapters.simulated import DOCUMENT, Simulated
 from tests.e2e.world import event
 from tests.page.conftest import Stage
+from tests.patience import HANG_S
 from tests.web.conftest import Daemon
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.e2e]
 
-TIMEOUT_S = 30.0
-
 
 async def until(true: Callable[[], bool], what: str) -> None:
-    give_up_s = asyncio.get_running_loop().time() + TIMEOUT_S
+    give_up_s = asyncio.get_running_loop().time() + HANG_S
     while not true():
         assert asyncio.get_running_loop().time() < give_up_s, f"waited in vain until {what}"
         await asyncio.sleep(0.05)
@@ -80,5 +79,5 @@ async def test_two_clicks_settle_a_conflict_in_windchill_and_the_next_one_shows_
                 assert found.status is Status.HELD
             finally:
                 stop.set()
-                await asyncio.wait_for(task, TIMEOUT_S)
+                await asyncio.wait_for(task, HANG_S)
                 simulated.close()

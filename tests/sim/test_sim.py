@@ -43,7 +43,6 @@ def broken(world_results: Iterator[runner.WorldResult]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(1, SEEDS + 1, BLOCK))
 def test_every_promise_is_kept_in_worlds_where_everything_goes_wrong(pool: ProcessPoolExecutor, first: int) -> None:
     seeds = range(first, min(first + BLOCK, SEEDS + 1))
@@ -57,7 +56,6 @@ def test_a_seed_that_broke_a_promise_once_keeps_it(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
 def test_dying_before_or_after_any_effect_of_a_world_breaks_no_promise(pool: ProcessPoolExecutor, store: str) -> None:
     world = partial(runner.run, 7, SWEPT_STEPS, store=store)
@@ -68,7 +66,6 @@ def test_dying_before_or_after_any_effect_of_a_world_breaks_no_promise(pool: Pro
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mishap", ["cut_at", "fail_at"])
 def test_losing_power_or_failing_at_any_io_of_a_world_breaks_no_promise(pool: ProcessPoolExecutor, mishap: str) -> None:
     world = partial(runner.run, 19, SWEPT_STEPS, store="sqlite")

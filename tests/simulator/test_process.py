@@ -14,8 +14,8 @@ from reconciler.simulator import seeds
 from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Behaviour, Faults, Rivals, Settings
 from reconciler.simulator.wrs.options import Wrs
+from tests.patience import HANG_S
 
-TIMEOUT_S = 20.0
 PROGRAM = [sys.executable, "-m", "reconciler.simulator"]
 
 
@@ -30,7 +30,7 @@ def started(**settings: Any) -> tuple["subprocess.Popen[bytes]", str]:
 
 def ended(child: "subprocess.Popen[bytes]") -> int:
     """Its exit status; and it has said nothing more."""
-    said, _ = child.communicate(timeout=TIMEOUT_S)
+    said, _ = child.communicate(timeout=HANG_S)
     assert said == b""
     return child.returncode
 
@@ -71,7 +71,7 @@ def test_a_base_path_comes_before_every_path_but_the_control_apis() -> None:
     ],
 )
 def test_a_mistaken_setting_is_one_line_and_status_2(given: str) -> None:
-    ended = subprocess.run([*PROGRAM, given], capture_output=True, timeout=TIMEOUT_S, check=False)
+    ended = subprocess.run([*PROGRAM, given], capture_output=True, timeout=HANG_S, check=False)
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert len(ended.stderr.splitlines()) == 1
 

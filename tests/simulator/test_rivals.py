@@ -9,9 +9,8 @@ from reconciler.simulator.documents import Documents
 from reconciler.simulator.history import Entry, Writer, lost_updates, stale_writes
 from reconciler.simulator.rivals import RivalUsers
 from reconciler.simulator.settings import Behaviour, Rivals
+from tests.patience import HANG_S
 from tests.simulator.conftest import Fetch, patch, tag
-
-TIMEOUT_S = 10.0
 
 
 def documents() -> Documents:
@@ -72,7 +71,7 @@ def test_edits_keep_to_the_rate_and_sleep_is_not_made_up_for() -> None:
 def test_rivals_edit_at_run_time_until_they_are_stopped(server: httpx.Client, history: Fetch) -> None:
     given = {"per_second": 200, "fields": ["attributes.Note"], "users": ["lchen"]}
     server.put("/_control/rivals", json=given).raise_for_status()
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + HANG_S
     while len(history()) < 5:
         assert time.monotonic() < deadline, "no edits are made"
     server.put("/_control/rivals", json={}).raise_for_status()

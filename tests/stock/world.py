@@ -23,9 +23,9 @@ from reconciler.model.snapshot import Snapshot
 from tests import defaults
 from tests.cli.program import Ended, Program
 from tests.flows.world import KEY, World
+from tests.patience import HANG_S
 from tests.stock.server import ACCOUNT, DISPLAY, Stock, drop
 
-TIMEOUT_S = 120.0  # until a program counts as hanging: on a busy machine a start alone takes half a minute
 PERSON = "jdoe"
 SETTINGS = """\
 dialect = "wrs"
@@ -112,10 +112,10 @@ class Real(Program):
         silent = subprocess.DEVNULL
         with subprocess.Popen(command, cwd=self.folder, env=environ, stdout=silent, stderr=silent) as child:
             self.stock.at(step, when, lambda: self._kill(child, when), nth)
-            assert child.wait(TIMEOUT_S) == -signal.SIGKILL, f"the program never came to {when} {step}"
+            assert child.wait(HANG_S) == -signal.SIGKILL, f"the program never came to {when} {step}"
 
     def _kill(self, child: subprocess.Popen[bytes], when: str) -> None:
         child.send_signal(signal.SIGKILL)
-        child.wait(TIMEOUT_S)
+        child.wait(HANG_S)
         if when == "before":  # what is not sent is not carried out
             drop()

@@ -23,6 +23,7 @@ from reconciler.web.sessions import Browsing
 from reconciler.web.tokens import TokenFile
 from tests.fakes.virtual_clock import VirtualClock
 from tests.flows.world import TOPIC, TOPICS, World
+from tests.patience import HANG_S
 from tests.web.keys import LINES
 
 SECRET = "correct-horse_battery"
@@ -120,7 +121,7 @@ class Daemon:
                 yield client
             self.stopping.set()
             admin.stop()
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, HANG_S)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -28,6 +28,7 @@ from reconciler.web import server
 from reconciler.web.principal import Provider, Role
 from tests import defaults
 from tests.fakes.virtual_clock import VirtualClock
+from tests.patience import HANG_S
 from tests.web.conftest import Daemon
 
 AUDIENCE = "reconciler-api"
@@ -114,7 +115,7 @@ class Issuer:
             yield self
         finally:
             listening.stop()
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, HANG_S)
 
     def _or_else(self, path: str, right: Any) -> Any:
         async def answer(request: Request) -> Response:

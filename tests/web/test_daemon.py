@@ -19,6 +19,7 @@ from reconciler.model.document import Status
 from reconciler.web import server
 from tests.fakes.memory_log import MemoryLog
 from tests.flows.world import KEY, LETTERS, OUTCOMES, TOPIC, Running, World
+from tests.patience import HANG_S
 from tests.web.conftest import SECRET, Daemon, held_up
 
 
@@ -77,7 +78,7 @@ async def test_probes_answer_from_before_recovery_until_the_end() -> None:
         assert await said(client, "/livez") == (200, {"status": "alive"})
         settling.set()
         await world.clock.advance(5)
-        await asyncio.wait_for(running.task, 20)
+        await asyncio.wait_for(running.task, HANG_S)
         with pytest.raises(httpx.ConnectError):
             await client.get("/livez")
 
@@ -118,7 +119,7 @@ async def test_a_daemon_that_fails_says_why_as_if_there_were_no_server() -> None
     async with living(world) as (running, client):
         await world.clock.advance(1)
         with pytest.raises(LogTruncatedError):
-            await asyncio.wait_for(running.task, 20)
+            await asyncio.wait_for(running.task, HANG_S)
         with pytest.raises(httpx.ConnectError):
             await client.get("/livez")
 
@@ -155,7 +156,7 @@ async def test_a_request_that_never_ends_does_not_keep_a_stop_from_ending(monkey
         running.stop.set()
         await world.clock.advance(5)  # everything else comes to its end
         assert not running.task.done()
-        summary = await asyncio.wait_for(running.task, 20)
+        summary = await asyncio.wait_for(running.task, HANG_S)
         assert summary.counts[Status.PENDING] == 1
         assert world.document().agreement.intent is not None
     world.windchill.write = write  # type: ignore[method-assign]  # Windchill is itself again

@@ -13,9 +13,9 @@ import pytest
 
 from reconciler.web import limits, server
 from reconciler.web.principal import Role
+from tests.patience import HANG_S
 from tests.web.conftest import Daemon
 from tests.web.keys import LINES, TOKENS, shown
-from tests.web.test_server import TIMEOUT_S
 
 HEAD = b" HTTP/1.1\r\nhost: localhost\r\n"
 KINDS = {
@@ -47,7 +47,7 @@ async def crowd_of(client: httpx.AsyncClient, count: int, sent: bytes) -> AsyncI
 
 async def asked(client: httpx.AsyncClient, path: str, **more: Any) -> httpx.Response:
     """Ask once, on a connection of its own, as a kubelet does."""
-    return await client.get(path, timeout=TIMEOUT_S, headers={"connection": "close", **more})
+    return await client.get(path, timeout=HANG_S, headers={"connection": "close", **more})
 
 
 @pytest.mark.parametrize("count", [120, 1000])
@@ -87,7 +87,7 @@ async def test_a_probe_is_answered_while_connections_pour_in(daemon: Daemon) -> 
 async def test_connections_with_a_request_in_progress_stay_open(daemon: Daemon) -> None:
     daemon.hold = asyncio.Event()
     async with daemon.served() as client:
-        scrape = asyncio.create_task(client.get("/metrics", timeout=TIMEOUT_S))
+        scrape = asyncio.create_task(client.get("/metrics", timeout=HANG_S))
         await asyncio.sleep(0.05)
         async with crowd_of(client, 1000, b""):
             daemon.hold.set()
@@ -104,11 +104,11 @@ async def test_the_longest_idle_connection_is_closed_first(daemon: Daemon, monke
         first[1].write(b"GET /livez HTTP/1.1\r\n")  # a drip wins no time
         fourth = await asyncio.open_connection(host, port)
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(first[0].read(), TIMEOUT_S) == b""
+            assert await asyncio.wait_for(first[0].read(), HANG_S) == b""
         first[1].close()
         for reader, writer in (second, third, fourth):
             writer.write(b"GET /livez" + HEAD + b"\r\n")
-            assert (await asyncio.wait_for(reader.readuntil(b"}"), TIMEOUT_S)).startswith(b"HTTP/1.1 200 ")
+            assert (await asyncio.wait_for(reader.readuntil(b"}"), HANG_S)).startswith(b"HTTP/1.1 200 ")
             writer.close()
 
 
@@ -118,8 +118,8 @@ async def test_so_many_requests_are_worked_on_at_once_and_probes_beside_them(
     monkeypatch.setattr(limits, "REQUESTS_MAX", 3)
     daemon.hold = asyncio.Event()
     async with daemon.served() as client:
-        held = [asyncio.create_task(client.get("/metrics", timeout=TIMEOUT_S)) for _ in range(3)]
-        async with asyncio.timeout(TIMEOUT_S):
+        held = [asyncio.create_task(client.get("/metrics", timeout=HANG_S)) for _ in range(3)]
+        async with asyncio.timeout(HANG_S):
             while (refused := await client.get("/api/v1/openapi.json")).status_code != 503:  # noqa: ASYNC110  no event tells that they are there
                 await asyncio.sleep(0.01)
         assert (refused.headers["retry-after"], refused.headers["content-type"]) == ("1", "application/problem+json")
@@ -134,7 +134,7 @@ async def test_an_unread_answer_takes_no_request_slot(daemon: Daemon, monkeypatc
     monkeypatch.setattr(server, "UNREAD_S_MAX", 1000.0)
     daemon.settings = [("log", "topic", "x" * 1_000_000, "default")] * 8
     async with daemon.served() as client, crowd_of(client, 4, b"GET /api/v1/config" + HEAD + b"\r\n"):
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(HANG_S):
             while (await asked(client, "/api/v1/status")).status_code != 200:
                 pass
 
@@ -153,7 +153,7 @@ async def test_a_client_that_reads_nothing_is_disconnected(daemon: Daemon, monke
             deaf.setblocking(False)
             await asyncio.get_running_loop().sock_connect(deaf, (client.base_url.host, client.base_url.port))
             deaf.send(b"GET /api/v1/config" + HEAD + b"\r\n")
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(HANG_S):
                 while not select.select([deaf], [], [], 0)[0]:  # noqa: ASYNC110  no event tells that the answer begins
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.5)  # on the server's own loop, so what it set to 0.2 s is over before
@@ -164,7 +164,7 @@ async def size_until_end(from_: socket.socket) -> int:
     """How many bytes come before the connection ends, whichever way."""
     size = 0
     with contextlib.suppress(ConnectionError):
-        while got := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(from_, 65536), TIMEOUT_S):
+        while got := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(from_, 65536), HANG_S):
             size += len(got)
     return size
 

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from tests.cli.program import Program, event
+from tests.patience import HANG_S
 
-TIMEOUT_S = 60.0
 DOC = "0000000001"
 
 
@@ -51,8 +51,8 @@ class Daemon:
         return reply.status_code, reply.json()
 
     def ended(self) -> int:
-        status = self.process.wait(TIMEOUT_S)
-        self._listener.join(TIMEOUT_S)
+        status = self.process.wait(HANG_S)
+        self._listener.join(HANG_S)
         return status
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -64,7 +64,7 @@ class Daemon:
 
 def until(found: Callable[[], Any]) -> Any:
     """Wait until something is there, and return it."""
-    give_up_s = time.monotonic() + TIMEOUT_S
+    give_up_s = time.monotonic() + HANG_S
     while not (there := found()):
         assert time.monotonic() < give_up_s, "waited in vain"
         time.sleep(0.02)

@@ -9,9 +9,8 @@ import pytest
 
 from reconciler.errors import ConfigError
 from reconciler.web import application, server
+from tests.patience import HANG_S
 from tests.web.conftest import Daemon
-
-TIMEOUT_S = 20.0
 
 
 async def said(client: httpx.AsyncClient, sent: bytes, drip: bytes = b"") -> bytes:
@@ -20,7 +19,7 @@ async def said(client: httpx.AsyncClient, sent: bytes, drip: bytes = b"") -> byt
     writer.write(sent)
     ended = asyncio.create_task(reader.read())
     try:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(HANG_S):
             while not ended.done():
                 writer.write(drip)
                 await asyncio.wait([ended], timeout=0.02)
@@ -133,7 +132,7 @@ async def test_a_stop_does_not_wait_for_idle_connections(daemon: Daemon) -> None
         reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
         writer.write(b"GET /livez HTTP/1.1\r\n")
     # `served` fails unless the server has ended in time.
-    assert await asyncio.wait_for(reader.read(), TIMEOUT_S) == b""
+    assert await asyncio.wait_for(reader.read(), HANG_S) == b""
     writer.close()
     with pytest.raises(httpx.ConnectError):
         await httpx.AsyncClient().get(f"{client.base_url}/livez")
@@ -147,10 +146,10 @@ async def test_a_cancelled_server_lets_go_of_its_connections_and_its_port(
     task = asyncio.create_task(admin.serve(application.application(daemon.services)))
     reader, writer = await asyncio.open_connection(*admin.address.removeprefix("http://").split(":"))
     writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
-    assert (await asyncio.wait_for(reader.readuntil(b"}"), TIMEOUT_S)).startswith(b"HTTP/1.1 200 ")
+    assert (await asyncio.wait_for(reader.readuntil(b"}"), HANG_S)).startswith(b"HTTP/1.1 200 ")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert await asyncio.wait_for(reader.read(), TIMEOUT_S) == b""
+    assert await asyncio.wait_for(reader.read(), HANG_S) == b""
     writer.close()
     server.listen(admin.address.removeprefix("http://")).close()
 
@@ -158,7 +157,7 @@ async def test_a_cancelled_server_lets_go_of_its_connections_and_its_port(
 async def test_a_stop_before_the_start_ends_it_at_once(daemon: Daemon) -> None:
     admin = server.AdminServer(server.listen("127.0.0.1:0"))
     admin.stop()
-    await asyncio.wait_for(admin.serve(application.application(daemon.services)), TIMEOUT_S)
+    await asyncio.wait_for(admin.serve(application.application(daemon.services)), HANG_S)
 
 
 async def test_signals_are_left_to_the_program(daemon: Daemon) -> None:

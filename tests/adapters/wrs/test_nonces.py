@@ -11,6 +11,7 @@ from reconciler.adapters.replies import Reply
 from reconciler.adapters.wrs import nonces
 from reconciler.adapters.wrs.service import Service
 from tests.adapters.wrs.odata import Answer, Asked, LaterClock, OData, accepting, error, numbered, windchill
+from tests.patience import HANG_S
 
 LIFE_S = 1000.0
 INVALID = error(400, "INVALID_NONCE", "no good")
@@ -158,7 +159,7 @@ async def test_the_first_write_that_hangs_keeps_the_others_waiting_for_a_while_o
     odata.respond = respond
     slow = asyncio.create_task(service.post("Documents('x')/Slow", {}))
     await asyncio.sleep(0.02)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         await many(service)
     assert not slow.done()
     released.set()
