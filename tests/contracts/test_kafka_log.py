@@ -282,17 +282,16 @@ async def test_without_a_broker_appending_fails_at_once() -> None:
 
 
 @pytest.mark.slow
-async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client() -> None:
+async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     if apache.missing():
         pytest.skip("only Apache Kafka keeps records over a restart")
     own = Apache()
     await asyncio.to_thread(own.start)
     clock = VirtualClock()
-    log = KafkaLog(options(own, "changes", request_timeout_s=5.0, delivery_timeout_s=2.0), clock)
-    patient = KafkaLog(options(own, "changes"), SystemClock())
+    log = KafkaLog(options(own, "changes", request_timeout_s=10.0), clock)
     try:
         await own.create_topic("changes", 1)
-        await put(patient, "changes", b"before")
+        await put(log, "changes", b"before")
         await log.open({})
         assert values(await read(log, 1)) == [b"before"]
         await asyncio.to_thread(own.halt)
@@ -301,18 +300,19 @@ async def test_a_restart_of_the_broker_costs_neither_records_nor_the_client() ->
                 assert not await log.fetch(10, 0.2)
                 await clock.advance(31)
         assert [entry["event"] for entry in logged] == ["no broker answers"]
+        monkeypatch.setattr(log._appender, "_options", options(own, "changes", delivery_timeout_s=2.0))
         with pytest.raises(LogError, match="not acknowledged within 2 s"):
             await put(log, "changes", b"while away")
         with pytest.raises(LogError, match=r"no broker answers|did not tell"):
             await log.ends()
         await asyncio.to_thread(own.resume)
-        await put(patient, "changes", b"after")
+        monkeypatch.undo()
+        await put(log, "changes", b"after")
         with structlog.testing.capture_logs() as logged:
             assert values(await read(log, 1)) == [b"after"]
         assert "the broker answers again" in [entry["event"] for entry in logged]
     finally:
         await log.close()
-        await patient.close()
         await asyncio.to_thread(own.stop)
 
 
