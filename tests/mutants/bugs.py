@@ -125,8 +125,8 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             "doubt = old.intent",
         ),
         "an agreement is told under the number of the one before": (
-            "untold, number = False, number + 1",
-            "untold = False",
+            "number = before.told + tells",
+            "number = before.told",
         ),
     },
     "reconciler/flows/attempt.py": {

@@ -287,8 +287,9 @@ def _settlement(
 ) -> Settlement:
     options, key = case.options, case.document.key
     before = case.document.agreement
-    number = before.told + sum(outcome.type is OutcomeType.RECONCILED for outcome in told)
-    untold = number == before.told and _untold(before, agreement.base, case.stored)
+    tells = any(outcome.type is OutcomeType.RECONCILED for outcome in told)
+    number = before.told + tells
+    untold = not tells and _untold(before, agreement.base, case.stored)
     if lane is None:  # unrequested work stays so through all its retries: the write budget counts it
         lane = case.lane if case.lane in (Lane.RESYNC, Lane.REPLAY) else Lane.RETRY
     return Settlement(
