@@ -165,9 +165,10 @@ class Ingest:
         while True:
             rows, superseded = await self._changed(batch.said)
             now_us = self._clock.now_us()
-            await self._store(batch, rows, superseded, now_us)
-            if not await self._refolded():
+            if await self._store(batch, rows, superseded, now_us):
                 break
+            # A document was folded again since its row was read: what this batch says must be joined with that.
+            self._refolds, self._refused = await self._projection.refolds(), await self._projection.refused()
         if rows:  # joined with what was stored
             self._fields_a_row = max(1.0, sum(len(row.fields) for row in rows.values()) / len(rows))
         self._kept |= batch.positions
@@ -190,9 +191,9 @@ class Ingest:
 
     async def _store(
         self, batch: _Batch, rows: Mapping[str, Desired], superseded: Mapping[str, Superseded], now_us: int
-    ) -> None:
+    ) -> bool:
         positions = {} if self._until is not None else batch.positions
-        await self._projection.fold(
+        return await self._projection.fold(
             FoldBatch(
                 rows=rows,
                 positions=positions,
@@ -206,14 +207,6 @@ class Ingest:
                 refolds=self._refolds,
             )
         )
-
-    async def _refolded(self) -> bool:
-        """Whether a document was folded again since its row was read, so that this fold must be repeated."""
-        number = await self._projection.refolds()
-        if number == self._refolds:
-            return False
-        self._refolds, self._refused = number, await self._projection.refused()
-        return True
 
     async def _take_backlog(self, records: Sequence[Record]) -> None:
         """Fold records, and in a backlog also those right behind them, so that a row is written once for all."""

@@ -88,11 +88,12 @@ class _Row:
         """See `ports.Folded`."""
         return {} if self.desired_row is None or self.key not in set(keys) else {self.key: self.desired_row}
 
-    async def fold(self, batch: FoldBatch) -> None:
+    async def fold(self, batch: FoldBatch) -> bool:
         """Keep what concerns the document."""
         self.desired_row = batch.rows.get(self.key, self.desired_row)
         self.reached.update(batch.positions)
         self.letters.update((one[0].id, one) for one in batch.dead_letters if self._is_of(one[0]))
+        return True
 
     def note(self, events: Sequence[Event]) -> None:
         """Note the events of the document."""

@@ -70,9 +70,10 @@ class Folded(Protocol):
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
         """Return the folded rows of those keys that have one."""
 
-    async def fold(self, batch: FoldBatch) -> None:
+    async def fold(self, batch: FoldBatch) -> bool:
         """
-        Store a batch and make its documents due, in one durable transaction; nothing if `refolds` has grown meanwhile.
+        Store a batch and make its documents due, in one durable transaction. False, and nothing is stored, if `refolds`
+        has grown since the batch's rows were read.
 
         Rows change as `core/folding/rows.py` says (`folded`), in the batch's lane or, for `urgent` keys, OPERATOR; rows
         equal to the stored ones are not touched. Each dead letter is stored once, by id, and only then the record that

@@ -324,10 +324,11 @@ async def test_a_fold_that_read_its_rows_before_a_refold_stores_nothing(store: S
     await store.fold(batch("d", positions={P0: 11}, refolds=0))
     seen = await store.refolds()
     assert await store.refold(refolded(), REFOLDED)
-    await store.fold(batch(rows={"d": wish("CANCELLED")}, positions={P0: 12}, dead_letters=[letter()], refolds=seen))
+    late = batch(rows={"d": wish("CANCELLED")}, positions={P0: 12}, dead_letters=[letter()], refolds=seen)
+    assert not await store.fold(late)
     assert (await row(store)).desired == wish("INREVIEW", number=0)
     assert (await store.positions(), await store.dead_letters()) == ({P0: 11}, [])
-    await store.fold(batch(rows={"d": wish("CANCELLED")}, positions={P0: 12}, refolds=await store.refolds()))
+    assert await store.fold(batch(rows={"d": wish("CANCELLED")}, positions={P0: 12}, refolds=await store.refolds()))
     assert (await row(store)).desired == wish("CANCELLED")
 
 

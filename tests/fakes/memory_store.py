@@ -97,10 +97,10 @@ class MemoryStore:
         self._put(after, desired=refolded.desired)
         return True
 
-    async def fold(self, batch: FoldBatch) -> None:
+    async def fold(self, batch: FoldBatch) -> bool:
         self._require_open()
         if batch.refolds is not None and batch.refolds != self.refolded_last:
-            return
+            return False
         for key, desired in batch.rows.items():
             if key not in self.rows or self.rows[key].desired != desired:
                 lane = Lane.OPERATOR if key in batch.urgent else batch.lane
@@ -114,6 +114,7 @@ class MemoryStore:
             self.outdone[key] = structs.replace(one, count=before + one.count)
         for letter_id in batch.replayed & self.letters.keys():
             self.letters[letter_id] = attrs.evolve(self.letters[letter_id], status=rows.MARKS[Change.REPLAY])
+        return True
 
     def _bury(self, dead_letters: Iterable[tuple[DeadLetter, Outgoing | None]]) -> None:
         for letter, announcement in dead_letters:

@@ -120,9 +120,9 @@ async def test_once_waits_for_a_first_batch_that_is_still_being_folded(
 ) -> None:
     fold = world.store.fold
 
-    async def slowly(batch: Any) -> None:
+    async def slowly(batch: Any) -> Any:
         await world.clock.sleep(5)
-        await fold(batch)
+        return await fold(batch)
 
     monkeypatch.setattr(world.store, "fold", slowly)
     world.append(world.event({"title": "Cover"}, time="2026-11-22T10:00:00.000000Z"))

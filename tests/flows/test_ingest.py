@@ -161,11 +161,11 @@ async def test_a_backlog_is_one_transaction_unless_its_records_are_large(
     folded = []
     fold = world.store.fold
 
-    async def counted(batch: FoldBatch) -> None:
+    async def counted(batch: FoldBatch) -> bool:
         folded.append(len(batch.rows))
-        await fold(batch)
         if sum(folded) == 400:
             world.ingest.stop()
+        return await fold(batch)
 
     monkeypatch.setattr(world.store, "fold", counted)
     monkeypatch.setattr(ingest, "_BYTES_MAX", bytes_max)
@@ -183,11 +183,11 @@ async def test_the_collector_is_off_while_a_batch_is_folded_and_on_again_after(
     seen = []
     fold = world.store.fold
 
-    async def looked_at(batch: FoldBatch) -> None:
+    async def looked_at(batch: FoldBatch) -> bool:
         seen.append(gc.isenabled())
         if fails:
             raise StoreError("the disk is full")
-        await fold(batch)
+        return await fold(batch)
 
     monkeypatch.setattr(world.store, "fold", looked_at)
     with contextlib.suppress(StoreError):

@@ -130,9 +130,10 @@ class _Unpausing(_Store):
 class _OffsetsFirst(_Store):
     """Commits log positions before the rows that they stand for."""
 
-    async def fold(self, batch: Any) -> None:
+    async def fold(self, batch: Any) -> bool:
         await self._store.fold(attrs.evolve(batch, rows={}, dead_letters=[]))
-        await self._store.fold(batch)
+        stored: bool = await self._store.fold(batch)
+        return stored
 
 
 class _NoIntent(_Store):

@@ -78,19 +78,17 @@ class Watched:
         self._promises.durable()
         self._witness.folding.durable()
 
-    async def fold(self, batch: FoldBatch) -> None:
+    async def fold(self, batch: FoldBatch) -> bool:
         again = self._life.again
         if not batch.positions and again is not None:  # a replay beside: how far that has come
             self._witness.folding.folds(batch, dict(await again.positions()))
-            await self._call("fold", lambda: self._inner.fold(batch))
-            self._witness.folding.folded()
-            self._durable()
-            return
-        self._life.world.expect(not self._witness.folding.jumps(batch), f"a silent jump: {batch.positions}")
-        self._witness.folding.folds(batch)
-        await self._call("fold", lambda: self._inner.fold(batch))
+        else:
+            self._life.world.expect(not self._witness.folding.jumps(batch), f"a silent jump: {batch.positions}")
+            self._witness.folding.folds(batch)
+        stored: bool = await self._call("fold", lambda: self._inner.fold(batch))
         self._witness.folding.folded()
         self._durable()
+        return stored
 
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
         self._witness.folding.moves(positions)

@@ -1,9 +1,10 @@
 """The store over SQLite: each method of the port is a query, a transaction, or one change of a group commit."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 import msgspec
@@ -30,8 +31,12 @@ from reconciler.ports import FoldBatch, OutboxMessage, Refolded
 
 __all__ = ["SqliteStore", "open_store", "path_of"]
 
+T = TypeVar("T")
+V = TypeVar("V")
+
 _EVER_US = 2**63 - 1  # SQLite's greatest integer: no time is later
 _EXPORT_ROWS = 500
+_FEW = 20  # rows that are encoded or decoded in less time than it takes to ask another thread
 _PUBLISHED_MAX = 500  # messages that wait to be forgotten: `waiting` reads past them
 _ENTRIES = 200  # audit records a statement: some kilobytes each, and twice that on their way
 
@@ -92,7 +97,7 @@ class SqliteStore:
 
     async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
         lines = await self._database.read(queries.DESIRED, _wanted(keys))
-        return await asyncio.to_thread(_desired_rows, lines)
+        return await _beside(len(lines), _desired_rows, lines)
 
     async def refused(self) -> frozenset[Place]:
         return frozenset(map(Place.parse, map(_key_line.decode, await self._database.read(queries.REFUSED))))
@@ -104,9 +109,9 @@ class SqliteStore:
         work = partial(transactions.refold, refolded=refolded, action=action)
         return await self._database.write_by_hand("fold a document again", work)
 
-    async def fold(self, batch: FoldBatch) -> None:
-        desired = await asyncio.to_thread(transactions.encoded, batch)
-        await self._database.write("fold", lambda db: transactions.fold(db, batch, desired))
+    async def fold(self, batch: FoldBatch) -> bool:
+        desired = await _beside(len(batch.rows), transactions.encoded, batch)
+        return await self._database.write("fold", lambda db: transactions.fold(db, batch, desired))
 
     # ---------------------------------------------------------------------------------------------------------- ledger
 
@@ -347,6 +352,11 @@ class SqliteStore:
     async def _number(self, query: queries.Query, *parameters: object) -> int | None:
         lines = await self._database.read(query, *parameters)
         return _number_line.decode(lines[0]) if lines else None
+
+
+async def _beside(rows: int, work: Callable[[V], T], given: V) -> T:
+    """Do some work on rows beside the event loop, if they are many."""
+    return work(given) if rows <= _FEW else await asyncio.to_thread(work, given)
 
 
 def _wanted(keys: Iterable[str]) -> list[tuple[object, ...]]:

@@ -49,10 +49,10 @@ def encoded(batch: FoldBatch) -> list[tuple[str, bytes]]:
     return [(key, codec.encode(desired)) for key, desired in sorted(batch.rows.items(), key=itemgetter(0))]
 
 
-def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tuple[str, bytes]]) -> None:
-    """Store a batch, unless a document was folded again after the batch was read."""
+def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tuple[str, bytes]]) -> bool:
+    """Store a batch, unless a document was folded again after the batch was read; return whether it was."""
     if batch.refolds is not None and batch.refolds != refolds(connection):
-        return
+        return False
     lines = queries.COMPARED.lines(connection, desired)
     stored = {row.key: (number, row, same) for number, row, same in map(_compared_line.decode, lines)}
     free = _free_numbers(connection)
@@ -69,6 +69,7 @@ def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tup
     _bury(connection, batch.dead_letters)
     writes.MARKS.put(connection, [(letter, rows.MARKS[actions.Change.REPLAY]) for letter in batch.replayed])
     writes.SUPERSEDED.put(connection, [(key, one.count, codec.encode(one)) for key, one in batch.superseded.items()])
+    return True
 
 
 def refolds(connection: sqlite3.Connection) -> int:
