@@ -2,28 +2,53 @@
 The stored form of our values: canonical JSON, decoded straight into their types.
 
 One library encodes and decodes, so that every accepted value can be written back.
+
+A row's desired state is stored by event: stamp, actor and reason of an event are most of a row, and are there once for
+all fields that the event still decides. Fields with anything else than one plain value stay as they are.
 """
 
 import contextlib
 import hashlib
 from collections.abc import Mapping
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Recorded
-from reconciler.model.desired import Desired
+from reconciler.model.desired import NO_ELEMENTS, Desired, Field, Register
 from reconciler.model.document import Agreement
 from reconciler.model.policy import Policy
+from reconciler.model.stamp import Stamp
+from reconciler.model.value import Json
 
 T = TypeVar("T")
 
 UNREADABLE = (ValueError, RecursionError)  # raised by decoding: `msgspec.DecodeError` is a ValueError
 
+
+class StoredDesired(NamedTuple):
+    """A row's desired state as it is stored: first what each event still decides, in the order of their stamps."""
+
+    plain: list[tuple[Stamp, str, str, dict[str, Json]]]  # stamp, actor, reason, values by field
+    rest: Desired  # with the other fields
+
+    def desired(self) -> Desired:
+        """Return the desired state."""
+        fields = dict(self.rest.fields)
+        for stamp, actor, reason, values in self.plain:
+            for name, value in values.items():
+                register = _new_register((stamp, value, True, (), actor, reason))
+                fields[name] = _new_field((register, NO_ELEMENTS, ()))
+        return Desired(fields, *self.rest[1:])
+
+
+# Building the tuples in C: the generated `__new__` of a named tuple costs twice as much.
+_new_field, _new_register = partial(tuple.__new__, Field), partial(tuple.__new__, Register)
 _encoder = msgspec.json.Encoder(order="deterministic")
-_desired = msgspec.json.Decoder(Desired)
+_desired = msgspec.json.Decoder(StoredDesired)
 _agreement = msgspec.json.Decoder(Agreement)
 _kinds: dict[bytes, msgspec.json.Decoder[AuditRecord] | msgspec.json.Decoder[OperatorAction]] = {
     b'{"decision":': msgspec.json.Decoder(AuditRecord),
@@ -31,8 +56,27 @@ _kinds: dict[bytes, msgspec.json.Decoder[AuditRecord] | msgspec.json.Decoder[Ope
 }
 
 encode = _encoder.encode
-decode_desired = _desired.decode
 decode_agreement = _agreement.decode
+
+
+def encode_desired(desired: Desired) -> bytes:
+    """Return the stored form of a row's desired state: the same state gives the same bytes."""
+    said: dict[tuple[Stamp, str, str], dict[str, Json]] = {}
+    others: dict[str, Field] = {}
+    for name, field in desired.fields.items():
+        register, elements, rivals = field
+        if register is None or elements or rivals or register.expect or not register.managed:
+            others[name] = field
+        else:
+            stamp, value, _, _, actor, reason = register
+            said.setdefault((stamp, actor, reason), {})[name] = value
+    plain = [(*of_event, said[of_event]) for of_event in sorted(said)]
+    return encode((plain, (others, *desired[1:])))
+
+
+def decode_desired(text: bytes) -> Desired:
+    """Return a stored desired state; raises one of `UNREADABLE`."""
+    return _desired.decode(text).desired()
 
 
 def encode_record(record: Recorded) -> bytes:

@@ -85,7 +85,7 @@ def is_decoded(outcome: object) -> bool:
     if not isinstance(outcome, Event):
         return isinstance(outcome, Refusal | Foreign)
     row = fold.step(NOTHING_DESIRED, outcome)
-    return codec.encode(codec.decode_desired(codec.encode(row))) == codec.encode(row)
+    return codec.encode(codec.decode_desired(codec.encode_desired(row))) == codec.encode(row)
 
 
 @given(

@@ -69,7 +69,7 @@ def check_event(event: Event) -> None:
     assert codec.encode(again) == stored
     row = fold.steps(NOTHING_DESIRED, [event])
     assert fold.steps(row, [event]) == row
-    assert codec.encode(codec.decode_desired(codec.encode(row))) == codec.encode(row)
+    assert codec.encode(codec.decode_desired(codec.encode_desired(row))) == codec.encode(row)
 
 
 def check_refusal(refusal: Refusal, record: PlainRecord) -> None:

@@ -93,7 +93,7 @@ _ROW = f"json_array({', '.join(Row._fields)})"
 _NUMBERED = f"json_array(number, {_ROW})"
 # `{}`, which replaces a NULL agreement, decodes to this.
 assert codec.decode_agreement(b"{}") == NO_AGREEMENT
-_NOTHING = codec.encode(NOTHING_DESIRED).decode()
+_NOTHING = codec.encode_desired(NOTHING_DESIRED).decode()
 
 # A whole document: its scalars as one array, then the two blobs, which are JSON already.
 _DOCUMENT = f"""

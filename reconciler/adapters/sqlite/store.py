@@ -20,6 +20,7 @@ from reconciler.model import codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Entry, Head
+from reconciler.model.codec import StoredDesired
 from reconciler.model.desired import Desired
 from reconciler.model.document import Agreement, Conflict, ConflictRow, Document, Due, Lane, Row, Status, Superseded
 from reconciler.model.event import DeadLetter, Outgoing
@@ -50,8 +51,8 @@ class _Action(msgspec.Struct):
 
 
 # The shapes of the lines of `queries`.
-_document_line = Lines(tuple[Row, int, Desired, Agreement])
-_desired_line = Lines(tuple[str, Desired])
+_document_line = Lines(tuple[Row, int, StoredDesired, Agreement])
+_desired_line = Lines(tuple[str, StoredDesired])
 _position_line = Lines(tuple[str, int, int])
 _superseded_line = Lines(Superseded)
 _anchor_line = Lines(tuple[str, int, int, str])
@@ -341,8 +342,8 @@ class SqliteStore:
     async def export_projection(self) -> AsyncIterator[tuple[str, Desired]]:
         after = ""
         while lines := await self._database.read(queries.EXPORT, after, _EXPORT_ROWS):
-            for key, desired in map(_desired_line.decode, lines):
-                yield key, desired
+            for key, stored in map(_desired_line.decode, lines):
+                yield key, stored.desired()
                 after = key
 
     async def close(self) -> None:
@@ -365,7 +366,8 @@ def _wanted(keys: Iterable[str]) -> list[tuple[object, ...]]:
 
 
 def _document(line: bytes) -> Document:
-    columns, refolded, desired, agreement = _document_line.decode(line)
+    columns, refolded, stored, agreement = _document_line.decode(line)
+    desired = stored.desired()
     if refolded:
         agreement = rows.refolded_agreement(agreement, desired)
     return Document(**columns._asdict(), desired=desired, agreement=agreement)
@@ -399,5 +401,4 @@ def _message(line: bytes) -> OutboxMessage:
 
 
 def _desired_rows(lines: list[bytes]) -> dict[str, Desired]:
-    # Not `dict(map(…))`: that is one long call in C, and the event loop gets a turn only between bytecodes.
-    return {key: desired for key, desired in map(_desired_line.decode, lines)}  # noqa: C416  see above
+    return {key: stored.desired() for key, stored in map(_desired_line.decode, lines)}

@@ -46,7 +46,7 @@ def encoded(batch: FoldBatch) -> list[tuple[str, bytes]]:
     Return rows as they are stored, in key order: neighbours share pages. It takes most of a fold's time; runs on any
     thread.
     """
-    return [(key, codec.encode(desired)) for key, desired in sorted(batch.rows.items(), key=itemgetter(0))]
+    return [(key, codec.encode_desired(desired)) for key, desired in sorted(batch.rows.items(), key=itemgetter(0))]
 
 
 def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tuple[str, bytes]]) -> bool:
@@ -86,7 +86,7 @@ def refold(connection: sqlite3.Connection, refolded: Refolded, action: OperatorA
     if after is None or any(read.get(place, 0) > offset for place, offset in refolded.positions.items()):
         return False
     _put_rows(connection, [(number, after)])
-    writes.DESIRED.put(connection, [(number, codec.encode(refolded.desired))])
+    writes.DESIRED.put(connection, [(number, codec.encode_desired(refolded.desired))])
     writes.REFOLDS.put(connection, [(refolded.key,)])
     _bury(connection, refolded.dead_letters)
     _record(connection, [action])
