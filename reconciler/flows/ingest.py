@@ -33,7 +33,8 @@ _log = structlog.get_logger(__name__)
 
 _SLICE = 250  # records decoded and folded before other tasks get a turn: a few milliseconds
 _FETCH_TIMEOUT_S = 1.0
-_BACKLOG_TIMEOUT_S = 0.05  # for what the client already has
+_BACKLOG_TIMEOUT_S = 0.25  # for the next records of a backlog: a smaller transaction costs more than this wait
+_BACKLOG_S_MAX = 5.0  # of gathering: behind a backlog, a few records each moment must not delay it for ever
 _FIELDS_MAX = 140_000  # of the rows of a transaction, about half a kilobyte each
 _FIELDS_A_ROW = 4.0  # assumed until a row was seen
 _ROOM_MIN = 2_000  # smaller fetches are not worth their cost
@@ -211,7 +212,8 @@ class Ingest:
     async def _take_backlog(self, records: Sequence[Record]) -> None:
         """Fold records, and in a backlog also those right behind them, so that a row is written once for all."""
         room, backlog = await self.gather(records), len(records) >= self._batch_max
-        while backlog and room and not self._stopping:
+        end_s = self._clock.monotonic_s() + _BACKLOG_S_MAX
+        while backlog and room and not self._stopping and self._clock.monotonic_s() < end_s:
             more = await self._fetch(room, _BACKLOG_TIMEOUT_S)  # each may be of another document
             if not more:
                 break

@@ -1,8 +1,10 @@
 """Ingest: rows and positions together, each record once, and nothing dropped without a trace."""
 
+import asyncio
 import contextlib
 import gc
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,9 +12,10 @@ from reconciler.core.events import outcomes
 from reconciler.errors import StoreError
 from reconciler.flows import ingest
 from reconciler.model.document import Lane, Status
-from reconciler.model.event import Outgoing
+from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import Partition
 from reconciler.ports import FoldBatch
+from tests.fakes.memory_log import MemoryLog
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, LETTERS, OPERATORS, TOPIC, World
 
@@ -174,6 +177,27 @@ async def test_a_backlog_is_one_transaction_unless_its_records_are_large(
     await world.log.open({})
     await world.run(world.ingest.run())
     assert len(folded) == transactions
+
+
+async def test_a_trickle_behind_a_backlog_does_not_delay_it(world: World) -> None:
+    class Trickling(MemoryLog):
+        async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
+            if not world.store.rows:  # until something is stored, one more event comes each moment
+                await world.clock.sleep(0.01)
+                world.append(world.event({"title": "Cover"}))
+            return await super().fetch(records_max, timeout_s)
+
+    for number in range(200):
+        world.append(world.event({"title": "Cover"}, key=f"K{number:03}"))
+    world.log = Trickling(world.broker, TOPIC)
+    await world.log.open({})
+    world.ingest = world.make_ingest()
+    folding = asyncio.ensure_future(world.ingest.run())
+    await world.clock.advance(10)
+    stored = len(world.store.rows)
+    world.ingest.stop()
+    await world.run(folding)
+    assert stored == 201
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["stored", "failed"])
