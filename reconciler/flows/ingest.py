@@ -31,6 +31,7 @@ from reconciler.tracing import NO_TRACING, Tracing
 
 _log = structlog.get_logger(__name__)
 
+_PAGE = 2_000  # rows read from the store at once
 _SLICE = 250  # records decoded and folded before other tasks get a turn: a few milliseconds
 _FETCH_TIMEOUT_S = 1.0
 _BACKLOG_TIMEOUT_S = 0.25  # for the next records of a backlog: a smaller transaction costs more than this wait
@@ -331,11 +332,14 @@ class Ingest:
     async def _changed(self, said: fold.Gathered) -> tuple[dict[str, Desired], dict[str, Superseded]]:
         """Join a batch with the stored rows; return the rows that changed, and the events that changed nothing."""
         keys = sorted(said.newest)  # in order, so that each page of the store is read once
-        stored = await self._projection.desired(keys)
         rows: dict[str, Desired] = {}
         superseded: dict[str, Superseded] = {}
-        for start in range(0, len(keys), _SLICE):
-            for key in keys[start : start + _SLICE]:
+        for start in range(0, len(keys), _PAGE):
+            page = keys[start : start + _PAGE]
+            stored = await self._projection.desired(page)
+            for number, key in enumerate(page, 1):
+                if number % _SLICE == 0:
+                    await self._clock.sleep(0)
                 old, new = stored.get(key), said.row(key)
                 if old is None:
                     rows[key] = new
@@ -345,7 +349,6 @@ class Ingest:
                     rows[key] = new
                 if (lost := fold.superseded(old, claimed, new)) is not None:
                     superseded[key] = lost
-            await self._clock.sleep(0)
         return rows, superseded
 
     def _bury(self, record: Record, refusal: Refusal) -> tuple[DeadLetter, Outgoing]:
