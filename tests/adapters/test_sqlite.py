@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Awaitable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.action import ActionKind, Change, OperatorAction
 from reconciler.model.audit import Settlement
 from reconciler.model.desired import Desired, Field, Register
-from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
+from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Repeating, Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.stamp import Partition, Place, Stamp
 from reconciler.ports import FoldBatch
@@ -535,6 +536,38 @@ def test_a_statement_about_many_rows_takes_no_more_than_a_megabyte_or_one_row() 
         assert sql.count("(?, ?, ?)") * 3 == len(cells) <= 500 * 3
         assert len(cells) == 3 or sum(map(len, cells[2::3])) <= 2**20
     assert len(parts) < 20
+
+
+# ------------------------------------------------------------------------------------------------------- pages written
+
+
+async def pages(store: SqliteStore, act: Awaitable[None]) -> int:
+    """Return how many pages a transaction writes."""
+    run = store._database._connection.execute_fetchall
+    await run("PRAGMA wal_checkpoint(TRUNCATE)")
+    await act
+    ((_, written, _),) = await run("PRAGMA wal_checkpoint(PASSIVE)")
+    return int(written)
+
+
+async def test_a_fold_writes_no_page_of_the_agreement_and_a_settlement_none_of_the_desired_state(
+    store: SqliteStore,
+) -> None:
+    long = "x" * 200_000  # fifty pages
+    await store.fold(batch(["a"], long))
+    large = structs.replace(settled("a"), agreement=Agreement(repeating=Repeating(long)))
+    assert await pages(store, store.settle(large)) > 50
+    assert await pages(store, store.fold(batch(["a"], 2, 2))) < 20
+    await store.fold(batch(["a"], long, 3))
+    assert await pages(store, store.settle(settled("a"))) < 20
+
+
+async def test_a_fold_of_what_is_pending_writes_no_index(store: SqliteStore) -> None:
+    keys = [f"d{n:05}" for n in range(4_000)]
+    await store.fold(batch(keys, 1, 1))
+    first, again = keys[::40], keys[20::40]
+    await asyncio.gather(*(store.settle(settled(key)) for key in first))
+    assert await pages(store, store.fold(batch(first, 2, 2))) > await pages(store, store.fold(batch(again, 2, 3))) + 20
 
 
 # -------------------------------------------------------------------------------------------------------- sudden death

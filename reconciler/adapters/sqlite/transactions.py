@@ -56,14 +56,19 @@ def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tup
     lines = queries.COMPARED.lines(connection, desired)
     stored = {row.key: (number, row, same) for number, row, same in map(_compared_line.decode, lines)}
     free = _free_numbers(connection)
-    folded, changed = [], []
+    folded, again, changed = [], [], []
     for key, text in desired:
         number, row, same = stored.get(key) or (next(free), rows.unknown(key), False)
         if not same:
             lane = Lane.OPERATOR if key in batch.urgent else batch.lane
-            folded.append((number, rows.folded(row, lane, batch.at_us)))
+            after = rows.folded(row, lane, batch.at_us)
+            if after[2:] == row[2:]:  # all but the revision: it was pending already
+                again.append((number, after.revision))
+            else:
+                folded.append((number, after))
             changed.append((number, text))
     _put_rows(connection, folded)
+    writes.REVISIONS.put(connection, again)
     writes.DESIRED.put(connection, changed)
     _put_positions(connection, batch.positions, batch.anchors)
     _bury(connection, batch.dead_letters)

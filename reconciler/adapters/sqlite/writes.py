@@ -22,6 +22,12 @@ def _storing(operation: str, *columns: str) -> Many:
 
 
 ROWS, AGREED = _storing("store rows", *Row._fields), _storing("settle", *Row._fields, "aside_us")
+# Apart from the other columns: one that is named in SET and has an index rewrites that index even if nothing changes.
+REVISIONS = Many(
+    "store rows",
+    "UPDATE document SET revision = change.column2 FROM (VALUES :many) AS change WHERE number = change.column1",
+    "(?, ?)",
+)
 DESIRED = Many(
     "fold",
     "INSERT INTO desired VALUES :many ON CONFLICT (document) DO UPDATE SET desired = excluded.desired",
