@@ -11,8 +11,8 @@ the four one after the other, with nothing between them:
 - TAG: the 29 bytes of `windchill-reconciler/audit/2` in ASCII and a line feed (0x0A);
 - link(n - 1): the 32 bytes of the link before; for the first record, GENESIS, which is 32 zero bytes;
 - n: the record's number in 8 bytes, the most significant first; records are numbered 1, 2, 3, …;
-- record: the record byte for byte as it is stored and exported: JSON in UTF-8, an object with one member, which is
-  named after its kind, `{"decision":{…}}` or `{"act":{…}}`, and holds document and time too.
+- record: the record byte for byte as it is exported, however the store packs it: JSON in UTF-8, an object with one
+  member, which is named after its kind, `{"decision":{…}}` or `{"act":{…}}`, and holds document and time too.
 
 All parts before the record have a fixed length, so different inputs never give the same bytes, and a record of one kind
 can't be passed off as one of the other.

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,11 +20,19 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Recorded
 from reconciler.model.desired import NO_ELEMENTS, Desired, Field, Register
 from reconciler.model.document import Agreement
+from reconciler.model.event import Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Stamp
 from reconciler.model.value import Json
 
-T = TypeVar("T")
+
+class _Decision(msgspec.Struct):
+    decision: AuditRecord
+
+
+class _Action(msgspec.Struct):
+    act: OperatorAction
+
 
 UNREADABLE = (ValueError, RecursionError)  # raised by decoding: `msgspec.DecodeError` is a ValueError
 
@@ -50,6 +58,8 @@ _new_field, _new_register = partial(tuple.__new__, Field), partial(tuple.__new__
 _encoder = msgspec.json.Encoder(order="deterministic")
 _desired = msgspec.json.Decoder(StoredDesired)
 _agreement = msgspec.json.Decoder(Agreement)
+_decision = msgspec.json.Decoder(_Decision)
+_action = msgspec.json.Decoder(_Action)
 _kinds: dict[bytes, msgspec.json.Decoder[AuditRecord] | msgspec.json.Decoder[OperatorAction]] = {
     b'{"decision":': msgspec.json.Decoder(AuditRecord),
     b'{"act":': msgspec.json.Decoder(OperatorAction),
@@ -57,6 +67,9 @@ _kinds: dict[bytes, msgspec.json.Decoder[AuditRecord] | msgspec.json.Decoder[Ope
 
 encode = _encoder.encode
 decode_agreement = _agreement.decode
+# Of records to be published: JSON would hold their bytes in Base64.
+encode_message = msgspec.msgpack.encode
+decode_message = msgspec.msgpack.Decoder(Outgoing).decode
 
 
 def encode_desired(desired: Desired) -> bytes:
@@ -90,6 +103,16 @@ def decode_record(text: bytes) -> Recorded:
         if text.startswith(lead) and text.endswith(b"}") and b"\n" not in text:
             return kind.decode(text[len(lead) : -1])  # which fails on anything beside the one record
     raise ValueError("a record is either a decision or an action")
+
+
+def decode_decision(text: bytes) -> AuditRecord:
+    """Return a record of the audit chain that is a decision; raises one of `UNREADABLE`."""
+    return _decision.decode(text).decision
+
+
+def decode_action(text: bytes) -> OperatorAction:
+    """Return a record of the audit chain that is an action; raises one of `UNREADABLE`."""
+    return _action.decode(text).act
 
 
 def digest(value: object) -> str:

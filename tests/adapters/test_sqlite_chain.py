@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.sqlite import SqliteStore
+from reconciler.adapters.sqlite import SqliteStore, packing
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.base import NO_BASE
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Field, Register
@@ -85,7 +85,8 @@ async def test_what_every_end_to_end_test_checks_includes_the_chain(
     await store.close()
     with closing(sqlite3.connect(path)) as other:
         other.execute("DROP TRIGGER audit_is_never_changed")
-        other.execute("UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE id = 3")
+        other.create_function("respaced", 1, lambda stored: packing.pack(packing.unpack(stored) + b" "))
+        other.execute("UPDATE audit SET record = respaced(record) WHERE id = 3")
         other.commit()
     store = await opens(path)
     with pytest.raises(AssertionError, match="link of audit record 3"):

@@ -21,6 +21,7 @@ import structlog
 from click.testing import CliRunner
 
 from reconciler import cli
+from reconciler.adapters.sqlite import packing
 from tests.brokers.fixtures import MakeTopic
 from tests.patience import HANG_S
 
@@ -158,8 +159,14 @@ class Program:
             file.unlink()
 
     def tamper(self, *statements: str) -> None:
-        """Change the store behind the program's back, and the audit trail in spite of its triggers."""
+        """
+        Change the store behind the program's back, and the audit trail in spite of its triggers.
+
+        Statements may use `plain(record)` and `packed(text)`.
+        """
         with contextlib.closing(sqlite3.connect(self.folder / "state.db")) as store:
+            store.create_function("plain", 1, lambda stored: packing.unpack(stored).decode())
+            store.create_function("packed", 1, lambda text: packing.pack(text.encode()))
             for trigger in ("audit_is_never_changed", "audit_is_never_deleted", "audit_has_no_gaps"):
                 store.execute(f"DROP TRIGGER {trigger}")
             for statement in statements:

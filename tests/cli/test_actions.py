@@ -91,8 +91,8 @@ def test_acts_are_verified_with_the_trail_and_whoever_changes_one_is_found(settl
     told = settled.say("audit", "verify")
     assert "1 decision recomputed; differing: 0. 2 operator actions." in told
     assert "from the first record to record 3.\nhead 3:" in told
-    forged = """replace(record, '"who":"', '"who":"someone else, not ')"""
-    settled.tamper(f"UPDATE audit SET record = CAST({forged} AS BLOB) WHERE id = 2")
+    forged = """packed(replace(plain(record), '"who":"', '"who":"someone else, not '))"""
+    settled.tamper(f"UPDATE audit SET record = {forged} WHERE id = 2")
     fault, other = settled.json("audit", "verify", code=1)
     assert (fault["id"], fault["document"]) == (2, DOC)
     assert "its link does not follow from its content" in fault["fault"]

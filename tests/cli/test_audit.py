@@ -1,6 +1,7 @@
 """`reconciler audit verify` and `export`, over a store of the program's that someone has changed."""
 
 import gzip
+import hashlib
 import json
 import re
 import shutil
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
+from reconciler.adapters.sqlite import packing
 from reconciler.model import chain
 from tests.cli.program import Program
 
@@ -54,7 +57,8 @@ def decided(program: Program) -> Program:
 
 def rows(program: Program) -> list[Any]:
     with closing(sqlite3.connect(program.folder / "state.db")) as store:
-        return store.execute("SELECT id, document, at_us, link, record FROM audit ORDER BY id").fetchall()
+        found = store.execute("SELECT id, document, at_us, link, record FROM audit ORDER BY id").fetchall()
+    return [(*columns, packing.unpack(record)) for *columns, record in found]
 
 
 def head_of(program: Program) -> str:
@@ -84,8 +88,12 @@ def test_a_store_without_records_is_whole_and_has_no_head(program: Program) -> N
 
 
 TAMPERINGS: dict[str, tuple[str, set[int]]] = {
-    "a record": ("UPDATE audit SET record = CAST(replace(record, 'akim', 'eve1') AS BLOB) WHERE id = 1", {1}),
-    "a blank in a record": ("UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE id = 3", {3}),
+    "a record": ("UPDATE audit SET record = packed(replace(plain(record), 'akim', 'eve1')) WHERE id = 1", {1}),
+    "a blank in a record": ("UPDATE audit SET record = packed(plain(record) || ' ') WHERE id = 3", {3}),
+    "a record into one not packed": ("UPDATE audit SET record = plain(record) || ' ' WHERE id = 3", {3}),
+    "a byte after a packed record": ("UPDATE audit SET record = CAST(record || ' ' AS BLOB) WHERE id = 3", {3}),
+    "a packed record into half of it": ("UPDATE audit SET record = substr(record, 1, 60) WHERE id = 3", {3}),
+    "a packed record into a huge one": ("UPDATE audit SET record = x'28b52ffde0ffffffffffffff7f00' WHERE id = 3", {3}),
     "a record into nothing": ("UPDATE audit SET record = x'' WHERE id = 3", {3}),
     "a record into another type": ("UPDATE audit SET record = 42 WHERE id = 3", {3}),
     "a record into bytes that break lines": ("UPDATE audit SET record = x'0a00ff200a' WHERE id = 3", {3}),
@@ -301,15 +309,40 @@ def test_an_export_of_a_document_is_verified_record_by_record(trailed: Program) 
     assert f"Each record of {OTHER} matches its link" in told
 
 
-def test_the_program_in_the_documentation_verifies_an_export(trailed: Program) -> None:
+def programs() -> list[str]:
+    """The programs in the documentation: one verifies an export, the other reads a store."""
     page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    verifies, reads = sorted(re.findall(r"```python\n(.*?)```", page, re.DOTALL), key=lambda text: "sqlite3" in text)
+    return [verifies, reads]
+
+
+def test_the_program_in_the_documentation_verifies_an_export(trailed: Program) -> None:
+    program, _ = programs()
     path = exported(trailed)
     command = [sys.executable, "-W", "ignore", "-c", program, str(path)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"head {head_of(trailed)}\n"
     path.write_bytes(path.read_bytes().replace(b"akim", b"eve1", 1))
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (1, "broken at record 1\n")
+
+
+def test_the_store_and_a_packed_export_are_read_with_nothing_but_sqlite_and_zstd(trailed: Program) -> None:
+    trailed.say("docs", "pause", DOC)
+    trailed.say("audit", "export", "--to", "audit.jsonl.zst")
+    with (trailed.folder / "audit.jsonl.zst").open("rb") as file:
+        lines = [json.loads(line) for line in zstandard.ZstdDecompressor().stream_reader(file).read().splitlines()]
+    exported = [(str(line["number"]), line["link"], line["record"]) for line in lines if "record" in line]
+    _, program = programs()
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    said = subprocess.run(command, cwd=trailed.folder, capture_output=True, text=True, check=True).stdout
+    link, found = bytes(32), []
+    for number, told, record in (line.split(" ", 2) for line in said.splitlines()):
+        text = b"windchill-reconciler/audit/2\n" + link + int(number).to_bytes(8, "big") + record.encode()
+        link = hashlib.sha256(text).digest()
+        assert link.hex() == told
+        found.append((number, told, json.loads(record)))
+    assert len(found) == 7
+    assert found == exported
 
 
 def test_a_file_that_is_no_export_is_refused(program: Program) -> None:

@@ -113,7 +113,7 @@ def test_a_whole_configuration_will_do_and_its_secrets_are_not_needed(looking: P
 
 
 def test_a_decision_that_does_not_come_out_as_recorded_is_told_and_not_judged(looking: Program) -> None:
-    looking.tamper("""UPDATE audit SET record = replace(record, '"verb":"yield"', '"verb":"keep"')""")
+    looking.tamper("""UPDATE audit SET record = packed(replace(plain(record), '"verb":"yield"', '"verb":"keep"'))""")
     new = rules(looking, 'fields = ["*"]\nstrategy = "external"')
     ended = looking.run("policy", "test", "--policy", new)
     assert ended.returncode == 1

@@ -9,6 +9,7 @@ its letters have changed can be found only by comparing with the logs.
 
 import errno
 import sqlite3
+from binascii import unhexlify
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,11 +20,11 @@ import msgspec
 import structlog
 
 from reconciler.adapters import files
-from reconciler.adapters.sqlite import locks, opening
+from reconciler.adapters.sqlite import locks, opening, packing
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model import codec
 from reconciler.model.document import Conflict
-from reconciler.model.event import DeadLetter, Outgoing
+from reconciler.model.event import DeadLetter
 
 T = TypeVar("T")
 
@@ -95,9 +96,26 @@ class Lines(Generic[T]):
         try:
             return self._decode(line)
         except ValueError as error:  # msgspec's errors, and those of text that is not UTF-8
-            raise StoreDamagedError(
-                f"the store has a row that can't be read ({error}): it is damaged; {REMEDY}"
-            ) from error
+            raise _unreadable(error) from error
+
+
+class PackedLines(Generic[T]):
+    """A decoder of lines `NUMBER HEX`: a row's number, and in hexadecimal a packed blob that `decode` decodes."""
+
+    def __init__(self, decode: Callable[[bytes], T]) -> None:
+        self._decode = decode
+
+    def decode(self, line: bytes) -> tuple[int, T]:
+        """Return the number and the decoded blob; raises StoreDamagedError."""
+        number, _, stored = line.partition(b" ")
+        try:
+            return int(number), self._decode(packing.unpack(unhexlify(stored)))
+        except ValueError as error:
+            raise _unreadable(error) from error
+
+
+def _unreadable(error: ValueError) -> StoreDamagedError:
+    return StoreDamagedError(f"the store has a row that can't be read ({error}): it is damaged; {REMEDY}")
 
 
 # ------------------------------------------------------------------------------------------------------------- at start
@@ -235,8 +253,8 @@ _PLAIN = ("sqlite_schema", "document", "position", "contention")  # no blobs in 
 _BLOBS: dict[str, dict[str, _Decode]] = {
     "desired": {"desired": codec.decode_desired},
     "agreement": {"agreement": codec.decode_agreement},
-    "audit": {"record": codec.decode_record},
-    "outbox": {"message": msgspec.json.Decoder(Outgoing).decode},
+    "audit": {"record": lambda stored: codec.decode_record(packing.unpack(stored))},
+    "outbox": {"message": lambda stored: codec.decode_message(packing.unpack(stored))},
     "dead_letter": {"letter": msgspec.json.Decoder(DeadLetter).decode},
     "conflict": {"conflict": msgspec.json.Decoder(Conflict).decode},
     "policy": {"policy": codec.decode_policy},

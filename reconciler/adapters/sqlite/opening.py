@@ -20,7 +20,7 @@ from typing import TypeVar
 import attrs
 
 from reconciler.adapters import files
-from reconciler.adapters.sqlite import locks
+from reconciler.adapters.sqlite import locks, packing
 from reconciler.errors import StoreError
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ T = TypeVar("T")
 URL_PREFIX = "sqlite:///"
 
 _APPLICATION_ID = 0x5752434C  # "WRCL" in the file's header, so that we never write to another program's database
-_SCHEMA = 18  # version of `schema.sql`; every change of it gets a new number
+_SCHEMA = 19  # version of `schema.sql` and the dictionary; every change of them gets a new number
 _MAGIC = b"SQLite format 3\0"  # how every database begins
 _HEADER_BYTES = 72  # up to and with the application's id
 _VERSION_MIN = (3, 33, 0)  # UPDATE … FROM
@@ -174,7 +174,8 @@ def _require_made(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _schema() -> str:
-    return (resources.files("reconciler.adapters.sqlite") / "schema.sql").read_text(encoding="utf-8")
+    tables = (resources.files("reconciler.adapters.sqlite") / "schema.sql").read_text(encoding="utf-8")
+    return f"{tables}\nINSERT INTO dictionary VALUES (x'{packing.DICTIONARY.hex()}');"
 
 
 # -------------------------------------------------------------------------------------------------------- shared memory

@@ -24,6 +24,7 @@ Values = Sequence[tuple[object, ...]]
 
 _PART = 500  # rows a statement: SQLite takes 32,766 parameters
 _STEPS = (64, 8)  # the number of rows of one is a multiple of these
+_OUTBOX_BYTES = 2**24  # of the messages read at once
 _PART_BYTES = 2**20  # of their blobs, unless one row has more: a prepared statement keeps what was bound to it last
 
 
@@ -230,8 +231,11 @@ SIGNING = lines("read since when everything is signed", "noted", "SELECT noted F
 
 WAITING = lines(
     "list outcomes to publish",
-    "'{\"number\":' || number || ',\"record\":' || message || '}'",
-    "SELECT number, message FROM outbox ORDER BY number LIMIT ?1",
+    "number || ' ' || hex(message)",
+    # Within some bytes, but at least one: the lines together are one value, which SQLite limits to a gigabyte.
+    "SELECT number, message FROM ("
+    " SELECT number, message, sum(length(message)) OVER (ORDER BY number) - length(message) AS before"
+    f" FROM outbox ORDER BY number LIMIT ?1) WHERE before < {_OUTBOX_BYTES}",
 )
 
 # --------------------------------------------------------------------------------------------------------------- views
@@ -323,7 +327,7 @@ LETTERS_OF = many(
     "SELECT id FROM (VALUES :many) AS wanted CROSS JOIN dead_letter ON dead_letter.id = wanted.column1",
 )
 
-_RECORD = "'[' || id || ',' || record || ']'"
+_RECORD = "id || ' ' || hex(record)"
 _NEWEST = "AND NOT (at_us = ?4 AND id >= ?5) ORDER BY at_us DESC, id DESC LIMIT ?3"
 _DECISIONS = "SELECT id, record FROM audit WHERE kind IS NULL AND at_us >= ?1 AND at_us < ?2"
 DECISIONS = lines("list decisions", _RECORD, f"{_DECISIONS} {_NEWEST}")

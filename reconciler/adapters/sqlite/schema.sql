@@ -1,5 +1,10 @@
--- Every structured value (desired state, agreements, audit records, messages) is one blob of canonical JSON, made by
--- `reconciler.model.codec`. Only what SQL has to search, order, add up or change has a column.
+-- Every structured value is one blob of canonical JSON, made by `reconciler.model.codec`; audit records and messages are
+-- packed (`packing.py`). Only what SQL has to search, order, add up or change has a column.
+
+-- The dictionary of packed blobs, for other programs: ours has it.
+CREATE TABLE dictionary (
+    text BLOB NOT NULL
+);
 
 -- A document is a row in each of the next three tables, under one number: so that a fold rewrites the desired state alone,
 -- a settlement the agreement alone, and a look at the queue reads neither. All have a rowid: a tree of rows in random key
@@ -67,7 +72,7 @@ CREATE TABLE position (
 -- AUTOINCREMENT: no number is given twice, so a published message can't be mistaken for a later one.
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    message BLOB NOT NULL
+    message BLOB NOT NULL              -- packed MessagePack, because JSON would hold the value in Base64
 );
 
 CREATE TABLE dead_letter (
@@ -91,7 +96,7 @@ CREATE TABLE audit (
     who TEXT,
     kind TEXT,
     link BLOB NOT NULL,
-    record BLOB NOT NULL
+    record BLOB NOT NULL               -- packed; the link is over the record itself
 );
 -- Each kind has its own indexes, so that neither is slower to list when there are many of the other.
 CREATE INDEX decision_by_document ON audit (document, at_us) WHERE kind IS NULL;

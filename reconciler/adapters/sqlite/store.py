@@ -1,17 +1,17 @@
 """The store over SQLite: each method of the port is a query, a transaction, or one change of a group commit."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import attrs
-import msgspec
 from msgspec import structs
 
-from reconciler.adapters.sqlite import queries, transactions
-from reconciler.adapters.sqlite.damage import Lines
+from reconciler.adapters.sqlite import packing, queries, transactions
+from reconciler.adapters.sqlite.damage import Lines, PackedLines
 from reconciler.adapters.sqlite.database import Database
 from reconciler.adapters.sqlite.group_commit import GroupCommit
 from reconciler.adapters.sqlite.opening import path_of
@@ -41,15 +41,6 @@ _FEW = 20  # rows that are encoded or decoded in less time than it takes to ask 
 _PUBLISHED_MAX = 500  # messages that wait to be forgotten: `waiting` reads past them
 _ENTRIES = 200  # audit records a statement: some kilobytes each, and twice that on their way
 
-
-class _Decision(msgspec.Struct):
-    decision: AuditRecord
-
-
-class _Action(msgspec.Struct):
-    act: OperatorAction
-
-
 # The shapes of the lines of `queries`.
 _document_line = Lines(tuple[Row, int, StoredDesired, Agreement])
 _desired_line = Lines(tuple[str, StoredDesired])
@@ -60,10 +51,10 @@ _due_line = Lines(Due)
 _count_line = Lines(tuple[str, int])
 _number_line = Lines(int)
 _key_line = Lines(str)
-_message_line = Lines(OutboxMessage)
+_message_line = PackedLines(codec.decode_message)
 _conflict_line = Lines(tuple[tuple[str, int | None], Conflict])
-_decision_line = Lines(tuple[int, _Decision])
-_action_line = Lines(tuple[int, _Action])
+_decision_line = PackedLines(codec.decode_decision)
+_action_line = PackedLines(codec.decode_action)
 _letter_line = Lines(tuple[int, str, DeadLetter])
 _span_line = Lines(tuple[int, int])
 _hotspot_line = Lines(HotSpot)
@@ -255,7 +246,7 @@ class SqliteStore:
             lines = await self._database.read(queries.DECISIONS, *span)
         else:
             lines = await self._database.read(queries.DECISIONS_OF_DOCUMENT, *span, document)
-        return [structs.replace(found.decision, id=number) for number, found in map(_decision_line.decode, lines)]
+        return [structs.replace(found, id=number) for number, found in map(_decision_line.decode, lines)]
 
     async def actions(
         self,
@@ -272,7 +263,7 @@ class SqliteStore:
         asked = {column: value for column, value in given if value is not None}
         last = _EVER_US if before is None else before
         lines = await self._database.read(queries.ACTIONS[tuple(asked)], last, limit, *asked.values())
-        return [structs.replace(found.act, id=number) for number, found in map(_action_line.decode, lines)]
+        return [structs.replace(found, id=number) for number, found in map(_action_line.decode, lines)]
 
     async def audit_head(self) -> Head | None:
         return queries.head(await self._database.read(queries.HEAD))
@@ -391,13 +382,15 @@ def _entry(line: bytes) -> Entry:
         said = [None if text == "-" else bytes.fromhex(text).decode(errors="surrogateescape") for text in texts]
         columns = (said[0], int(at_us), *said[1:])
     before = bytes.fromhex(previous) if previous else None
-    return Entry(int(number), before, bytes.fromhex(link), bytes.fromhex(record), columns)
+    stored = bytes.fromhex(record)
+    with contextlib.suppress(ValueError):  # someone has changed it; verifying says so
+        stored = packing.unpack(stored)
+    return Entry(int(number), before, bytes.fromhex(link), stored, columns)
 
 
 def _message(line: bytes) -> OutboxMessage:
-    message = _message_line.decode(line)
-    record = message.record._replace(headers=tuple(message.record.headers))  # any sequence is decoded as a list
-    return OutboxMessage(message.number, record)
+    number, message = _message_line.decode(line)
+    return OutboxMessage(number, message._replace(headers=tuple(message.headers)))  # a sequence is decoded as a list
 
 
 def _desired_rows(lines: list[bytes]) -> dict[str, Desired]:

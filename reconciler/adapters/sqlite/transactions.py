@@ -13,15 +13,15 @@ from operator import itemgetter
 
 import msgspec
 
-from reconciler.adapters.sqlite import queries, writes
+from reconciler.adapters.sqlite import packing, queries, writes
 from reconciler.adapters.sqlite.damage import Lines
-from reconciler.adapters.sqlite.queries import Many
 from reconciler.core.folding import rows
 from reconciler.errors import StoreError
 from reconciler.model import action as actions
 from reconciler.model import chain, codec
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import Settlement
+from reconciler.model.chain import Recorded
 from reconciler.model.document import Agreement, Lane, Row, Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
@@ -37,6 +37,8 @@ _text_line = Lines(str)
 _position_line = Lines(tuple[str, int, int])
 
 _PAGE = 2_000  # rows brought forward in a transaction
+
+_Appended = tuple[bytes, bytes, *tuple[object, ...]]  # a record of the trail, then its cells: packed, and the columns
 
 # ----------------------------------------------------------------------------------------------------------------- fold
 
@@ -104,7 +106,7 @@ def _bury(connection: sqlite3.Connection, dead_letters: Iterable[tuple[DeadLette
     known = set(map(_text_line.decode, queries.LETTERS_OF.lines(connection, [(one,) for one in letters])))
     new = [both for letter_id, both in reversed(letters.items()) if letter_id not in known]
     writes.LETTERS.put(connection, [(letter.id, letter.status, codec.encode(letter)) for letter, _ in new])
-    writes.OUTBOX.put(connection, [(codec.encode(message),) for _, message in new if message is not None])
+    writes.OUTBOX.put(connection, [_packed(message) for _, message in new if message is not None])
 
 
 # --------------------------------------------------------------------------------------------------------------- ledger
@@ -116,7 +118,7 @@ class Change(msgspec.Struct, frozen=True):
     key: str
     agreement: bytes
     end: Settlement | None = None  # None: an intent
-    audit: tuple[tuple[bytes, str, int], ...] = ()
+    audit: tuple[_Appended, ...] = ()
     outcomes: tuple[tuple[bytes], ...] = ()
     opened: tuple[tuple[object, ...], ...] = ()
 
@@ -131,8 +133,8 @@ class Change(msgspec.Struct, frozen=True):
             end.key,
             encode(end.agreement),
             end,
-            audit=tuple((codec.encode_record(one), one.document, one.at_us) for one in end.audit),
-            outcomes=tuple((encode(message),) for message in end.outcomes),
+            audit=tuple(map(_appended, end.audit)),
+            outcomes=tuple(map(_packed, end.outcomes)),
             opened=tuple((one.id, end.key, one.opened_at_us, encode(one)) for one in end.opened),
         )
 
@@ -150,7 +152,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change]) -> Collect
         connection,
         [(stored[end.key][0], *_columns(after[end.key]), end.agreement.aside_us) for _, end in ends],
     )
-    _append(connection, writes.DECISIONS, [record for change, _ in ends for record in change.audit])
+    _append(connection, [record for change, _ in ends for record in change.audit])
     writes.OUTBOX.put(connection, [one for change, _ in ends for one in change.outcomes])
     writes.CLOSE.put(connection, [(conflict_id, end.at_us) for _, end in ends for conflict_id in end.closed])
     writes.OPEN.put(connection, [one for change, _ in ends for one in change.opened])
@@ -226,7 +228,7 @@ def keep_policy(connection: sqlite3.Connection, digest: str, policy: Policy) -> 
 def note_signing(connection: sqlite3.Connection, noted: Noted, announcement: Outgoing) -> None:
     """Store since when everything is signed, and queue the record that announces it."""
     writes.SIGNING.put(connection, [(codec.encode(noted),)])
-    writes.OUTBOX.put(connection, [(codec.encode(announcement),)])
+    writes.OUTBOX.put(connection, [_packed(announcement)])
 
 
 # ------------------------------------------------------------------------------------------------------------ positions
@@ -271,19 +273,28 @@ def record_actions(
 
 
 def _record(connection: sqlite3.Connection, done: Iterable[OperatorAction]) -> None:
-    _append(connection, writes.ACTIONS, [(codec.encode_record(action), *chain.columns_of(action)) for action in done])
+    _append(connection, list(map(_appended, done)))
 
 
-def _append(connection: sqlite3.Connection, into: Many, records: Sequence[tuple[bytes, *tuple[object, ...]]]) -> None:
+def _appended(record: Recorded) -> _Appended:
+    text = codec.encode_record(record)
+    return (text, packing.pack(text), *chain.columns_of(record))
+
+
+def _packed(message: Outgoing) -> tuple[bytes]:
+    return (packing.pack(codec.encode_message(message)),)
+
+
+def _append(connection: sqlite3.Connection, records: Sequence[_Appended]) -> None:
     """Append records to the audit trail, chained to its present head."""
     if not records:
         return
     head = queries.head(queries.HEAD.lines(connection)) or chain.BEGIN
     chained = []
-    for record in records:
-        head = chain.extend(head, record[0])
-        chained.append((*head, *record))
-    into.put(connection, chained)
+    for text, *columns in records:
+        head = chain.extend(head, text)
+        chained.append((*head, *columns))
+    writes.APPEND.put(connection, chained)
 
 
 def _stored(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, tuple[int, Row]]:

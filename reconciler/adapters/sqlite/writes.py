@@ -66,12 +66,7 @@ SUPERSEDED = Many(
     "(?, ?, ?)",
 )
 REFOLDS = Many("fold a document again", "INSERT OR REPLACE INTO refold (document) VALUES :many", "(?)")
-DECISIONS = Many(
-    "append to the audit trail",
-    "INSERT INTO audit (id, link, record, document, at_us) VALUES :many",
-    "(?, ?, ?, ?, ?)",
-)
-ACTIONS = Many(
+APPEND = Many(
     "append to the audit trail",
     "INSERT INTO audit (id, link, record, document, at_us, target, who, kind) VALUES :many",
     "(?, ?, ?, ?, ?, ?, ?, ?)",
