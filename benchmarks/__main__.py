@@ -1,4 +1,4 @@
-"""`python -m benchmarks [fold-file|fold-kafka|engine|latency|million|backlog|growth|all] [--rounds N] [--write]`."""
+"""`python -m benchmarks [fold-file|fold-kafka|engine|latency|bytes|million|backlog|growth|all] [--rounds N] [--write]`."""
 
 import argparse
 import importlib
@@ -10,6 +10,7 @@ _MODULES = {
     "fold-kafka": "fold_kafka",
     "engine": "engine",
     "latency": "latency",
+    "bytes": "bytes",
     "million": "million",
 }
 # Half an hour and some gigabytes: only when asked for by name.

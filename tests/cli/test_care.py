@@ -240,7 +240,7 @@ def test_a_rebuild_that_can_not_be_finished_changes_nothing_and_can_be_repeated(
     assert not list(settled.folder.glob("*.new*"))
     assert not asides(settled, "damaged")
     said = settled.say("rebuild", "--from", "archive.jsonl", "--from", "events.outcomes.jsonl")
-    assert "2 documents, 0.1 MB, 2 agreements" in said
+    assert "2 documents, 0.2 MB, 2 agreements" in said
 
 
 def test_an_interrupted_rebuilds_leftovers_are_nobodys_store(settled: Program) -> None:
