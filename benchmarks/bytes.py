@@ -23,6 +23,7 @@ from benchmarks.report import Finding, Report
 from reconciler import app
 from reconciler.adapters.sqlite import database, packing
 from reconciler.cli import log_output, runtime
+from reconciler.config import Config
 from reconciler.model.event import PlainRecord
 from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
@@ -48,6 +49,7 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
     documents = Figures.of([sum(sample["disk"].get(name, 0) for name in _DOCUMENT_TABLES) for sample in samples])
     written = {name for sample in samples for name in sample["wal"]}
     shares = sorted(((each("wal", name), name) for name in written), key=lambda pair: -pair[0].middle)
+    told = [f"{name} {of.middle:,.0f}" for of, name in shares if of.middle >= 1]
     return Report(
         NAME,
         f"Bytes for each of {_DOCUMENTS:,} attempts that write two fields, some tens of them in flight.",
@@ -60,11 +62,7 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
             Finding("µs of processor to pack a record", each("pack_us"), 15, False, ".1f"),
             Finding("bytes of a record as exported", each("record"), None, False, ",.0f"),
         ],
-        [
-            "Written until settled, by table: "
-            + ", ".join(f"{name} {of.middle:,.0f}" for of, name in shares if of.middle >= 1)
-            + "."
-        ],
+        [f"Written until settled, by table: {', '.join(told)}."],
         load=load,
     )
 
@@ -86,52 +84,50 @@ def side(url: str, folder: str) -> Sample:
 
 async def _side(url: str, folder: Path) -> Sample:
     path = folder / "bytes.db"
-    looks: list[dict[str, dict[str, int]]] = []
-
-    async def look() -> None:
-        looks.append((await asyncio.to_thread(measure.side, __name__, "looked", path)).more)
-
     config = engine.configured(folder, path, url)
+    await asyncio.sleep(_PAST_S)
+    await _passed(config, path, 1)  # reads, then writes: from here on every token is known
+    sample = await _passed(config, path, 2)
+    measure.remove(path)
+    return sample
+
+
+async def _passed(config: Config, path: Path, number: int) -> Sample:
+    """Fold an event for each document, then make the attempts and publish; look at the store before, between, after."""
+    looks = []
     async with app.daemon(config) as daemon, asyncio.TaskGroup() as tasks:
+        await daemon.ingest.take(_records(number))
+        looks.append(await asyncio.to_thread(measure.side, __name__, "looked", path))
         tasks.create_task(daemon.reconciler.feed())
         for _ in range(2 * config.windchill.in_flight_max):
             tasks.create_task(daemon.reconciler.work())
-        await daemon.clock.sleep(_PAST_S)
-        keys = [events.key(number) for number in range(1, _DOCUMENTS + 1)]
-        await daemon.ingest.take(_records(1, keys))
-        await _written(daemon, _DOCUMENTS)
-        while await daemon.publisher.publish():
-            pass
-        await daemon.ingest.take(_records(2, keys))
-        await look()
         with measure.stopwatch() as stop:
-            await _written(daemon, 2 * _DOCUMENTS)
+            await _written(daemon)
             sample = stop(_DOCUMENTS)
-        await look()
+        looks.append(await asyncio.to_thread(measure.side, __name__, "looked", path))
         while await daemon.publisher.publish():
             pass
-        await look()
+        looks.append(await asyncio.to_thread(measure.side, __name__, "looked", path))
         records = [entry.record async for entry in daemon.store.audit_chain()][-_DOCUMENTS:]
         daemon.reconciler.stop()
-    measure.remove(path)
-    return Sample(sample.count, sample.wall_s, sample.cpu_s, _figures(looks, records))
+    return Sample(sample.count, sample.wall_s, sample.cpu_s, _figures([look.more for look in looks], records))
 
 
-def _records(number: int, keys: list[str]) -> list[PlainRecord]:
+def _records(number: int) -> list[PlainRecord]:
     """Return events of ids that are as unlike each other as in life: each is stored several times."""
     chance = random.Random(number)
     found = []
-    for record in engine.records(number, keys):
+    for record in engine.records(number, [events.key(one) for one in range(1, _DOCUMENTS + 1)]):
         event = orjson.loads(record.value or b"")
         event["id"] = str(uuid.UUID(int=chance.getrandbits(128), version=4))
         found.append(record._replace(value=orjson.dumps(event)))
     return found
 
 
-async def _written(daemon: app.Daemon, count: int) -> None:
-    """Wait until so many attempts have ended with a write."""
+async def _written(daemon: app.Daemon) -> None:
+    """Wait until each document has been written to."""
     async with asyncio.timeout(_PASS_S_MAX):
-        while daemon.telemetry.total("attempts_total", result="written") < count:
+        while daemon.telemetry.total("attempts_total", result="written") < _DOCUMENTS:
             await daemon.clock.sleep(0.005)
 
 
