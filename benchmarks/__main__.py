@@ -1,4 +1,4 @@
-"""`python -m benchmarks [fold-file|fold-kafka|engine|latency|bytes|million|backlog|growth|all] [--rounds N] [--write]`."""
+"""`python -m benchmarks [NAME|all] [--rounds N] [--write]`."""
 
 import argparse
 import importlib

@@ -235,7 +235,8 @@ WAITING = lines(
     # Within some bytes, but at least one: the lines together are one value, which SQLite limits to a gigabyte.
     "SELECT number, message FROM ("
     " SELECT number, message, sum(length(message)) OVER (ORDER BY number) - length(message) AS before"
-    f" FROM outbox ORDER BY number LIMIT ?1) WHERE before < {_OUTBOX_BYTES}",
+    " FROM outbox WHERE number NOT IN (SELECT value FROM json_each(?2)) ORDER BY number LIMIT ?1"
+    f") WHERE before < {_OUTBOX_BYTES}",
 )
 
 # --------------------------------------------------------------------------------------------------------------- views

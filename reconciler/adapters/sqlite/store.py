@@ -38,7 +38,7 @@ V = TypeVar("V")
 _EVER_US = 2**63 - 1  # SQLite's greatest integer: no time is later
 _EXPORT_ROWS = 500
 _FEW = 20  # rows that are encoded or decoded in less time than it takes to ask another thread
-_PUBLISHED_MAX = 500  # messages that wait to be forgotten: `waiting` reads past them
+_PUBLISHED_MAX = 500  # messages that wait to be forgotten: `waiting` leaves them out
 _ENTRIES = 200  # audit records a statement: some kilobytes each, and twice that on their way
 
 # The shapes of the lines of `queries`.
@@ -182,9 +182,8 @@ class SqliteStore:
     # ---------------------------------------------------------------------------------------------------------- outbox
 
     async def waiting(self, limit: int) -> list[OutboxMessage]:
-        published = frozenset(self._published)
-        found = map(_message, await self._database.read(queries.WAITING, limit + len(published)))
-        return [message for message in found if message.number not in published][:limit]
+        published = codec.encode(list(self._published)).decode()
+        return list(map(_message, await self._database.read(queries.WAITING, limit, published)))
 
     async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
         # A transaction of its own would wait for the disk for each event, to save a repetition after a crash.
