@@ -3,6 +3,7 @@
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+PEERS := .venv/bench/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types arch format sim sim-many mutants crash fuzz bench bench-backlog schemas docs screenshots lock clean
@@ -54,8 +55,9 @@ crash: $(STAMP) ## kill the daemon on a real broker, hundreds of times, and chec
 fuzz: $(STAMP) ## feed hostile input to everything that reads from outside: MINUTES=10
 	@nice $(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) $(ARGS)
 
-bench: $(STAMP) ## measure, each number as a ratio to a bare loop in the same run
-	@$(BIN)/python -m benchmarks
+# ARGS: a benchmark's name, --rounds N, --write.
+bench: $(STAMP) $(PEERS) ## measure, each number as a ratio to others who do the same in the same run
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-backlog: $(STAMP) ## measure memory while folding ten million events; takes half an hour and 10 GB of disk
 	@$(BIN)/python -m benchmarks backlog --rounds 1
@@ -69,13 +71,16 @@ docs: $(STAMP) ## check links, and that generated pages are current
 screenshots: $(STAMP) ## take new pictures of the operators' page; needs Chromium
 	@$(BIN)/python -m docs.screenshots
 
-# UPGRADE=--upgrade takes newer versions; without it only changes of pyproject.toml are resolved. The image has its own
-# locks with the same versions: packages that run in it, and packages that build it.
+# UPGRADE=--upgrade takes newer versions; without it only changes of pyproject.toml are resolved. The benchmarks' peers
+# and the image have their own locks with the same versions: packages that run in it, and packages that build it. Only
+# confluent-kafka differs in the peers' lock.
 COMPILE = .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --annotation-style line --custom-compile-command 'make lock'
 lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock, with the hashes of all files
 	@rm -rf .venv/lock && $(BIN)/python -m venv .venv/lock && .venv/lock/bin/python -m pip install --quiet uv
-	@$(COMPILE) pyproject.toml --all-extras $(UPGRADE) --output-file requirements.lock
+	@$(COMPILE) pyproject.toml --extra dev $(UPGRADE) --output-file requirements.lock
+	@sed -n 's/^\([a-z0-9._-]*==[^ ]*.*\) \\$$/\1/p' requirements.lock | grep -v ^confluent-kafka= >.venv/lock/same
+	@$(COMPILE) pyproject.toml --extra bench --constraint .venv/lock/same --upgrade --output-file requirements-bench.lock
 	@$(COMPILE) pyproject.toml --extra simulator --extra compression --constraint requirements.lock \
 		--upgrade --output-file requirements-image.lock
 	@echo hatchling | $(COMPILE) - --constraint requirements.lock --upgrade --output-file requirements-build.lock
@@ -84,6 +89,12 @@ lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock, with the hashe
 clean: ## remove .venv, caches and build output; databases and logs stay
 	@rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PEERS): requirements-bench.lock $(STAMP)
+	@echo "installing what the benchmarks compare with into .venv/bench" >&2
+	@$(BIN)/python -m venv --clear .venv/bench
+	@.venv/bench/bin/python -m pip install --quiet --require-hashes --requirement requirements-bench.lock
+	@touch $@
 
 $(STAMP): pyproject.toml requirements.lock scripts/venv
 	@scripts/venv

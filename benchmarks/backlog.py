@@ -55,7 +55,7 @@ class _Look:
 
 
 @attrs.frozen
-class _Watched:
+class Watched:
     """A daemon from its start until it had been writing for a while."""
 
     looks: list[_Look]
@@ -82,11 +82,11 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
         def fill(topic: str, count: int, documents: int) -> None:
             began_s = time.monotonic()
             asyncio.run(kafka.create_topic(topic, _PARTITIONS))
-            _fill(kafka.address(), topic, count, documents)
+            fill_topic(kafka.address(), topic, count, documents)
             tell(f"  {count:,} events for {documents:,} documents in {time.monotonic() - began_s:.0f} s")
 
-        def watch(topic: str, count: int, in_flight: int = _IN_FLIGHT) -> _Watched:
-            found = _watch(kafka.address(), topic, windchill.url, folder, count=count, in_flight=in_flight)
+        def watch(topic: str, count: int, in_flight: int = _IN_FLIGHT) -> Watched:
+            found = watched(kafka.address(), topic, windchill.url, folder, count=count, in_flight=in_flight)
             tell(f"  {topic}, {in_flight} in flight: {_summary(found)}")
             return found
 
@@ -133,19 +133,19 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
     )
 
 
-def _at_marks(found: _Watched) -> str:
+def _at_marks(found: Watched) -> str:
     millions = " / ".join(map(str, _MARKS))
     return f"{millions} million events folded: " + " / ".join(f"{found.at(mark * 1_000_000):.0f}" for mark in _MARKS)
 
 
-def _in_writing(found: _Watched) -> str:
+def _in_writing(found: Watched) -> str:
     first, last = found.writing[0], found.writing[-1]
     most = max(look.rss_mib for look in found.writing)
     rate = (last.settled - first.settled) / (last.at_s - first.at_s)
     return f"while writing {most:.0f} at most and {last.rss_mib:.0f} at the end ({rate:,.0f} attempts a second)"
 
 
-def _summary(found: _Watched) -> str:
+def _summary(found: Watched) -> str:
     return (
         f"peak {found.peak_mib:.0f} MiB, folded {found.events / found.folding_s:,.0f}/s, {_in_writing(found)},"
         f" store {found.store_mib:,.0f} MiB"
@@ -155,7 +155,8 @@ def _summary(found: _Watched) -> str:
 # -------------------------------------------------------------------------------------------------------------- the log
 
 
-def _fill(brokers: str, topic: str, count: int, documents: int) -> None:
+def fill_topic(brokers: str, topic: str, count: int, documents: int) -> None:
+    """Append events, each under its document's key."""
     producer = Producer(
         {
             "bootstrap.servers": brokers,
@@ -179,7 +180,10 @@ def _fill(brokers: str, topic: str, count: int, documents: int) -> None:
 # ----------------------------------------------------------------------------------------------------------- the daemon
 
 
-def _watch(brokers: str, topic: str, url: str, folder: Path, *, count: int, in_flight: int) -> _Watched:
+def watched(
+    brokers: str, topic: str, url: str, folder: Path, *, count: int, in_flight: int, writing_s: float = _WRITING_S
+) -> Watched:
+    """Run the daemon until it has folded so many events, and for a while longer; look at it all the time."""
     database, said = folder / "state.db", folder / "daemon.log"
     settings = {
         "RECONCILER_LOG__BROKERS": brokers,
@@ -203,11 +207,11 @@ def _watch(brokers: str, topic: str, url: str, folder: Path, *, count: int, in_f
             looks.append(look)
             if look.folded >= count:
                 folded_s = min(folded_s, look.at_s)
-            if look.at_s - folded_s > _WRITING_S:
+            if look.at_s - folded_s > writing_s:
                 break
             assert look.at_s < _FOLDING_S_MAX, f"{look.folded:,} of {count:,} events in {_FOLDING_S_MAX:.0f} s"
         store_mib = sum(file.stat().st_size for file in folder.glob("state.db*")) / 2**20
-        return _Watched(looks, _peak_mib(child.pid), folded_s, count, store_mib)
+        return Watched(looks, measure.peak_mib(child.pid), folded_s, count, store_mib)
     finally:
         child.send_signal(signal.SIGTERM)
         try:
@@ -240,8 +244,3 @@ def _progress(database: Path, topic: str) -> tuple[int, int]:
 def _rss_mib(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _peak_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024

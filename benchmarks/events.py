@@ -1,15 +1,18 @@
 """Change events to measure with: the same ones every time, shaped like those of a real integration."""
 
+import hashlib
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 EVENTS = 200_000
 DOCUMENTS = 20_000
+PARTITIONS = 4
 
 _BEGINNING = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 _SOURCES = ("//erp/prod", "//workflow/prod", "//mes/plant-2")
@@ -66,3 +69,30 @@ def write_file(path: Path, count: int = EVENTS, documents: int = DOCUMENTS, seed
         for _, event in generated(count, documents, seed):
             file.write(event + b"\n")
         return file.tell()
+
+
+def fold(fields: dict[str, list[Any]], event: Mapping[str, Any]) -> bool:
+    """
+    Keep what an event says about fields, as `[value, stamp]`, unless a newer event spoke; true if anything changed.
+
+    This is all that a peer does with an event.
+    """
+    stamp = [event["time"], event["source"], event["id"]]
+    changed = False
+    for name, value in event["data"]["set"].items():
+        known = fields.get(name)
+        if known is None or known[1] < stamp:
+            fields[name] = [value, stamp]
+            changed = True
+    return changed
+
+
+def values(fields: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Return the values of what `fold` keeps."""
+    return {name: value for name, (value, _) in fields.items()}
+
+
+def digest(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return a digest of all documents' values, whatever the order in which they come."""
+    lines = sorted(orjson.dumps([key, fields], option=orjson.OPT_SORT_KEYS) for key, fields in documents)
+    return hashlib.sha256(b"\n".join(lines)).hexdigest()

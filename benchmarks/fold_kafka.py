@@ -1,89 +1,124 @@
 """
-Folding a topic of Apache Kafka into SQLite through the daemon's ingest, against aiokafka only consuming it.
-
-A third side, for comparison, is what one would write first: aiokafka, and a row by row upsert through aiosqlite with
-one commit for each `getmany`.
+Folding a topic of Apache Kafka into SQLite through the daemon's ingest, against others who fold the same topic, and
+against what no fold can exceed (`peers`).
 """
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import aiosqlite
 import attrs
-import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
 from benchmarks import events, measure
 from benchmarks.measure import Figures, Sample
+from benchmarks.peers import by_hand, limits, quix
 from benchmarks.report import Finding, Report
 from reconciler import app
-from reconciler.adapters.kafka_client import KafkaOptions
 from reconciler.cli import log_output, runtime
 from reconciler.config import Config
 from reconciler.config.values import ChangeTopic
 from reconciler.model.document import Lane
+from reconciler.ports import Store
+from tests import brokers
 from tests.brokers.apache import Apache
 
 NAME = "fold-kafka"
-_TARGET = 0.3
 _TOPIC = "benchmark.changes"
-_PARTITIONS = 4
 _HEADERS = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 _SHORT = (
-    "`getmany` hands out a record in about 4 µs of processor time, and no one looks at it. Only parsing events and"
-    " keeping the latest values, as the bare loop of `fold-file` does, costs 6 µs more, which makes about 0.4 of it;"
-    " validating each event, keeping its provenance and storing it durably take the rest."
+    "validating each event, keeping who set a field and why, and storing all of it durably is more than any of the"
+    " others does; docs/performance.md says where the time goes."
 )
 
 
 def run(rounds: int, tell: Callable[[str], None]) -> Report:
     """Measure; raises `apache.Unavailable` without Java or Maven."""
-    with measure.scratch() as folder, Apache(partitions=_PARTITIONS) as kafka:
-        asyncio.run(_fill(kafka.address()))
-        load = measure.load()
-        sides = {
-            "batches": lambda: measure.side(__name__, "batches", kafka.address()),
-            "singly": lambda: measure.side(__name__, "singly", kafka.address()),
-            "ingest": lambda: measure.side(__name__, "ingest", kafka.address(), folder),
-        }
+    with measure.scratch() as folder:
+        with measure.on_core(1):
+            kafka = Apache(partitions=events.PARTITIONS)
+            kafka.start()
+        try:
+            found = measured(kafka, folder, rounds, tell)
+        finally:
+            kafka.stop()
+    return _report(found, kafka.name)
+
+
+def measured(
+    server: brokers.Server,
+    folder: Path,
+    rounds: int,
+    tell: Callable[[str], None],
+    *,
+    count: int = events.EVENTS,
+    documents: int = events.DOCUMENTS,
+    with_quix: bool = True,
+) -> dict[str, list[Sample]]:
+    """Fill a topic and fold it on all sides; raises AssertionError if they did not fold the same."""
+    archive = folder / "events.jsonl"
+    events.write_file(archive, count, documents)
+    with measure.on_core(1):
+        asyncio.run(_fill(server, count, documents))
+    (address,) = server.brokers
+
+    def folding(module: str, name: str, **options: Path) -> Callable[[], Sample]:
+        def side() -> Sample:
+            with measure.scratch() as state:
+                return measure.side(module, name, address, _TOPIC, state, count, **options)
+
+        return side
+
+    sides = {
+        "ours": folding(__name__, "ingest"),
+        "Quix": folding(quix.__name__, "local", python=quix.PYTHON),
+        "Quix with changelog": folding(quix.__name__, "changelog", python=quix.PYTHON),
+        "by hand, rows in memory": folding(by_hand.__name__, "kept"),
+        "by hand, rows read": folding(by_hand.__name__, "read"),
+        "only consuming": lambda: measure.side(limits.__name__, "consuming", address, _TOPIC, count),
+        "only in memory": lambda: measure.side(limits.__name__, "in_memory", archive, count),
+    }
+    if not with_quix:
+        sides = {name: side for name, side in sides.items() if "Quix" not in name}
+    with measure.on_core(0):
         found = measure.in_turn(rounds, sides, tell)
-        naive = measure.in_turn(1, {"naive": lambda: measure.side(__name__, "naive", kafka.address(), folder)}, tell)
-    batches, batches_cpu = measure.ratios(found["ingest"], found["batches"])
-    singly, _ = measure.ratios(found["ingest"], found["singly"])
-    rates = {name: Figures.of([sample.rate for sample in samples]).shown(",.0f") for name, samples in found.items()}
-    shares = [
-        naive["naive"][0].rate / Figures.of([s.rate for s in found[name]]).middle for name in ("batches", "singly")
-    ]
+    measure.require_equal_digests(found)
+    return found
+
+
+def _report(found: Mapping[str, Sequence[Sample]], broker: str) -> Report:
+    def against(what: str, other: str, target: float | None = None) -> list[Finding]:
+        wall, cpu = measure.ratios(found["ours"], found[other])
+        return [Finding(f"rate / {what}", wall, target), Finding("the same by processor time", cpu)]
+
+    memory = Figures.of([sample.more["rss_mib"] for sample in found["ours"]])
     return Report(
         NAME,
-        f"Folding {events.EVENTS:,} events over {events.DOCUMENTS:,} documents from {kafka.name} ({_PARTITIONS}"
-        " partitions) into SQLite (`synchronous = FULL`) through the daemon's ingest, compared with aiokafka consuming"
-        " them alone, with the same fetch sizes.",
+        f"Folding {events.EVENTS:,} events over {events.DOCUMENTS:,} documents from {broker} ({events.PARTITIONS}"
+        " partitions) into SQLite (`synchronous = FULL`) through the daemon's ingest, compared with Quix Streams"
+        " (RocksDB), with a loop written by hand (confluent-kafka and sqlite3, a durable commit for each batch), with"
+        " aiokafka only consuming, and with `orjson.loads` and a dictionary. All that fold have folded the same values."
+        " Each on one core, the broker on another.",
         [
-            Finding("rate / rate of consuming in batches (`getmany`)", batches, _TARGET),
-            Finding("the same by processor time", batches_cpu),
-            Finding("rate / rate of consuming one by one (`async for`)", singly, _TARGET),
+            *against("rate of Quix", "Quix", 2.0),
+            *against("rate of Quix with its changelog topic", "Quix with changelog"),
+            *against("rate of the loop by hand, rows in memory", "by hand, rows in memory"),
+            *against("rate of the loop by hand, rows read again", "by hand, rows read"),
+            *against("rate of aiokafka only consuming (`getmany`)", "only consuming", 0.42),
+            Finding("peak memory, MiB", memory, 344, False, ".0f"),
         ],
-        [
-            (
-                f"Events a second: ingest {rates['ingest']}, consuming in batches {rates['batches']}, one by one"
-                f" {rates['singly']}. The naive loop (aiokafka and aiosqlite, row by row, a commit for each `getmany`)"
-                f" comes to {shares[0]:.2f} of consuming in batches and {shares[1]:.2f} of consuming one by one."
-            )
-        ],
-        _SHORT,
-        load,
+        short=_SHORT,
+        sides=found,
     )
 
 
-async def _fill(brokers: str) -> None:
+async def _fill(server: brokers.Server, count: int, documents: int) -> None:
     """Put the events into the topic, each under its document's key."""
-    producer = AIOKafkaProducer(bootstrap_servers=brokers, linger_ms=20, max_batch_size=512 * 1024)
+    await server.create_topic(_TOPIC, events.PARTITIONS)
+    producer = AIOKafkaProducer(bootstrap_servers=server.brokers, linger_ms=20, max_batch_size=512 * 1024)
     await producer.start()
     try:
-        for number, (subject, event) in enumerate(events.generated()):
+        for number, (subject, event) in enumerate(events.generated(count, documents)):
             last = await producer.send(_TOPIC, value=event, key=subject.encode(), headers=_HEADERS)
             if number % 5000 == 0:
                 await last
@@ -92,70 +127,17 @@ async def _fill(brokers: str) -> None:
         await producer.stop()
 
 
-def batches(brokers: str) -> Sample:
-    """Consume with aiokafka alone, as fast as it gets: every record is fetched, none is looked at."""
-    return runtime.run(_batches(brokers))
-
-
-def singly(brokers: str) -> Sample:
-    """Consume with aiokafka alone, the way its documentation begins with."""
-    return runtime.run(_singly(brokers))
-
-
-async def _singly(brokers: str) -> Sample:
-    consumer = await _consumer(brokers)
-    measure.settle_memory()
-    try:
-        with measure.stopwatch() as stop:
-            count = 0
-            async for _ in consumer:
-                count += 1
-                if count == events.EVENTS:
-                    break
-            return stop(count)
-    finally:
-        await consumer.stop()
-
-
-async def _batches(brokers: str) -> Sample:
-    consumer = await _consumer(brokers)
-    measure.settle_memory()
-    try:
-        with measure.stopwatch() as stop:
-            count = 0
-            while count < events.EVENTS:
-                count += sum(map(len, (await consumer.getmany(timeout_ms=1000, max_records=5000)).values()))
-            return stop(count)
-    finally:
-        await consumer.stop()
-
-
-async def _consumer(brokers: str) -> AIOKafkaConsumer:
-
-    options = KafkaOptions(brokers=(brokers,), topics=(_TOPIC,))
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_bytes=options.fetch_bytes,
-        max_partition_fetch_bytes=options.partition_fetch_bytes,
-    )
-    await consumer.start()
-    consumer.assign([TopicPartition(_TOPIC, number) for number in range(_PARTITIONS)])
-    return consumer
-
-
-def ingest(brokers: str, folder: str) -> Sample:
+def ingest(address: str, topic: str, folder: str, count: str) -> Sample:
     """The daemon's ingest loop, wired by the composition root."""
     log_output.configure("info", asked_for=False)
-    return runtime.run(_ingest(brokers, Path(folder)))
+    return runtime.run(_ingest(address, topic, Path(folder), int(count)))
 
 
-async def _ingest(brokers: str, folder: Path) -> Sample:
+async def _ingest(address: str, topic: str, folder: Path, count: int) -> Sample:
     config = Config()
     config = attrs.evolve(
         config,
-        log=attrs.evolve(config.log, brokers=(brokers,), topics=(ChangeTopic(name=_TOPIC, sources=()),)),
+        log=attrs.evolve(config.log, brokers=(address,), topics=(ChangeTopic(name=topic, sources=()),)),
         store=attrs.evolve(config.store, url=f"sqlite:///{folder}/ingest.db"),
         admin=attrs.evolve(config.admin, bind=""),
     )
@@ -169,43 +151,18 @@ async def _ingest(brokers: str, folder: Path) -> Sample:
                 tasks.create_task(daemon.ingest.run())
                 while any(daemon.ingest.reached.get(place, 0) < end for place, end in ends.items()):
                     await daemon.clock.sleep(0.005)
-                sample = stop(events.EVENTS)
+                sample = stop(count)
                 daemon.ingest.stop()
-        assert sum((await daemon.store.counts()).values()) == events.DOCUMENTS
-        sample = attrs.evolve(sample, more={"peak_mib": measure.peak_mib()})
-    measure.remove(folder / "ingest.db")
-    return sample
+        peak_mib = measure.peak_mib()
+        digest = await digest_of(daemon.store)
+    return attrs.evolve(sample, more={"rss_mib": peak_mib, "disk_mb": measure.disk_mb(folder), "digest": digest})
 
 
-def naive(brokers: str, folder: str) -> Sample:
-    """What one would write first."""
-    return runtime.run(_naive(brokers, Path(folder) / "naive.db"))
-
-
-async def _naive(brokers: str, database: Path) -> Sample:
-    consumer = await _consumer(brokers)
-    upsert = (
-        "INSERT INTO field VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value, time = excluded.time"
-        " WHERE excluded.time > time"
+async def digest_of(store: Store) -> str:
+    """Return the digest of what a store has folded."""
+    return events.digest(
+        [
+            (key, {name: field.register.value for name, field in desired.fields.items() if field.register})
+            async for key, desired in store.export_projection()
+        ]
     )
-    try:
-        async with aiosqlite.connect(database) as connection:
-            await connection.execute("PRAGMA journal_mode = WAL")
-            await connection.execute("PRAGMA synchronous = FULL")
-            await connection.execute(
-                "CREATE TABLE field (document TEXT, name TEXT, value TEXT, time TEXT, PRIMARY KEY (document, name))"
-            )
-            with measure.stopwatch() as stop:
-                count, give_up_s = 0, time.monotonic() + 120  # it is only here to be compared with
-                while count < events.EVENTS and time.monotonic() < give_up_s:
-                    for records in (await consumer.getmany(timeout_ms=1000)).values():
-                        for record in records:
-                            event = orjson.loads(record.value)
-                            for name, value in event["data"]["set"].items():
-                                row = (event["subject"], name, orjson.dumps(value).decode(), event["time"])
-                                await connection.execute(upsert, row)
-                        count += len(records)
-                    await connection.commit()
-                return stop(count)
-    finally:
-        await consumer.stop()

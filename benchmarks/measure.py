@@ -4,7 +4,6 @@ import gc
 import json
 import os
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any, Self
 
 import attrs
 
+_ROOT = Path(__file__).parents[1]
 _SIDE_S_MAX = 600.0
 _CALM_LOAD = 0.5  # of both cores together; above it someone else's work is in every figure
 _CALM_S_MAX = 60.0
@@ -61,11 +61,16 @@ class Figures:
         return " / ".join(format(value, form) for value in (self.least, self.middle, self.most))
 
 
+def started() -> Callable[[int], Sample]:
+    """Return what makes a sample of the time since; threads of this process count, its children do not."""
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    return lambda count: Sample(count, time.perf_counter() - wall_s, time.process_time() - cpu_s)
+
+
 @contextmanager
 def stopwatch() -> Iterator[Callable[[int], Sample]]:
-    """Yield what makes a sample of the time since; threads of this process count, its children do not."""
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    yield lambda count: Sample(count, time.perf_counter() - wall_s, time.process_time() - cpu_s)
+    """Yield what `started` returns."""
+    yield started()
 
 
 def settle_memory() -> None:
@@ -80,11 +85,14 @@ def in_turn(
 ) -> dict[str, list[Sample]]:
     """Measure the sides A B A B, so that whatever else the machine does meets all of them."""
     found: dict[str, list[Sample]] = {name: [] for name in sides}
+    width = max(map(len, sides))
     for number in range(1, rounds + 1):
         for name, side in sides.items():
             sample = side()
             found[name].append(sample)
-            tell(f"  round {number}: {name:<10} {sample.rate:>9,.0f}/s  {sample.cpu_us:>8.1f} µs of processor each")
+            tell(
+                f"  round {number}: {name:<{width}} {sample.rate:>8,.0f}/s  {sample.cpu_us:>8.1f} µs of processor each"
+            )
     return found
 
 
@@ -97,11 +105,17 @@ def ratios(ours: Sequence[Sample], theirs: Sequence[Sample]) -> tuple[Figures, F
     )
 
 
-def side(module: str, name: str, *arguments: object) -> Sample:
+def require_equal_digests(found: Mapping[str, Sequence[Sample]]) -> None:
+    """Raise AssertionError unless all sides that say what they folded say the same."""
+    digests = {name: {sample.more.get("digest") for sample in samples} - {None} for name, samples in found.items()}
+    assert len(set().union(*digests.values())) == 1, f"the sides folded different values: {digests}"
+
+
+def side(module: str, name: str, *arguments: object, python: Path | str = sys.executable) -> Sample:
     """Run `module.name(*arguments)` in a fresh process and return the sample that it returns."""
-    order = [sys.executable, "-m", "benchmarks.side", module, name, *map(str, arguments)]
+    order = [str(python), "-m", "benchmarks.side", module, name, *map(str, arguments)]
     with tempfile.TemporaryFile() as said:
-        done = subprocess.run(order, stdout=subprocess.PIPE, stderr=said, timeout=_SIDE_S_MAX, check=False)
+        done = subprocess.run(order, cwd=_ROOT, stdout=subprocess.PIPE, stderr=said, timeout=_SIDE_S_MAX, check=False)
         if done.returncode:
             said.seek(0)
             tail = said.read()[-4000:].decode(errors="replace")
@@ -141,9 +155,31 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {memory_gib:.0f} GiB of memory, Python {platform.python_version()}"
 
 
-def peak_mib() -> int:
-    """Return the most memory that this process has had resident."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def peak_mib(pid: int | str = "self") -> float:
+    """Return the most memory that a process has had resident; `getrusage` would count what its parent had."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def disk_mb(path: Path) -> float:
+    """Return how much a file, or all below a folder, holds, in millions of bytes."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()) / 1_000_000
+
+
+@contextmanager
+def on_core(number: int) -> Iterator[None]:
+    """
+    Keep this process, and what it starts meanwhile, on one of two cores; on a machine with one core, do nothing.
+
+    A server on the first core and a worker on the second don't take each other's time.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(0, {cores[number]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def copied(file: Path, to: Path) -> Path:

@@ -45,11 +45,15 @@ def locked(name: str) -> dict[str, tuple[str, frozenset[str]]]:
     return {pin[1]: (pin[2], frozenset(re.findall(r"--hash=(\S+)", line))) for line, pin in pins.items() if pin}
 
 
-def test_every_locked_package_has_hashes_and_the_image_has_what_was_tested() -> None:
+def test_every_locked_package_has_hashes_and_image_and_benchmarks_have_what_was_tested() -> None:
     tested = locked("requirements.lock")
     for packages in (tested, locked("requirements-image.lock"), locked("requirements-build.lock")):
         assert all(hashes for _, hashes in packages.values())
         assert packages.items() <= tested.items(), "run make lock"
+    peers = locked("requirements-bench.lock")
+    assert all(hashes for _, hashes in peers.values())
+    ours = {name: pin for name, pin in peers.items() if name in tested and name != "confluent-kafka"}
+    assert ours.items() <= tested.items(), "run make lock"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     needed = {re.split(r"[^A-Za-z0-9._-]", one)[0] for one in (*project["dependencies"], *extras["simulator"])}
