@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks import engine, events, filled, measure
@@ -33,20 +34,8 @@ _SHORT = "a start is mostly Python importing its libraries; the store is opened,
 def run(rounds: int, tell: Callable[[str], None]) -> Report:
     """Measure."""
     load = measure.load()
-    with measure.scratch() as folder, Simulator(Settings(port=0, documents=_SMALL)) as server:
-        stores = {"small": folder / "small.db", "large": folder / "large.db"}
-        for path, count in zip(stores.values(), (_SMALL, _LARGE), strict=True):
-            began_s = time.monotonic()
-            filled.fill(path, count, [filled.Kind.of(1, 5)], new=_SMALL)
-            tell(f"  {count:,} documents: {path.stat().st_size / 2**20:,.0f} MiB in {time.monotonic() - began_s:.0f} s")
-        starts = [_started(stores["large"], server.url, folder, idle_s=0.0) for _ in range(rounds - 1)]
-        starts.append(_started(stores["large"], server.url, folder, idle_s=_IDLE_S))
-        tell(f"  started in {Figures.of([start.wall_s for start in starts]).shown()} s")
-        sides = {
-            name: lambda path=path, seed=seed: measure.side(__name__, "changes", path, server.url, folder, next(seed))
-            for (name, path), seed in zip(stores.items(), (_seeds(0), _seeds(1000)), strict=True)
-        }
-        found = measure.in_turn(rounds, sides, tell)
+    with measure.scratch() as folder:
+        starts, found = measured(folder, rounds, tell)
     wall = [large.wall_s / small.wall_s for large, small in zip(found["large"], found["small"], strict=True)]
     cpu = [large.cpu_s / small.cpu_s for large, small in zip(found["large"], found["small"], strict=True)]
     idle = starts[-1].more
@@ -81,6 +70,41 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
         _SHORT,
         load,
     )
+
+
+def measured(
+    folder: Path,
+    rounds: int,
+    tell: Callable[[str], None],
+    *,
+    small: int = _SMALL,
+    large: int = _LARGE,
+    count: int = _CHANGES,
+    idle_s: float = _IDLE_S,
+) -> tuple[list[Sample], dict[str, list[Sample]]]:
+    """Return what the starts of the daemon gave, the last with a time of doing nothing, and what the changes gave."""
+    with Simulator(Settings(port=0, documents=small)) as server:
+        stores = {"small": folder / "small.db", "large": folder / "large.db"}
+        for path, documents in zip(stores.values(), (small, large), strict=True):
+            began_s = time.monotonic()
+            filled.fill(path, documents, [filled.Kind.of(1, 5)], new=small)
+            mib = path.stat().st_size / 2**20
+            tell(f"  {documents:,} documents: {mib:,.0f} MiB in {time.monotonic() - began_s:.0f} s")
+        starts = [_started(stores["large"], server.url, folder, idle_s=0.0) for _ in range(rounds - 1)]
+        starts.append(_started(stores["large"], server.url, folder, idle_s=idle_s))
+        tell(f"  started in {Figures.of([start.wall_s for start in starts]).shown()} s")
+
+        def side(path: Path, seeds: Iterator[int]) -> Sample:
+            seed = next(seeds)
+            # Each round has documents of its own; 7919 is prime, so that they lie far apart.
+            keys = [events.key((seed * count + number) * 7919 % small + 1) for number in range(count)]
+            return measure.side(__name__, "changes", path, server.url, folder, seed, " ".join(keys))
+
+        sides = {
+            name: partial(side, path, seed)
+            for (name, path), seed in zip(stores.items(), (_seeds(0), _seeds(1000)), strict=True)
+        }
+        return starts, measure.in_turn(rounds, sides, tell)
 
 
 def _seeds(first: int) -> Iterator[int]:
@@ -139,16 +163,14 @@ def _rss_mib(pid: int) -> float:
 # -------------------------------------------------------------------------------------------------------------- changes
 
 
-def changes(database: str, url: str, folder: str, seed: str) -> Sample:
+def changes(database: str, url: str, folder: str, seed: str, keys: str) -> Sample:
     """Fold one event and settle its document, again and again, always another document."""
     log_output.configure("info", asked_for=False)
-    return runtime.run(_changes(Path(database), url, Path(folder), int(seed)))
+    return runtime.run(_changes(Path(database), url, Path(folder), int(seed), keys.split()))
 
 
-async def _changes(database: Path, url: str, folder: Path, seed: int) -> Sample:
+async def _changes(database: Path, url: str, folder: Path, seed: int, keys: list[str]) -> Sample:
     config = engine.configured(folder, database, url)
-    # Each round has documents of its own; 7919 is prime, so that they lie far apart.
-    keys = [events.key((seed * _CHANGES + number) * 7919 % _SMALL + 1) for number in range(_CHANGES)]
     async with app.daemon(config) as daemon, asyncio.TaskGroup() as tasks:
         tasks.create_task(daemon.reconciler.feed())
         tasks.create_task(daemon.reconciler.work())
