@@ -26,11 +26,11 @@ from reconciler.model.stamp import Stamp
 from reconciler.model.value import Json
 
 
-class _Decision(msgspec.Struct):
+class _Decision(msgspec.Struct, frozen=True):
     decision: AuditRecord
 
 
-class _Action(msgspec.Struct):
+class _Action(msgspec.Struct, frozen=True):
     act: OperatorAction
 
 

@@ -105,6 +105,10 @@ class Disk(apsw.VFS):
                 _enter(self._entries, name, self._names.get(name))
         self._names = dict(self._entries)
 
+    def is_synced(self) -> bool:
+        """Whether no loss of power can take back what a reader sees."""
+        return not any(file.unsynced for file in self._names.values())
+
     def copied(self) -> dict[str, bytes]:
         """All files as a reader sees them; nothing is under way."""
         return {name: bytes(file.shown) for name, file in self._names.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -59,8 +59,9 @@ _NOTHING = codec.encode(NO_AGREEMENT).decode()
 class Promises:
     """The store's word, for one world."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, is_synced: Callable[[], bool]) -> None:
         self._world = world
+        self.is_synced = is_synced
         self._kept: dict[str, _Kept] = {}
         self._under_way: list[Change] = []
         self._leaving: Counter[bytes] = Counter()  # published, and perhaps forgotten already

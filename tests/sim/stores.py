@@ -72,7 +72,9 @@ class Watched:
         return Aside(self._inner, self._life, self._witness, self._promises, effects=self._effects)
 
     def _durable(self) -> None:
-        """A commit has been acknowledged."""
+        """A commit has been acknowledged. One that changed nothing has written and synced nothing."""
+        if not self._promises.is_synced():
+            return
         self._promises.durable()
         self._witness.folding.durable()
 
@@ -191,7 +193,7 @@ class Durable:
         self._path = folder / "state.db"
         self._memory = MemoryStore()
         self.disk = Disk(world)
-        self.promises = Promises(world)
+        self.promises = Promises(world, self.disk.is_synced)
         self._opened: tuple[Connection, locks.FileLock] | None = None
         self._database: Database | None = None
 

@@ -14,7 +14,7 @@ import attrs
 from reconciler.model.answer import Refused, Unknown, VersionConflict, WriteAnswer, Written
 from reconciler.model.audit import Settlement
 from reconciler.model.document import Document, Intent, Status
-from reconciler.model.policy import Policy, Strategy
+from reconciler.model.policy import Normaliser, Policy, Strategy
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.stamp import Place
 from reconciler.model.value import canonical
@@ -76,6 +76,7 @@ class Witness:
         self._parts: tuple[Part, ...] = (*((name, "") for name in SCALARS), *((KEYWORDS, text) for text in words))
         self._possible: dict[tuple[str, Part], Possible] = {}
         self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
+        self._steps: dict[str, set[tuple[Normaliser, ...]]] = {}  # what has ever not counted in comparing a field
         self._contested: dict[tuple[str, str], list[Any]] = {}  # values that the server stores otherwise
         self._stale: set[tuple[str, Token]] = set()
         self._at_outcome: dict[bytes, dict[Part, Possible]] = {}  # what can have been agreed when it was told
@@ -483,7 +484,9 @@ class Witness:
     def _rule(self, attempt: Attempt, name: str) -> Any:
         assert self._world.life is not None
         policy = attempt.policy or self._world.life.policy
-        return oracle.rule_of(policy, name, self._server.type_of(attempt.key))
+        rule = oracle.rule_of(policy, name, self._server.type_of(attempt.key))
+        self._steps.setdefault(name, set()).add(rule.normalise)
+        return rule
 
     def _claims(self, attempt: Attempt, name: str) -> Claims | None:
         claims = attempt.row.managed().get(name)
@@ -531,10 +534,14 @@ class Witness:
 
     def _is_excused(self, attempt: Attempt, name: str, claims: Claims) -> bool:
         assert attempt.seen is not None
-        contested, steps = self._contested.get((attempt.key, name), ()), self._rule(attempt, name).normalise
+        key, steps = attempt.key, self._rule(attempt, name).normalise
+        contested = self._contested.get((key, name), ())
         if claims.whole is not None and any(comparing.alike(claims.whole.value, value, steps) for value in contested):
             return True  # also where another event spells it in another way
-        if self.bystander.may_be_contested(attempt.key, name, steps, self._seeming(attempt.key, name, steps)):
+        # A write was counted by the rules of its day.
+        if any(
+            self.bystander.may_be_contested(key, name, one, self._seeming(key, name, one)) for one in self._steps[name]
+        ):
             return True
         group = attempt.row.fields.get(GROUP)
         if group is not None and group.managed and name.startswith(f"{GROUP}."):
