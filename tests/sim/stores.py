@@ -196,6 +196,7 @@ class Durable:
         self.promises = Promises(world, self.disk.is_synced)
         self._opened: tuple[Connection, locks.FileLock] | None = None
         self._database: Database | None = None
+        self._store: SqliteStore | None = None
 
     def open(self, life: Life, witness: Witness) -> Watched:
         """Open the store as a starting process does. Raises StoreError."""
@@ -213,7 +214,8 @@ class Durable:
             raise
         self._opened = connection, ownership
         self._database = Database(self._path, InlineConnection(connection, life), ownership)
-        return Watched(SqliteStore(self._database), life, witness, self.promises, effects=False)
+        self._store = SqliteStore(self._database)
+        return Watched(self._store, life, witness, self.promises, effects=False)
 
     def requeue(self, key: str, at_us: int) -> None:
         """As `docs retry` does, from a process of its own."""
@@ -280,7 +282,9 @@ class Durable:
             return False
         query = self._opened[0].execute
         (unsettled,) = query("SELECT count(*) FROM document WHERE status NOT IN ('synced', 'held')").fetchone()
-        (waiting,) = query("SELECT count(*) FROM outbox").fetchone()
+        assert self._store is not None
+        # A published message is forgotten with a later transaction.
+        waiting = {number for (number,) in query("SELECT number FROM outbox").fetchall()} - self._store._published
         rows = query("SELECT topic, partition, next_offset FROM position").fetchall()
         positions = {Partition(topic, number): offset for topic, number, offset in rows}
         return not unsettled and not waiting and all(positions.get(place, 0) >= end for place, end in ends.items())
