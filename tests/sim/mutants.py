@@ -46,7 +46,7 @@ WITHIN = 60
 FOUND: dict[str, int] = {
     # mutant: where it was found last, which is tried first; no promise
     "offsets-first": 2,
-    "forget-intent": 20,
+    "forget-intent": 75,
     "stale-token": 2,
     "blind-token": 2,
     "yield-without-stamp": 4,
