@@ -236,11 +236,10 @@ class Reconciler:
             self._telemetry.observe("convergence_seconds", max(0, took_us) / 1_000_000)  # sources' clocks may be ahead
 
     def _say(self, document: Document, settlement: Settlement, result: str, record: AuditRecord | None) -> None:
-        """Log what may want a look. What went as it should is counted and in the audit trail, and not logged."""
+        """Log what may want a look. The audit trail has what went as it should, so only debugging logs it."""
         well = settlement.status in (Status.SYNCED, Status.COLLECTING) or result == AttemptResult.WRITTEN
-        if well and not settlement.opened and not settlement.closed:
-            return
-        say = _log.info if well else _log.warning
+        quiet = well and not settlement.opened and not settlement.closed
+        say = _log.debug if quiet else _log.info if well else _log.warning
         say(
             "document settled" if settlement.status in (Status.SYNCED, Status.HELD) else "document not settled",
             document=document.key,

@@ -127,7 +127,7 @@ class Stage:
     def start_daemon(self) -> int:
         """Start `reconciler run` and return its process id."""
         self._daemon = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "reconciler", "run", "-c", str(self.config_file)],
+            [sys.executable, "-m", "reconciler", "run", "-c", str(self.config_file), "--log-level", "debug"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the demo alone, which then ends everything in order
