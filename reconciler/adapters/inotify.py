@@ -1,8 +1,8 @@
 """
 Tells when files change, by Linux's inotify (`man 7 inotify`), so that no one has to look at them all the time.
 
-It is only a hint that saves time. Other systems have no inotify, and a network file system tells nothing of what other
-hosts write: whoever waits here also looks by itself now and then.
+It is only a hint that saves time. Other systems have no inotify, and on a network file system it does not see what
+other hosts write. So a reader must also look at the file itself from time to time.
 """
 
 import asyncio

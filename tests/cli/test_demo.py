@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.patience import HANG_S
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.e2e,
@@ -79,6 +81,14 @@ def test_a_demo_that_stays_can_be_played_with_and_leaves_nothing_when_it_is_inte
     os.killpg(demo.process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
     assert "0 updates lost" in demo.until("Ended")[-1]
     assert demo.process.wait() == 0
+    assert demo.left() == []
+
+
+@pytest.mark.parametrize("demo", [("--acts", "7")], indirect=True)
+def test_a_demo_plays_all_its_acts(demo) -> None:
+    said = demo.process.communicate(timeout=HANG_S)[0].splitlines()
+    titles = [line[:2] for line in said if line[:1].isdigit()]
+    assert (demo.process.returncode, titles) == (0, [f"{number}." for number in range(1, 8)]), said
     assert demo.left() == []
 
 
