@@ -46,7 +46,7 @@ from reconciler.flows.watchdog import IdleClock, Watchdog
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
-from reconciler.ports import ChangeList, Clock, EventLog, Store, Windchill
+from reconciler.ports import ChangeList, Clock, EventLog, ReaderGroup, Store, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
 from reconciler.web.access import AccessControl
@@ -97,6 +97,7 @@ class Daemon:
         admin: server.AdminServer | None = None,
         access: AccessControl | None = None,
         webhook: notify.Webhook | None = None,
+        group: ReaderGroup | None = None,
         policy_source: reload.PolicySource | None = None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
@@ -105,6 +106,7 @@ class Daemon:
         self.log = log
         self._outcomes = outcomes  # read at start only; outcomes are published through `log`
         self._letters = letters  # likewise
+        self._group = group
         self.clock = clock
         self.telemetry = telemetry or Counters()
         self._admin = admin
@@ -193,6 +195,7 @@ class Daemon:
             reading = self._start(tasks, "ingest", self.ingest.run)
             publishing = self._start(tasks, "outbox", self.publisher.run)
             telling = self._start_notifying(tasks)
+            showing = self._start_group(tasks)
             self._start(tasks, "series", self._series.run)
             reloading = self._start(tasks, "policy", self._reload.run)
             caught_up = tasks.create_task(self._catching_up.run(ends, stop, timeout_s), name="catch up")
@@ -210,11 +213,15 @@ class Daemon:
                 self._drift.stop()
             # A request still under way then is given up, as in a crash: its intent is stored, and will be read back.
             await _ended([reading, reloading, *writing], _DRAIN_S)
+            if self._group is not None:
+                self._group.stop()
             self.publisher.stop()
             await publishing
             if self._notifier is not None:
                 self._notifier.stop()
                 await _ended(telling, _NOTIFY_S)
+            if showing:
+                await _ended(showing, _NOTIFY_S)
         return await self._stopped()
 
     async def _recover(self, stop: asyncio.Event, *, accept_truncation: bool) -> tuple[Required | None, int | None]:
@@ -262,6 +269,10 @@ class Daemon:
     def _start_notifying(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         loops = {} if self._notifier is None else self._notifier.loops()
         return [self._start(tasks, name, loop) for name, loop in loops.items()]
+
+    def _start_group(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        group = self._group
+        return [] if group is None else [self._start(tasks, "group", lambda: group.run(lambda: self.ingest.reached))]
 
     def _start(self, tasks: asyncio.TaskGroup, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return tasks.create_task(self._watchdog.watch(name, loop), name=name)
@@ -391,6 +402,7 @@ async def daemon(
         outcomes = factory.make_outcome_log(config, clock)
         if (webhook := factory.make_webhook(config, clock)) is not None:
             stack.push_async_callback(webhook.close)
+        group = factory.make_reader_group(config, IdleClock(clock))
         yield Daemon(
             config,
             store,
@@ -403,6 +415,7 @@ async def daemon(
             admin=admin,
             access=access,
             webhook=webhook,
+            group=group,
             policy_source=policy_source,
             tracing=tracing,
         )

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from reconciler.adapters import credentials, documents, file_log, http, kafka, kafka_client, sqlite, webhook
+from reconciler.adapters import (
+    credentials,
+    documents,
+    file_log,
+    http,
+    kafka,
+    kafka_client,
+    kafka_group,
+    sqlite,
+    webhook,
+)
 from reconciler.adapters.files import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
@@ -26,7 +36,7 @@ from reconciler.model import codec, signing
 from reconciler.model.event import ChangeTopic, Topics
 from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.model.signing import Keys
-from reconciler.ports import Clock, EventLog, Store, Telemetry, Windchill
+from reconciler.ports import Clock, EventLog, ReaderGroup, Store, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web.access import AccessControl
 from reconciler.web.principal import Provider
@@ -35,6 +45,8 @@ from reconciler.web.tokens import TokenFile
 
 if TYPE_CHECKING:
     from reconciler.adapters.oidc import Oidc
+
+_SESSION_S = 30.0  # without a sign of life, after which a member of the consumer group is excluded
 
 
 async def open_store(config: Config, *, owner: bool) -> sqlite.SqliteStore:
@@ -79,6 +91,13 @@ def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
         stamped, single = log.order == "log", not log.decisions_topic
         return file_log.FileLog(Path(log.path), clock, grows=grows, topics=named, stamped=stamped, alone=single)
     return kafka.KafkaLog(kafka_options(config), clock)
+
+
+def make_reader_group(config: Config, clock: Clock) -> ReaderGroup | None:
+    """Return the consumer group, None for a log in files."""
+    if config.log.kind == "file":
+        return None
+    return kafka_group.KafkaGroup(kafka_options(config), config.log.group, clock, divided=False, session_s=_SESSION_S)
 
 
 def make_webhook(config: Config, clock: Clock) -> webhook.Webhook | None:

@@ -2,9 +2,9 @@
 The change log in Kafka.
 
 Rules:
-1. The store owns the positions. There is no consumer group, nothing is committed to Kafka, and every partition has its
-   position before its first fetch. Where the log can't go on from a position, it stops instead of jumping; only a
-   person may decide to go on with the rest.
+1. The store owns the positions. Nothing that is committed to Kafka is read (`kafka_group` commits, for others to see),
+   and every partition has its position before its first fetch. Where the log can't go on from a position, it stops
+   instead of jumping; only a person may decide to go on with the rest.
 2. A fetch that fails has taken nothing: aiokafka moves its positions before it raises, so they are put back.
 3. Only committed transactions are read: what a producer aborted never was an event.
 

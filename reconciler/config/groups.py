@@ -99,7 +99,9 @@ class Log:
     dead_letter_topic: Topic = "windchill.document.dead-letters"
     """Events that can't be used: original bytes, key and headers."""
     group: Filled = "windchill-reconciler"
-    """Our client name on the brokers, and the source of our outcomes. Two installations need two groups."""
+    """Our consumer group, whose committed offsets tell lag tools how far is folded; our client name on the brokers, and
+    the source of our outcomes. Two installations need two groups. The positions that count are in the store: offsets of
+    the group are never read back, and resetting them changes nothing."""
     order: Literal["time", "log"] = "time"
     """What ranks two claims first. `time`: the events' time, so that old events do no harm when they are published
     again. `log`: the time at which their records were appended, for sources whose clocks can't be trusted. `log` needs

@@ -6,7 +6,7 @@ classes of `reconciler.errors`; everything expected is returned as a value.
 """
 
 from reconciler.ports.clock import Clock, Telemetry
-from reconciler.ports.log import EventLog
+from reconciler.ports.log import EventLog, ReaderGroup
 from reconciler.ports.store import (
     FoldBatch,
     Folded,
@@ -29,6 +29,7 @@ __all__ = [
     "Ledger",
     "Outbox",
     "OutboxMessage",
+    "ReaderGroup",
     "Refolded",
     "Store",
     "Telemetry",

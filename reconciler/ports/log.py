@@ -1,6 +1,6 @@
-"""The event log: reading and appending records."""
+"""The event log: reading and appending records, and who else reads it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from reconciler.model.event import Outgoing, Record
@@ -42,3 +42,13 @@ class EventLog(Protocol):
         """
 
     async def close(self) -> None: ...
+
+
+class ReaderGroup(Protocol):
+    """The group of those who read the change log together, which others watch for lag."""
+
+    async def run(self, positions: Callable[[], Mapping[Partition, int]]) -> None:
+        """Tell the group how far is read as it moves, until `stop`; nothing that goes wrong there ends it."""
+
+    def stop(self) -> None:
+        """Tell the last positions, and end `run`."""

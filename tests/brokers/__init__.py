@@ -8,6 +8,10 @@ import os
 import shutil
 from typing import Protocol
 
+from aiokafka import errors
+from aiokafka.admin import AIOKafkaAdminClient
+
+from reconciler.model.stamp import Partition
 from reconciler.simulator import broker as embedded
 from tests.brokers import apache
 
@@ -62,3 +66,16 @@ def describe() -> str:
     if absent is None:
         return f"Apache Kafka {apache.version()}"
     return f"{Embedded.name}, because there is {absent}" + (", which CI needs" if must_be_apache() else "")
+
+
+async def group_offsets(server: Server, group: str) -> dict[Partition, int]:
+    """What tools that watch the lag of a consumer group see."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=server.brokers)
+    await admin.start()
+    try:
+        found = await admin.list_consumer_group_offsets(group)
+    except errors.GroupCoordinatorNotAvailableError:  # the broker makes the topic of its groups for the first of them
+        return {}
+    finally:
+        await admin.close()
+    return {Partition(*place): told.offset for place, told in found.items()}

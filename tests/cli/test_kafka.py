@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 
 from reconciler.core.events.outcomes import REPLAY_OF
 from reconciler.model.policy import OPERATORS
-from tests.brokers import Server
+from tests.brokers import Server, group_offsets
 from tests.brokers.apache import Apache
 from tests.brokers.fixtures import MakeTopic
 from tests.cli.program import Program, Topics, event
@@ -56,6 +56,8 @@ def test_the_whole_way_over_kafka(tmp_path: Path, windchill: str, broker: Server
         "retention of the log", "timestamps of the log", "retention of the decisions", "retention of the outcomes",
     }  # fmt: skip
     if isinstance(broker, Apache):
+        shown = asyncio.run(group_offsets(broker, "windchill-reconciler"))
+        assert sum(offset for place, offset in shown.items() if place.topic == changes) == 6, "no lag is shown"
         assert "it keeps 7 days (retention.ms)" in found["retention of the log"]["message"]
 
     ended = program.run("export", "log", "--to", "log.jsonl.zst")
