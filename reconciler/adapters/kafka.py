@@ -8,12 +8,15 @@ Rules:
 2. A fetch that fails has taken nothing: aiokafka moves its positions before it raises, so they are put back.
 3. Only committed transactions are read: what a producer aborted never was an event.
 
+Of a log that several replicas read together, each holds only its share (`share`); the partitions of others stay
+assigned and paused, so that their ends are known.
+
 The last offsets of a partition may hold no record (transaction markers, compaction). aiokafka moves its position past
 them, so a reader is at the end when `positions` has reached `ends`.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 
 import structlog
@@ -33,13 +36,14 @@ CONNECT_PAUSE_S = 0.5  # between attempts to reach any broker at all
 
 
 class KafkaLog:
-    """The `EventLog` port on topics of Kafka, all partitions assigned by hand. One reader, any number of appenders."""
+    """The `EventLog` port on topics of Kafka, partitions assigned by hand. Any number of appenders."""
 
     def __init__(self, options: KafkaOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
         self._consumer: AIOKafkaConsumer | None = None
         self._positions: dict[Partition, int] = {}  # after the last fetch
+        self._shared = False  # whether others read the partitions that have no position here
         self._anchors: dict[Partition, Anchor] = {}  # given to `open`
         self._last: dict[Partition, Record] = {}  # the last records fetched
         self._appender = kafka_topic.KafkaAppender(options)
@@ -72,17 +76,42 @@ class KafkaLog:
                 for topic in self._options.topics:
                     await kafka_topic.require_append_time(self._options, topic)
             read = {place: anchors[place] for place in stored.keys() & anchors.keys()}
-            starts = await self._starts(consumer, stored, read, accept_truncation)
+            starts = await self._starts(consumer, self._known(consumer), stored, read, accept_truncation)
         except errors.KafkaError as error:
             await kafka_client.stop(consumer)
             raise LogError(f"{self._named}: the broker did not tell its offsets: {kafka_client.text(error)}") from error
         except BaseException:
             await kafka_client.stop(consumer)
             raise
-        kafka_topic.take(consumer, starts)
         self._consumer, self._positions, self._away = consumer, starts, False
+        self._take(consumer)
         self._anchors = {place: anchor for place, anchor in read.items() if starts.get(place) == stored[place]}
         self._check_at_s = self._clock.monotonic_s() + self._options.stall_check_s
+
+    async def share(
+        self,
+        places: Collection[Partition],
+        positions: Mapping[Partition, int],
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
+        """
+        Read only these partitions from here on, from `positions`; what was fetched of others is dropped.
+
+        Raises as `open` does, if the log can't go on from there.
+        """
+        consumer = self._opened()
+        asked = [TopicPartition(*place) for place in sorted(places)]
+        stored = {place: positions[place] for place in positions.keys() & set(places)}
+        read = {place: anchors[place] for place in stored.keys() & anchors.keys()}
+        try:
+            starts = await self._starts(consumer, asked, stored, read, accept_truncation=False)
+        except errors.KafkaError as error:
+            raise LogError(f"{self._named}: the broker did not tell its offsets: {kafka_client.text(error)}") from error
+        finally:
+            self._take(consumer)  # looking at anchors has moved it
+        self._positions, self._anchors, self._shared, self._stuck_at = starts, read, True, None
+        self._last = {place: self._last[place] for place in self._last.keys() & starts.keys()}
+        self._take(consumer)
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
         """
@@ -211,12 +240,12 @@ class KafkaLog:
     async def _starts(
         self,
         consumer: AIOKafkaConsumer,
+        places: Sequence[TopicPartition],
         stored: Mapping[Partition, int],
         anchors: Mapping[Partition, Anchor],
         accept_truncation: bool,
     ) -> dict[Partition, int]:
         """Return where to begin in each partition, after checking that the log holds what comes next."""
-        places = self._known(consumer)
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
         starts = {Partition(*place): stored.get(Partition(*place), 0) for place in places}
         faults = [
@@ -249,6 +278,8 @@ class KafkaLog:
 
     async def _take_new_partitions(self, consumer: AIOKafkaConsumer) -> None:
         """Take partitions that were added to a topic; aiokafka looks for them every `metadata_age_s`."""
+        if self._shared:  # the group finds them, and tells who takes them
+            return
         grown = False
         for topic in self._options.topics:
             known, had = consumer.partitions_for_topic(topic), len(_of(topic, self._positions))
@@ -268,8 +299,14 @@ class KafkaLog:
                     f"{kafka_topic.outside(Partition(*place), 0, begin, begin)}. {kafka_topic.WAY_OUT}"
                 )
         self._positions = self._positions | {Partition(*place): 0 for place in begins}
-        kafka_topic.take(consumer, self._positions)
+        self._take(consumer)
         _log.info("partitions were added", partitions=[f"{place.topic}/{place.partition}" for place in new])
+
+    def _take(self, consumer: AIOKafkaConsumer) -> None:
+        """Read from our positions on; the partitions of others stay assigned, and paused."""
+        others = {place for place in map(Partition._make, self._known(consumer)) if place not in self._positions}
+        kafka_topic.take(consumer, self._positions | dict.fromkeys(others, 0))
+        consumer.pause(*(TopicPartition(*place) for place in others))
 
     async def _ends(self, consumer: AIOKafkaConsumer) -> dict[Partition, int]:
         ends = await consumer.end_offsets(self._known(consumer))
@@ -316,7 +353,7 @@ class KafkaLog:
                 _log.warning("no broker answers", brokers=self._options.brokers, error=kafka_client.text(error))
         else:
             self._has_answered()
-            if all(self._positions.get(partition, 0) >= end for partition, end in ends.items()):
+            if all(offset >= ends.get(place, 0) for place, offset in self._positions.items()):
                 self._stuck_at = None
                 return
         if self._stuck_at != self._positions:
@@ -341,7 +378,7 @@ class KafkaLog:
             faults = await kafka_topic.replaced(consumer, known, self._clock)
         except errors.KafkaError as error:
             raise LogError(f"{self._named} can't be read: {kafka_client.text(error)}") from error
-        kafka_topic.take(consumer, self._positions)
+        self._take(consumer)
         for fault in faults.values():
             raise LogTruncatedError(f"{fault}. {kafka_topic.WAY_OUT}")
 

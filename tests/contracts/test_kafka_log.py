@@ -457,3 +457,65 @@ async def test_a_client_that_is_replaced_does_not_go_on_in_a_topic_created_again
         await reader.fetch(10, 0.05)
     await other.close()
     await reader.close()
+
+
+# --------------------------------------------------------------------------------------------- several readers share it
+
+
+@pytest.fixture
+async def logs(broker: Server, topic: MakeTopic) -> AsyncIterator[tuple[str, KafkaLog, KafkaLog]]:
+    name = await topic(partitions=2, name="shared")
+    pair = [KafkaLog(options(broker, name), SystemClock()) for _ in range(2)]
+    yield name, pair[0], pair[1]
+    for one in pair:
+        await one.close()
+
+
+async def test_readers_of_one_log_read_each_partition_once(logs: tuple[str, KafkaLog, KafkaLog]) -> None:
+    name, one, other = logs
+    for number in range(20):
+        await one.append([Outgoing(name, b"%d" % number, b"%d" % number)])
+    for log, partition in ((one, 0), (other, 1)):
+        await log.open({})
+        await log.share({Partition(name, partition)}, {})
+    ends = await one.ends()
+    assert ends == await other.ends(), "each knows the ends of all"
+    records = [
+        record for log, number in ((one, 0), (other, 1)) for record in await read(log, ends[Partition(name, number)])
+    ]
+    assert sorted(map(int, values(records))) == list(range(20))
+    assert [set(await log.positions()) for log in (one, other)] == [{Partition(name, 0)}, {Partition(name, 1)}]
+
+
+async def test_a_partition_that_changes_hands_goes_on_from_the_given_position(
+    logs: tuple[str, KafkaLog, KafkaLog],
+) -> None:
+    name, one, other = logs
+    both = {Partition(name, 0), Partition(name, 1)}
+    for number in range(20):
+        await one.append([Outgoing(name, b"%d" % number, b"%d" % number)])
+    await one.open({})
+    await one.share(both, {})
+    first = await one.fetch(5, HANG_S)  # the client has fetched more than that
+    reached = dict(await one.positions())
+    await one.share((), reached)
+    assert await one.fetch(100, 0.5) == (), "what it had fetched is dropped"
+    await other.open(reached)
+    await other.share(both, reached)
+    rest = await read(other, 20 - len(first))
+    assert sorted(map(int, values([*first, *rest]))) == list(range(20))
+
+
+async def test_what_retention_took_from_a_share_stops_only_the_reader_that_is_to_read_it(
+    server: Apache, admin: AIOKafkaAdminClient, logs: tuple[str, KafkaLog, KafkaLog]
+) -> None:
+    name, one, _ = logs
+    for number in range(20):
+        await one.append([Outgoing(name, b"%d" % number, b"%d" % number)])
+    await one.open({})
+    await admin.delete_records({TopicPartition(name, 0): RecordsToDelete(2)})
+    await one.share({Partition(name, 1)}, {})
+    assert await read(one, 1)
+    with pytest.raises(LogTruncatedError, match=f"{name}/0: offset 0 comes next"):
+        await one.share({Partition(name, 0), Partition(name, 1)}, {})
+    assert set(await one.positions()) == {Partition(name, 1)}, "it goes on with what it had"
