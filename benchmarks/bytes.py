@@ -21,7 +21,8 @@ from benchmarks import engine, events, measure
 from benchmarks.measure import Figures, Sample
 from benchmarks.report import Finding, Report
 from reconciler import app
-from reconciler.adapters.sqlite import database, packing
+from reconciler.adapters import packing
+from reconciler.adapters.sqlite import database
 from reconciler.cli import log_output, runtime
 from reconciler.config import Config
 from reconciler.model.event import PlainRecord

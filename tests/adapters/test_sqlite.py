@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from reconciler.adapters import sqlite
-from reconciler.adapters.sqlite import database, group_commit, locks, opening, queries, transactions, writes
+from reconciler.adapters import changes, group_commit, sqlite
+from reconciler.adapters.sqlite import database, locks, opening, queries, transactions, writes
 from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.action import ActionKind, Change, OperatorAction
@@ -359,7 +359,7 @@ async def test_changes_that_come_during_a_commit_share_the_next_one(
     sizes: list[int] = []
     real = transactions.commit
 
-    def commit(connection: sqlite3.Connection, changes: list[transactions.Change]) -> object:
+    def commit(connection: sqlite3.Connection, changes: list[changes.Decided]) -> object:
         sizes.append(len(changes))
         return real(connection, changes)
 

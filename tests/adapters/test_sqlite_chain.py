@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.sqlite import SqliteStore, packing
+from reconciler.adapters import packing
+from reconciler.adapters.sqlite import SqliteStore
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.base import NO_BASE
 from reconciler.model.desired import NOTHING_DESIRED, Desired, Field, Register

@@ -21,7 +21,7 @@ import structlog
 from click.testing import CliRunner
 
 from reconciler import cli
-from reconciler.adapters.sqlite import packing
+from reconciler.adapters import packing
 from tests.brokers.fixtures import MakeTopic
 from tests.patience import HANG_S
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from reconciler.adapters.sqlite import packing
+from reconciler.adapters import packing
 from reconciler.model import chain
 from tests.cli.program import Program
 

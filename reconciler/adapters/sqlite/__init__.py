@@ -1,7 +1,7 @@
 """
 The state store in one SQLite file: the default, for one process that owns all partitions.
 
-The SQL (`schema.sql`, `queries.py`, `writes.py`), the transactions, group commit, and the locks between processes live
+The SQL (`schema.sql`, `queries.py`, `writes.py`), the transactions, and the locks between processes live
 here. Never here: what a document's state means (the codec and the model know), how its row changes
 (`core/folding/rows.py`), and decisions of any kind.
 

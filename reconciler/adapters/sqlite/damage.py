@@ -19,8 +19,8 @@ import attrs
 import msgspec
 import structlog
 
-from reconciler.adapters import files
-from reconciler.adapters.sqlite import locks, opening, packing
+from reconciler.adapters import files, packing
+from reconciler.adapters.sqlite import locks, opening
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model import codec
 from reconciler.model.document import Conflict

@@ -19,8 +19,8 @@ from typing import TypeVar
 
 import attrs
 
-from reconciler.adapters import files
-from reconciler.adapters.sqlite import locks, packing
+from reconciler.adapters import files, packing
+from reconciler.adapters.sqlite import locks
 from reconciler.errors import StoreError
 
 T = TypeVar("T")

@@ -10,10 +10,12 @@ from typing import TypeVar
 import attrs
 from msgspec import structs
 
-from reconciler.adapters.sqlite import packing, queries, transactions
+from reconciler.adapters import packing
+from reconciler.adapters.changes import Decided
+from reconciler.adapters.group_commit import GroupCommit
+from reconciler.adapters.sqlite import queries, transactions
 from reconciler.adapters.sqlite.damage import Lines, PackedLines
 from reconciler.adapters.sqlite.database import Database
-from reconciler.adapters.sqlite.group_commit import GroupCommit
 from reconciler.adapters.sqlite.opening import path_of
 from reconciler.core.folding import rows
 from reconciler.model import codec
@@ -118,10 +120,10 @@ class SqliteStore:
         return {document.key: document for document in map(_document, lines)}
 
     async def intend(self, key: str, agreement: Agreement) -> bool:
-        return await self._group.add(transactions.Change.of_intent(key, agreement))
+        return await self._group.add(Decided.of_intent(key, agreement))
 
     async def settle(self, settlement: Settlement) -> None:
-        await self._group.add(transactions.Change.of_settlement(settlement))
+        await self._group.add(Decided.of_settlement(settlement))
 
     async def requeue(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
         work = partial(transactions.requeue, keys=list(keys), lane=lane, at_us=at_us)
@@ -170,7 +172,7 @@ class SqliteStore:
         work = partial(transactions.note_signing, noted=noted, announcement=announcement)
         await self._database.write("note since when everything is signed", work)
 
-    async def _commit(self, changes: Sequence[transactions.Change]) -> Collection[str]:
+    async def _commit(self, changes: Sequence[Decided]) -> Collection[str]:
         return await self._database.write("settle", lambda db: transactions.commit(db, changes))
 
     async def record_actions(

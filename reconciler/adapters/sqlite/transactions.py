@@ -11,9 +11,8 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
-import msgspec
-
-from reconciler.adapters.sqlite import packing, queries, writes
+from reconciler.adapters.changes import Appended, Decided, appended, packed
+from reconciler.adapters.sqlite import queries, writes
 from reconciler.adapters.sqlite.damage import Lines
 from reconciler.core.folding import rows
 from reconciler.errors import StoreError
@@ -21,7 +20,6 @@ from reconciler.model import action as actions
 from reconciler.model import chain, codec
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import Settlement
-from reconciler.model.chain import Recorded
 from reconciler.model.document import Agreement, Lane, Row, Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
@@ -37,8 +35,6 @@ _text_line = Lines(str)
 _position_line = Lines(tuple[str, int, int])
 
 _PAGE = 2_000  # rows brought forward in a transaction
-
-_Appended = tuple[bytes, bytes, *tuple[object, ...]]  # a record of the trail, then its cells: packed, and the columns
 
 # ----------------------------------------------------------------------------------------------------------------- fold
 
@@ -106,40 +102,13 @@ def _bury(connection: sqlite3.Connection, dead_letters: Iterable[tuple[DeadLette
     known = set(map(_text_line.decode, queries.LETTERS_OF.lines(connection, [(one,) for one in letters])))
     new = [both for letter_id, both in reversed(letters.items()) if letter_id not in known]
     writes.LETTERS.put(connection, [(letter.id, letter.status, codec.encode(letter)) for letter, _ in new])
-    writes.OUTBOX.put(connection, [_packed(message) for _, message in new if message is not None])
+    writes.OUTBOX.put(connection, [(packed(message),) for _, message in new if message is not None])
 
 
 # --------------------------------------------------------------------------------------------------------------- ledger
 
 
-class Change(msgspec.Struct, frozen=True):
-    """One intent or one settlement, encoded here: one that can't be encoded must not fail the others of its group."""
-
-    key: str
-    agreement: bytes
-    end: Settlement | None = None  # None: an intent
-    audit: tuple[_Appended, ...] = ()
-    outcomes: tuple[tuple[bytes], ...] = ()
-    opened: tuple[tuple[object, ...], ...] = ()
-
-    @classmethod
-    def of_intent(cls, key: str, agreement: Agreement) -> "Change":
-        return cls(key, codec.encode(agreement))
-
-    @classmethod
-    def of_settlement(cls, end: Settlement) -> "Change":
-        encode = codec.encode
-        return cls(
-            end.key,
-            encode(end.agreement),
-            end,
-            audit=tuple(map(_appended, end.audit)),
-            outcomes=tuple(map(_packed, end.outcomes)),
-            opened=tuple((one.id, end.key, one.opened_at_us, encode(one)) for one in end.opened),
-        )
-
-
-def commit(connection: sqlite3.Connection, changes: Sequence[Change]) -> Collection[str]:
+def commit(connection: sqlite3.Connection, changes: Sequence[Decided]) -> Collection[str]:
     """Store a group of changes of different documents; return which of these are paused."""
     stored = _stored(connection, [change.key for change in changes])
     for change in changes:  # else what we know of the document would be lost without a trace
@@ -153,7 +122,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Change]) -> Collect
         [(stored[end.key][0], *_columns(after[end.key]), end.agreement.aside_us) for _, end in ends],
     )
     _append(connection, [record for change, _ in ends for record in change.audit])
-    writes.OUTBOX.put(connection, [one for change, _ in ends for one in change.outcomes])
+    writes.OUTBOX.put(connection, [(one,) for change, _ in ends for one in change.outcomes])
     writes.CLOSE.put(connection, [(conflict_id, end.at_us) for _, end in ends for conflict_id in end.closed])
     writes.OPEN.put(connection, [one for change, _ in ends for one in change.opened])
     _count(connection, [(end, after[end.key]) for _, end in ends])
@@ -228,7 +197,7 @@ def keep_policy(connection: sqlite3.Connection, digest: str, policy: Policy) -> 
 def note_signing(connection: sqlite3.Connection, noted: Noted, announcement: Outgoing) -> None:
     """Store since when everything is signed, and queue the record that announces it."""
     writes.SIGNING.put(connection, [(codec.encode(noted),)])
-    writes.OUTBOX.put(connection, [_packed(announcement)])
+    writes.OUTBOX.put(connection, [(packed(announcement),)])
 
 
 # ------------------------------------------------------------------------------------------------------------ positions
@@ -273,19 +242,10 @@ def record_actions(
 
 
 def _record(connection: sqlite3.Connection, done: Iterable[OperatorAction]) -> None:
-    _append(connection, list(map(_appended, done)))
+    _append(connection, list(map(appended, done)))
 
 
-def _appended(record: Recorded) -> _Appended:
-    text = codec.encode_record(record)
-    return (text, packing.pack(text), *chain.columns_of(record))
-
-
-def _packed(message: Outgoing) -> tuple[bytes]:
-    return (packing.pack(codec.encode_message(message)),)
-
-
-def _append(connection: sqlite3.Connection, records: Sequence[_Appended]) -> None:
+def _append(connection: sqlite3.Connection, records: Sequence[Appended]) -> None:
     """Append records to the audit trail, chained to its present head."""
     if not records:
         return

@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from reconciler.adapters.sqlite import SqliteStore, packing
+from reconciler.adapters import packing
+from reconciler.adapters.sqlite import SqliteStore
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.desired import Desired, Field, Register

@@ -5,9 +5,9 @@ Nearly all of a record is names and forms that every record has. The dictionary 
 is stored, the most frequent ones last, where references to them are shortest. A record of 2 KB becomes 0.4 KB, and
 SQLite saves as much processor time as packing takes.
 
-The dictionary is a part of the schema: another one needs another `opening._SCHEMA`. Each store holds a copy (table
-`dictionary`), which only other programs read: with it, SQLite and any zstd library are all that an auditor needs. Links
-of the audit chain are over what was packed, so nothing that is proved depends on how it is packed.
+The dictionary is a part of the schema: another one needs another schema's number (`sqlite/opening._SCHEMA`). Each store
+holds a copy (table `dictionary`), which only other programs read: with it, SQLite and any zstd library are all that an
+auditor needs. Links of the audit chain are over what was packed, so nothing that is proved depends on how it is packed.
 """
 
 import threading
@@ -15,7 +15,7 @@ from importlib import resources
 
 import zstandard
 
-DICTIONARY = (resources.files("reconciler.adapters.sqlite") / "dictionary.jsonl").read_bytes()
+DICTIONARY = (resources.files("reconciler.adapters") / "dictionary.jsonl").read_bytes()
 
 _LEVEL = -1  # half the processor time of level 1, and 15 % more bytes
 _BYTES_MAX = 10**9  # as large as SQLite's blobs: a damaged frame may claim more

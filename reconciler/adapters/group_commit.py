@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from reconciler.adapters.sqlite.transactions import Change
+from reconciler.adapters.changes import Decided
 from reconciler.errors import StoreError
 
 GROUP_MAX = 256  # bounds the memory and the time of one transaction
@@ -26,12 +26,12 @@ class GroupCommit:
     `commit` returns the keys of documents that must not be written to; it raises only if nothing was committed.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Change]], Awaitable[Collection[str]]]) -> None:
+    def __init__(self, commit: Callable[[Sequence[Decided]], Awaitable[Collection[str]]]) -> None:
         self._commit = commit
-        self._waiting: deque[tuple[Change, asyncio.Future[bool]]] = deque()
+        self._waiting: deque[tuple[Decided, asyncio.Future[bool]]] = deque()
         self._under_way: asyncio.Future[None] | None = None
 
-    async def add(self, change: Change) -> bool:
+    async def add(self, change: Decided) -> bool:
         """Commit a change durably; return whether its document may be written to."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((change, future))
@@ -46,7 +46,7 @@ class GroupCommit:
             await asyncio.wait([self._under_way])
 
     async def _drain(self) -> None:
-        group: list[tuple[Change, asyncio.Future[bool]]] = []
+        group: list[tuple[Decided, asyncio.Future[bool]]] = []
         try:
             while self._waiting:
                 group = self._next_group()
@@ -59,16 +59,16 @@ class GroupCommit:
         finally:
             self._under_way = None  # not in a callback, before which a change could be queued that no one commits
 
-    def _next_group(self) -> list[tuple[Change, asyncio.Future[bool]]]:
+    def _next_group(self) -> list[tuple[Decided, asyncio.Future[bool]]]:
         """Take the oldest changes, up to the first of a document that is already among them."""
-        group: list[tuple[Change, asyncio.Future[bool]]] = []
+        group: list[tuple[Decided, asyncio.Future[bool]]] = []
         keys: set[str] = set()
         while self._waiting and len(group) < GROUP_MAX and self._waiting[0][0].key not in keys:
             keys.add(self._waiting[0][0].key)
             group.append(self._waiting.popleft())
         return group
 
-    async def _run(self, group: list[tuple[Change, asyncio.Future[bool]]]) -> None:
+    async def _run(self, group: list[tuple[Decided, asyncio.Future[bool]]]) -> None:
         try:
             left_alone = await self._commit([change for change, _ in group])
         except StoreError as error:
