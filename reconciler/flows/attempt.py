@@ -21,7 +21,7 @@ from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import contest, retrying
 from reconciler.core.planning import plan as planning
 from reconciler.core.scheduling.limiter import WriteBudget
-from reconciler.core.settling import notes, pacing, setbacks, settle
+from reconciler.core.settling import doubts, notes, pacing, setbacks, settle
 from reconciler.core.settling.cases import AttemptOptions, Case
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import (
@@ -100,8 +100,7 @@ class Attempt:
             case Snapshot():
                 if answer.locked_by_us and (failed := await self._release_failed(case)) is not None:
                     return failed
-                document, confirmed = _confirmed(document, answer, self.options.policy)
-                return await self._act(structs.replace(self._decided(case, document, answer), confirmed=confirmed))
+                return await self._act(self._confirmed(case, document, answer))
             case trouble:
                 return self._troubled(case, trouble)
 
@@ -222,7 +221,12 @@ class Attempt:
     def _redecided(self, case: Case, shown: Snapshot) -> Case:
         """Decide again. What the earlier read has adopted stays so, but for fields that have changed since."""
         agreement = structs.replace(case.document.agreement, base=case.adopted(shown))
-        return self._decided(self._now(case), structs.replace(case.document, agreement=agreement), shown)
+        return self._confirmed(self._now(case), structs.replace(case.document, agreement=agreement), shown)
+
+    def _confirmed(self, case: Case, document: Document, read: Snapshot) -> Case:
+        """Find what a read shows of the writes in doubt, then decide."""
+        document, confirmed = _settled_doubts(document, read, self.options.policy, case.now_us)
+        return structs.replace(self._decided(case, document, read), confirmed=confirmed)
 
     async def _refused_or_stale(self, case: Case, answer: Refused | NotAvailable) -> WriteAnswer:
         """Read the document: the refusal was a version conflict if the document has changed."""
@@ -302,41 +306,54 @@ def _must_read(document: Document, lane: Lane) -> bool:
     return bool(troubled) or lane in (Lane.RESYNC, Lane.OPERATOR, Lane.ASKED)
 
 
-def _confirmed(document: Document, read: Snapshot, policy: Policy) -> tuple[Document, dict[str, Json]]:
+def _settled_doubts(
+    document: Document, read: Snapshot, policy: Policy, now_us: int
+) -> tuple[Document, dict[str, Json]]:
     """
     Settle writes in doubt by a fresh read, and return the fields of the one that was applied, if any was.
 
     It was applied if all its values are there and the token has changed. Each field that shows the value of a write in
     doubt is agreed, no matter who wrote it, and so is each element of a list; the log may want something newer by now.
+    An action that came through no sooner than the reads before shows only where it differs from what is agreed since.
     The document's last modification is known to be ours only if nothing else has changed either.
     """
     agreement = document.agreement
     intent, before = agreement.intent, agreement.snapshot
-    if intent is None or before is None or read.token == intent.token:
+    if intent is None or before is None:
         return document, {}
-    found: dict[str, Agreed] = {}
-    applied: dict[str, Json] = {}
-    for sent in (*intent.earlier, intent):
+    fields = {**agreement.base.fields}
+    last: Intent | None = None
+    for sent in doubts.each(intent):
+        if sent.token == read.token:
+            continue
         there = {name for name, value in sent.fields.items() if normalise.equal(read.value(name), value, ())}
+        outlived = sent.action and sent.token != before.token
+        if outlived and not any(_unlike(fields.get(name), sent.fields[name]) for name in there):
+            continue
         for name, agreed in sent.agreed.items():
             if name in there:
-                found[name] = agreed
-            elif (old := found.get(name, agreement.base.fields.get(name))) is not None:
-                found[name] = planning.confirmed_in_part(old, agreed, name, read, policy)
-        applied = sent.fields if len(there) == len(sent.fields) else applied
-    base = structs.replace(agreement.base, fields={**agreement.base.fields, **found})
+                fields[name] = agreed
+            elif (old := fields.get(name)) is not None:
+                fields[name] = planning.confirmed_in_part(old, agreed, name, read, policy)
+        last = sent if len(there) == len(sent.fields) else last
+    applied = {} if last is None else last.fields
+    base = structs.replace(agreement.base, fields=fields)
     if applied and planning.same_content(before.with_fields(applied, None), read):
         base = structs.replace(base, wrote=Wrote(read.token, planning.modified_by_others(base, before)))
-    agreement = structs.replace(agreement, base=base, intent=None if applied else intent)
-    if applied and before.locked_for(applied):
-        agreement = structs.replace(agreement, checked_in_us=intent.sent_at_us)
+    agreement = structs.replace(agreement, base=base)
+    if last is not None:
+        left = doubts.standing(doubts.without(intent, last), read.token, now_us)
+        agreement = structs.replace(agreement, intent=left)
+        if before.locked_for(applied):
+            agreement = structs.replace(agreement, checked_in_us=last.sent_at_us)
     return structs.replace(document, agreement=agreement), applied
 
 
+def _unlike(agreed: Agreed | None, value: Json) -> bool:
+    return agreed is None or bool(agreed.digest) or not normalise.equal(agreed.value, value, ())
+
+
 # -------------------------------------------------------------------------------------------------------------- writing
-
-
-_DOUBTS_MAX = 8  # writes in doubt that we remember under one token; each costs as much as its patch
 
 
 class Writing:
@@ -344,7 +361,7 @@ class Writing:
     The write of one patch: `case` is its decision, and `intent` what the store holds of it.
 
     `redecide` takes a case and a newer snapshot, and returns the case decided on that. `nothing_left` is such a later
-    decision, made under the lock, that nothing is to be written.
+    decision that ends this write: there is nothing to write, or an earlier write was found applied.
     """
 
     def __init__(
@@ -383,10 +400,11 @@ class Writing:
         """Decide again on a newer snapshot and store the new intent; return the fields to write, perhaps none."""
         case = self._redecide(self._began, shown)
         plan = case.plan
-        self.nothing_left = None if isinstance(plan, Patch) else case
-        if not isinstance(plan, Patch) or _portion(plan, shown) != _portion(self.plan, self._snapshot()):
+        self.nothing_left = None if isinstance(plan, Patch) and not case.confirmed else case
+        portion = _portion(self.plan, self._snapshot())
+        if not isinstance(plan, Patch) or case.confirmed or _portion(plan, shown) != portion:
             return {}
-        self.case, self.plan = case, plan
+        self.case, self.plan, self._token = case, plan, shown.token or self._token
         self.intent = self._intent(self.intent.lock)
         await self.begin()
         return plan.fields
@@ -409,11 +427,13 @@ class Writing:
         return self.case.snapshot
 
     def _intent(self, lock: str | None) -> Intent:
-        """Return the intent of the plan, under the token that was read before the lock."""
+        """Return the intent of the plan, under the token that it was decided on."""
         case, plan = self.case, self.plan
         agreed = planning.agreed_if_written(plan, self._snapshot(), case.options.policy, case.moment)
-        earlier = _may_yet_come(self._began.document.agreement.intent, self._token, plan)
-        return Intent(plan.fields, self._token, case.now_us, agreed, earlier, lock, self.mark)
+        doubt = doubts.standing(case.document.agreement.intent, self._token, case.now_us)
+        earlier = tuple(one for one in doubts.each(doubt) if one.fields != plan.fields)[-doubts.KEPT_MAX :]
+        action = _portion(plan, self._snapshot()) > 0
+        return Intent(plan.fields, self._token, case.now_us, agreed, earlier, lock, self.mark, action)
 
     def _agreement(self, intent: Intent | None) -> Agreement:
         known = settle.with_base(self.case.document.agreement, self.plan.base, self.case.stored)
@@ -422,11 +442,3 @@ class Writing:
 
 def _portion(plan: Patch, snapshot: Snapshot) -> int:
     return min(map(snapshot.portion, plan.fields))
-
-
-def _may_yet_come(doubt: Intent | None, token: Token, plan: Patch) -> tuple[Intent, ...]:
-    """Return the writes in doubt that a token does not rule out, each once, latest last."""
-    if doubt is None or doubt.token != token:
-        return ()
-    sent = (*doubt.earlier, structs.replace(doubt, earlier=()))
-    return tuple(one for one in sent if one.fields != plan.fields)[-_DOUBTS_MAX:]

@@ -45,10 +45,10 @@ class Intent(msgspec.Struct, frozen=True):
     A write that was about to be sent: stored before sending, so that we never write again blindly after a lost reply.
 
     `agreed` is the agreement on each written field if the write was applied: when we know that, the log may request
-    something newer, and our own value must not look like a user's edit. `earlier` are writes under the same token whose
-    results are unknown too: a request may be applied long after we gave it up. `lock` names the lock that was taken on
-    the document for it, in the dialect's own form; `mark` is in the note of that lock, and proves it ours if the answer
-    to taking it was lost.
+    something newer, and our own value must not look like a user's edit. `earlier` are writes whose results are unknown
+    too: a request may be applied long after we gave it up (`core/settling/doubts.py`). `action`: it was no ordinary
+    write, so perhaps nothing guards it. `lock` names the lock that was taken on the document for it, in the dialect's
+    own form; `mark` is in the note of that lock, and proves it ours if the answer to taking it was lost.
     """
 
     fields: dict[str, Json]
@@ -58,6 +58,7 @@ class Intent(msgspec.Struct, frozen=True):
     earlier: tuple["Intent", ...] = ()
     lock: str | None = None
     mark: str = ""
+    action: bool = False
 
 
 class Conflict(msgspec.Struct, frozen=True):

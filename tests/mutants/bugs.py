@@ -107,7 +107,21 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             "return self > agreed",
         ),
     },
+    "reconciler/core/settling/doubts.py": {
+        "only the last of several writes in doubt is remembered": (
+            "(*intent.earlier, structs.replace(intent, earlier=()))",
+            "(structs.replace(intent, earlier=()),)",
+        ),
+        "a new token rules out an action": (
+            "if one.token == token or (one.action and now_us < _late_us(one)))",
+            "if one.token == token)",
+        ),
+    },
     "reconciler/core/settling/settle.py": {
+        "a release ends the doubt of a write that may still come": (
+            "doubt = case.document.agreement.intent  # no read",
+            "doubt = None  # no read",
+        ),
         "version conflicts before a success or a refusal count on": (
             "structs.replace(case.document.agreement, failures=0, clashes=0, cooldowns=0, stable=0, setback=None)",
             "structs.replace(case.document.agreement, failures=0, cooldowns=0, stable=0, setback=None)",
@@ -117,11 +131,11 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             "structs.replace(agreement, cooldowns=cooldowns + 1)",
         ),
         "a write in doubt is forgotten while it may still come": (
-            "doubt = old.intent if old.intent is not None and old.intent.token == after.token else None",
+            "doubt = doubts.standing(old.intent, after.token, case.now_us)",
             "doubt = None",
         ),
         "a write in doubt is kept after the document has moved on": (
-            "doubt = old.intent if old.intent is not None and old.intent.token == after.token else None",
+            "doubt = doubts.standing(old.intent, after.token, case.now_us)",
             "doubt = old.intent",
         ),
         "an agreement is told under the number of the one before": (
@@ -131,8 +145,8 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "reconciler/flows/attempt.py": {
         "a write of which some fields are there was applied": (
-            "applied = sent.fields if len(there) == len(sent.fields) else applied",
-            "applied = sent.fields if there else applied",
+            "last = sent if len(there) == len(sent.fields) else last",
+            "last = sent if there else last",
         ),
         "a rival's edit beside our write passes for ours": (
             "if applied and planning.same_content(",
@@ -150,12 +164,8 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             "self._agreement(self._began.document.agreement.intent)",
             "self._agreement(None)",
         ),
-        "only the last of several writes in doubt is remembered": (
-            "sent = (*doubt.earlier, structs.replace(doubt, earlier=()))",
-            "sent = (structs.replace(doubt, earlier=()),)",
-        ),
         "a decision under the lock leaves the plan as it was": (
-            "self.case, self.plan = case, plan",
+            "self.case, self.plan, self._token = case, plan, shown.token or self._token",
             "self.case = case",
         ),
         "a decision under the lock is not stored": (

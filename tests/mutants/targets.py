@@ -18,6 +18,7 @@ ATTEMPTS = (
 _SETTLING = (
     "tests/flows/test_setbacks.py",
     "tests/flows/test_pacing.py",
+    "tests/flows/test_doubts.py",
 )
 _DAEMON = (
     "tests/flows/test_sick.py",
@@ -38,6 +39,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/contracts/test_store.py",
         "tests/flows/test_pause.py",
     ),
+    "reconciler/core/settling/doubts.py": (*ATTEMPTS, *_SETTLING),
     "reconciler/core/settling/settle.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),
     "reconciler/core/planning/resolution.py": ("tests/core/test_resolution.py", "tests/flows/test_resolving.py"),
     "reconciler/flows/attempt.py": (*ATTEMPTS, *_SETTLING, *_DAEMON),

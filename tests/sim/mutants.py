@@ -289,12 +289,18 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "some-fields-are-all": (
         (
             attempts,
-            "_confirmed",
-            _Rewritten(attempts._confirmed, "if len(there) == len(sent.fields) else", "if there else"),
+            "_settled_doubts",
+            _Rewritten(attempts._settled_doubts, "if len(there) == len(sent.fields) else", "if there else"),
         ),
     ),
     "redraft-keeps-the-plan": (
-        (Writing, "redraft", _Rewritten(Writing.redraft, "self.case, self.plan = case, plan", "self.case = case")),
+        (
+            Writing,
+            "redraft",
+            _Rewritten(
+                Writing.redraft, "self.case, self.plan, self._token = case, plan,", "self.case, self._token = case,"
+            ),
+        ),
     ),
     "adopt-regardless": ((merge, "predates", lambda _: True),),
     "normalise-nothing": ((planning, "_steps", lambda *_: ()), (normalise, "comparable", lambda value, _: value)),

@@ -6,7 +6,7 @@ Rules of this file:
    tried again without a wait; waits grow and are jittered.
 2. Chance and time come in with the `Case`; the same case always gives the same settlement.
 3. An earlier write without a known result stays in doubt (`Agreement.intent`) until a read or an answer shows what
-   became of it: whatever else this attempt comes to, that request may still be applied.
+   became of it (`doubts`): whatever else this attempt comes to, that request may still be applied.
 
 Theory of operation: ARCHITECTURE.md as code. Version conflicts wait 1, 2, 4, 8 s and then cool down as *contended*; an
 unknown result keeps its intent, so that the next attempt reads first; refusals hold their fields and let the rest go
@@ -24,7 +24,7 @@ from reconciler.core.events.outcomes import Outcome, OutcomeType
 from reconciler.core.planning import plan as planning
 from reconciler.core.planning import reasons, retrying
 from reconciler.core.scheduling import backoff
-from reconciler.core.settling import evidence, pacing
+from reconciler.core.settling import doubts, evidence, pacing
 from reconciler.core.settling.cases import Case
 from reconciler.model import instant
 from reconciler.model.answer import Locked, Refused, Throttled, VersionConflict
@@ -49,7 +49,9 @@ def _untold(agreement: Agreement, base: Base, stored: Base) -> bool:
 
 def nothing_managed(case: Case, *, look_again: bool = False) -> Settlement:
     """No claim manages the document any more: forget its base and leave it alone, except for a look now and then."""
-    agreement = structs.replace(_calm(case), base=Base(), snapshot=None, intent=None, held=(), repeating=None)
+    doubt = case.document.agreement.intent  # no read has shown that it can't come any more
+    seen = None if doubt is None else case.document.agreement.snapshot
+    agreement = structs.replace(_calm(case), base=Base(), snapshot=seen, intent=doubt, held=(), repeating=None)
     told: tuple[Outcome, ...] = ()
     if case.document.agreement.base != Base() or case.document.agreement.untold:
         told = (outcomes.reconciled(case.document.key, case.now_us, (), Base(), tokens=(None, None), tries=1),)
@@ -73,8 +75,7 @@ def agreed(case: Case, after: Snapshot, result: AttemptResult, *, again: str = "
     if isinstance(case.plan, Patch) and (base.refused or any(d.waits or d.later for d in case.plan.decisions)):
         final = planning.draft(case.document.desired, base, after, case.options.policy)
     stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
-    # While the token is the same, a write in doubt may still be applied: it must not pass for a user's edit then.
-    doubt = old.intent if old.intent is not None and old.intent.token == after.token else None
+    doubt = doubts.standing(old.intent, after.token, case.now_us)
     calm = structs.replace(_calm(case), stable=stable, base=base, snapshot=after, intent=doubt)
     if pacing.makes_an_iteration(case):
         calm = structs.replace(calm, checked_in_us=case.now_us)
@@ -87,7 +88,7 @@ def agreed(case: Case, after: Snapshot, result: AttemptResult, *, again: str = "
     waiting = [decision for decision in final.decisions if decision.waits]
     status, reason = (Status.HELD, _held_reason(waiting)) if waiting else (Status.SYNCED, "")
     # Also if the policy ignores every field that the log manages: another policy, after a restart, may not.
-    due_us = _next_us(case, base, stable)
+    due_us = _next_us(case, calm)
     settlement = _settlement(case, calm, status, reason, due_us, told=told, lane=Lane.RESYNC)
     if isinstance(final, Patch):  # the next portion, or what the server made of this one: at once, as a new attempt
         again = again or f"next: {', '.join(final.fields)}"
@@ -124,7 +125,8 @@ def confirmed(case: Case) -> Settlement:
     )
     tokens = (None, case.snapshot.token)
     told = outcomes.reconciled(case.document.key, case.now_us, written, base, tokens=tokens, tries=1)
-    agreement = structs.replace(_calm(case), base=base, snapshot=case.snapshot, intent=None)
+    doubt = doubts.standing(case.document.agreement.intent, case.snapshot.token, case.now_us)
+    agreement = structs.replace(_calm(case), base=base, snapshot=case.snapshot, intent=doubt)
     reason = "an earlier write is confirmed, and there is more to write"
     settlement = _settlement(case, agreement, Status.PENDING, reason, case.now_us, told=(told,))
     return evidence.audited(case, settlement, AttemptResult.CONFIRMED, reason)
@@ -166,7 +168,7 @@ def refused(case: Case, answer: Refused) -> Settlement:
         reason = "the rest goes out without refused fields"
         settlement = _settlement(case, agreement, Status.PENDING, reason, case.now_us, told=told)
     else:
-        reason, due_us = _held_reason(waiting), _next_us(case, rest.base, 0)
+        reason, due_us = _held_reason(waiting), _next_us(case, agreement)
         settlement = _settlement(case, agreement, Status.HELD, reason, due_us, told=told, lane=Lane.RESYNC)
     settlement = evidence.recorded(case, settlement, AttemptResult.REFUSED, answer.message, status=answer.status)
     return evidence.with_conflicts(case, settlement, waiting)
@@ -327,9 +329,10 @@ def _kept(case: Case) -> Agreement:
     return structs.replace(agreement, snapshot=case.snapshot, base=base)
 
 
-def _next_us(case: Case, base: Base, stable: int) -> int | None:
-    """Return when the next attempt is: to compare the document, or to try a refused field again."""
-    moments = (case.after_us(case.interval_s(stable)), retrying.due_us(base))
+def _next_us(case: Case, agreement: Agreement) -> int | None:
+    """Return when the next attempt is: to compare the document, to try a refused field again, or to end a doubt."""
+    compared_us = case.after_us(case.interval_s(agreement.stable))
+    moments = (compared_us, retrying.due_us(agreement.base), doubts.looked_for_us(agreement.intent))
     return min((moment for moment in moments if moment is not None), default=None)
 
 
