@@ -25,6 +25,10 @@ class StoreFullError(StoreError):
     """The disk is full, so nothing can be written to the state store; the stored data is intact."""
 
 
+class EvictedError(StoreError):
+    """Other replicas took us for dead, and have gone on with our work: end, and start anew."""
+
+
 class LogError(ReconcilerError):
     """The change log can't be read or appended to."""
 

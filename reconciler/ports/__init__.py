@@ -7,6 +7,7 @@ classes of `reconciler.errors`; everything expected is returned as a value.
 
 from reconciler.ports.clock import Clock, Telemetry
 from reconciler.ports.log import EventLog, ReaderGroup
+from reconciler.ports.slots import Slots
 from reconciler.ports.store import (
     FoldBatch,
     Folded,
@@ -31,6 +32,7 @@ __all__ = [
     "OutboxMessage",
     "ReaderGroup",
     "Refolded",
+    "Slots",
     "Store",
     "Telemetry",
     "Views",

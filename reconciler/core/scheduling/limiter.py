@@ -42,7 +42,7 @@ class Limiter:
     - Overload halves it, once a *round*: requests sent before the cut were sent under the old limit, and their answers
       say nothing about the new one. (TCP: one reduction per window of data, RFC 6582.)
 
-    It never stops all requests: that is for the breaker.
+    It never stops all requests, unless `limit_max` becomes 0: that is for the breaker.
     """
 
     def __init__(self, limit_max: int, limit_min: int = 1) -> None:
@@ -63,6 +63,12 @@ class Limiter:
         """The present limit, in requests; its whole part counts, the fraction is earned towards the next."""
         return self._limit
 
+    def allow(self, limit_max: int) -> None:
+        """Take another `limit_max` from here on: a replica's share, which may be 0."""
+        unhindered = self._limit >= self._limit_max
+        self._limit_max = limit_max
+        self._limit = float(limit_max) if unhindered else min(self._limit, limit_max)
+
     def try_acquire(self) -> Permit | None:
         """Return permission to send one request, or None; the caller tries again when a permit was given back."""
         if self._in_flight >= int(self._limit):
@@ -78,10 +84,10 @@ class Limiter:
         if permit.round != self._round:
             return
         if load is Load.NORMAL and 2 * used >= self._limit:
-            self._limit = min(float(self._limit_max), self._limit + 1 / self._limit)
+            self._limit = min(float(self._limit_max), self._limit + 1 / max(1.0, self._limit))
         elif load is Load.OVERLOAD:
             self._round += 1
-            self._limit = max(float(self._limit_min), self._limit / 2)
+            self._limit = min(float(self._limit_max), max(float(self._limit_min), self._limit / 2))
 
 
 class RetryQuota:

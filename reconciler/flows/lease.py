@@ -1,0 +1,103 @@
+"""
+The lease: this replica's place among the replicas of a store.
+
+Theory of operation: each replica holds a slot of the store, and beats every two seconds. A beat shows who else is
+there; from that follow our share of the requests in flight, our duties, and who is dead. Everything that a replica
+changes in the store names its slot and the slot's epoch, so once others have taken it for dead, nothing of it counts
+any more. Windchill knows nothing of that, so a replica sends nothing unless its last beat began less than two thirds
+of `evict_s` ago: until then nobody can have evicted it.
+
+A beat that fails only pauses. An eviction ends the replica, with all that it knows.
+"""
+
+import asyncio
+
+import attrs
+import structlog
+
+from reconciler.core.scheduling import replicas
+from reconciler.core.scheduling.limiter import Limiter
+from reconciler.errors import EvictedError, StoreError
+from reconciler.flows import watchdog
+from reconciler.ports import Clock, Slots
+
+_log = structlog.get_logger(__name__)
+
+BEAT_S = 2.0
+_HOLDS = 2 / 3  # of `evict_s`; with the fifth that a beat may take, it is over before an eviction
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class Lease:
+    """Beats until `stop`; `holds` and `has` say what we may do at this moment. Times in seconds."""
+
+    slots: Slots
+    clock: Clock
+    limiter: Limiter
+    in_flight_max: int
+    evict_s: float
+    requests_s: float  # the longest that a request is in flight
+    duties: tuple[str, ...]  # what one replica at a time does
+    _began_s: float = attrs.field(init=False, default=float("-inf"))  # of the last beat that succeeded
+    _share: replicas.Share = attrs.field(init=False, default=replicas.NOTHING_YET)
+    _held: frozenset[str] = attrs.field(init=False, default=frozenset())
+    _watch: replicas.Deathwatch = attrs.field(init=False)
+    _stopping: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self._watch = replicas.Deathwatch(self.evict_s, self.requests_s, BEAT_S)
+        self.limiter.allow(0)  # until a beat has shown our share
+
+    def holds(self) -> bool:
+        """Whether nobody can have evicted us."""
+        return self.clock.monotonic_s() - self._began_s < _HOLDS * self.evict_s
+
+    def has(self, duty: str) -> bool:
+        """Whether a duty is ours at this moment."""
+        return duty in self._held and self.holds()
+
+    def stop(self) -> None:
+        """Beat no more, and leave."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Beat until stopped. Raises EvictedError when others have taken us for dead."""
+        try:
+            while not self._stopping.is_set():
+                watchdog.beat()
+                await self.beat()
+                await self.clock.wait(self._stopping, BEAT_S)
+        finally:
+            self._began_s = float("-inf")
+        await self.slots.leave()
+
+    async def beat(self) -> None:
+        """Beat once, and do what follows from it; a store that does not answer is waited for."""
+        began_s = self.clock.monotonic_s()
+        try:
+            seen = await self.slots.beat(self._share.obeys)
+            self._began_s = began_s
+            self._take_share(seen)
+            await self._take_duties(seen)
+            await self._bury(seen, began_s)
+        except EvictedError:
+            raise
+        except StoreError as error:
+            _log.warning("could not tell the store that we are alive", error=str(error), writing=self.holds())
+
+    def _take_share(self, seen: replicas.Membership) -> None:
+        slot, flying = self.slots.slot, self.limiter.in_flight
+        self._share = replicas.after_beat(self._share, seen, slot, flying, self.in_flight_max)
+        self.limiter.allow(self._share.limit)
+
+    async def _take_duties(self, seen: replicas.Membership) -> None:
+        wanted = frozenset(duty for duty in self.duties if seen.chosen(duty) == self.slots.slot)
+        self._held &= wanted  # we stop before the next one is told that it may begin
+        self._held = await self.slots.take_duties(wanted)
+
+    async def _bury(self, seen: replicas.Membership, now_s: float) -> None:
+        for member in self._watch.dead(seen, self.slots.slot, now_s):
+            if await self.slots.evict(member) and not member.leaving:
+                _log.warning(
+                    "a replica is silent, and its work goes on elsewhere", slot=member.slot, epoch=member.epoch
+                )

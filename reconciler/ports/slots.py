@@ -1,0 +1,35 @@
+"""The slots of a store: which replicas use it, and that what one of them does after its death does not count."""
+
+from typing import Protocol
+
+from reconciler.core.scheduling.replicas import Member, Membership
+
+
+class Slots(Protocol):
+    """
+    The slot that this replica took when it opened the store, among those of the others.
+
+    Each method is one durable transaction, and raises EvictedError if the slot has another epoch than the one that we
+    took it with, StoreError if the store does not answer in time (a beat: within a fifth of the eviction time).
+    """
+
+    @property
+    def slot(self) -> int:
+        """The number of our slot."""
+
+    async def beat(self, obeys: int) -> Membership:
+        """Say that we are alive, with the number of the membership that we obey; return who is there."""
+
+    async def take_duties(self, wanted: frozenset[str]) -> frozenset[str]:
+        """Take those of the duties that nobody alive has, give up all others of ours, and return what we have now."""
+
+    async def evict(self, member: Member) -> bool:
+        """
+        Take a member for dead, if epoch and beat are still those of `member`; return whether that was done.
+
+        Its slot gets a new epoch, its documents and duties are free, and it is `leaving`. A member that is leaving
+        already is removed, and its slot may be taken again.
+        """
+
+    async def leave(self) -> None:
+        """Give back our documents, duties and slot."""

@@ -1,0 +1,204 @@
+"""The lease: what several replicas may do at one time, while some of them sleep, and the store is away at times."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.core.scheduling.limiter import Limiter, Load, Permit
+from reconciler.errors import EvictedError
+from reconciler.flows.lease import BEAT_S, Lease
+from tests.fakes.shared_slots import SharedSlots
+from tests.fakes.virtual_clock import VirtualClock
+
+IN_FLIGHT_MAX, EVICT_S, REQUESTS_S = 5, 15.0, 30.0
+DUTIES = ("outbox 0", "outbox 1", "outbox 2", "recovery", "checkpoint")
+
+
+def leased(shared: SharedSlots, clock: VirtualClock) -> Lease:
+    return Lease(
+        slots=shared.enter(),
+        clock=clock,
+        limiter=Limiter(IN_FLIGHT_MAX),
+        in_flight_max=IN_FLIGHT_MAX,
+        evict_s=EVICT_S,
+        requests_s=REQUESTS_S,
+        duties=DUTIES,
+    )
+
+
+@asynccontextmanager
+async def running(*leases: Lease) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(lease.run()) for lease in leases]
+    await asyncio.sleep(0)
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_lone_replica_has_everything() -> None:
+    shared, clock = SharedSlots(), VirtualClock()
+    one = leased(shared, clock)
+    assert not one.holds()
+    assert one.limiter.try_acquire() is None, "nothing is sent before the first beat"
+    async with running(one):
+        await clock.advance(BEAT_S)
+        assert one.holds()
+        assert all(map(one.has, DUTIES))
+        assert one.limiter.limit == IN_FLIGHT_MAX
+
+
+async def test_replicas_divide_duties_and_requests_and_take_over_from_one_that_leaves() -> None:
+    shared, clock = SharedSlots(), VirtualClock()
+    one, other = leased(shared, clock), leased(shared, clock)
+    async with running(one, other):
+        await clock.advance(3 * BEAT_S)
+        assert one.limiter.limit + other.limiter.limit == IN_FLIGHT_MAX
+        assert [one.has(duty) + other.has(duty) for duty in DUTIES] == [1] * len(DUTIES)
+        other.stop()
+        await clock.advance(3 * BEAT_S)
+        assert not other.holds()
+        assert one.limiter.limit == IN_FLIGHT_MAX
+        assert all(map(one.has, DUTIES))
+
+
+async def test_a_silent_replica_stops_in_time_and_its_successor_begins_after_it() -> None:
+    shared, clock = SharedSlots(), VirtualClock()
+    one, frozen = leased(shared, clock), leased(shared, clock)
+    await frozen.beat()
+    async with running(one):
+        await clock.advance(EVICT_S * 2 / 3)
+        assert not frozen.holds()
+        assert not shared.members[frozen.slots.slot].leaving
+        await clock.advance(EVICT_S)
+        assert all(map(one.has, DUTIES))
+        assert one.limiter.limit < IN_FLIGHT_MAX, "what the other has sent may be in flight"
+        await clock.advance(REQUESTS_S)
+        assert one.limiter.limit == IN_FLIGHT_MAX
+        with pytest.raises(EvictedError):
+            await frozen.beat()
+        assert not frozen.holds()
+
+
+async def test_a_beat_counts_from_its_beginning() -> None:
+    shared, clock = SharedSlots(), VirtualClock()
+    one = leased(shared, clock)
+    shared.beats_told.clear()
+    beating = asyncio.create_task(one.beat())
+    await clock.advance(EVICT_S * 2 / 3)
+    shared.beats_told.set()
+    await beating
+    assert not one.holds()
+
+
+async def test_a_duty_ends_before_the_next_one_may_begin() -> None:
+    shared, clock = SharedSlots(), VirtualClock()
+    one = leased(shared, clock)
+    await one.beat()
+    leased(shared, clock)
+    shared.duties_told.clear()
+    beating = asyncio.create_task(one.beat())
+    await clock.advance(0.0)  # by now it has given duties up in the store, and does not know that the store has done it
+    assert len(shared.duties) < len(DUTIES)
+    assert [one.has(duty) for duty in DUTIES] == [duty in shared.duties for duty in DUTIES]
+    shared.duties_told.set()
+    await beating
+
+
+async def test_after_an_outage_of_the_store_nobody_is_evicted() -> None:
+    shared, clock = SharedSlots(), VirtualClock()
+    one, other = leased(shared, clock), leased(shared, clock)
+    async with running(one, other):
+        await clock.advance(3 * BEAT_S)
+        shared.away = True
+        await clock.advance(EVICT_S)
+        assert not one.holds()
+        assert not other.holds()
+        await clock.advance(100.0)
+        shared.away = False
+        await clock.advance(3 * BEAT_S)
+        assert one.holds()
+        assert other.holds()
+        assert shared.epochs == {0: 1, 1: 1}
+
+
+@attrs.define
+class Replica:
+    """One that sleeps when told, with its requests in flight: each ends after `REQUESTS_S`, even if it sleeps."""
+
+    lease: Lease
+    flying: list[tuple[float, Permit]] = attrs.field(factory=list)
+    evicted: bool = False
+
+    async def beat(self) -> None:
+        try:
+            await self.lease.beat()
+        except EvictedError:
+            self.evicted = True
+
+    def send(self, now_s: float) -> None:
+        if self.lease.holds() and (permit := self.lease.limiter.try_acquire()) is not None:
+            self.flying.append((now_s, permit))
+
+    def hear(self) -> None:
+        if self.flying:
+            self.lease.limiter.released(self.flying.pop(0)[1], Load.NORMAL)
+
+    def in_flight(self, now_s: float) -> int:
+        return sum(now_s - sent_s < REQUESTS_S for sent_s, _ in self.flying)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["beat", "beat", "send", "send", "hear", "join", "leave", "away", "wait", "watch"]),
+        st.integers(0, 3),
+    ),
+    max_size=120,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS)
+def test_at_no_time_do_two_have_one_duty_or_are_too_many_requests_in_flight(steps: list[tuple[str, int]]) -> None:
+    asyncio.run(_tried(steps))
+
+
+async def _tried(steps: list[tuple[str, int]]) -> None:
+    shared, clock = SharedSlots(), VirtualClock()
+    living = [Replica(leased(shared, clock)), Replica(leased(shared, clock))]
+    everyone = list(living)  # what is in flight outlives its sender
+    for what, number in steps:
+        now_s = clock.monotonic_s()
+        one = living[number % len(living)] if living else None
+        if what == "wait":
+            await clock.advance((BEAT_S, 5.0, EVICT_S, REQUESTS_S)[number])
+        elif one is not None and what == "watch":  # the others sleep meanwhile
+            for _ in range(9):
+                await one.beat()
+                await clock.advance(BEAT_S)
+        elif what == "away":
+            shared.away = not shared.away
+        elif what == "join" and len(living) < 4:
+            living.append(Replica(leased(shared, clock)))
+            everyone.append(living[-1])
+        elif one is not None and what == "beat":
+            await one.beat()
+            if one.evicted:
+                living.remove(one)
+        elif one is not None and what == "send":
+            one.send(now_s)
+        elif one is not None and what == "hear":
+            one.hear()
+        elif one is not None and what == "leave" and not one.flying and not shared.away:
+            with suppress(EvictedError):
+                await one.lease.slots.leave()
+            living.remove(one)
+        holders = [sum(one.lease.has(duty) for one in living) for duty in DUTIES]
+        assert max(holders, default=0) <= 1
+        now_s = clock.monotonic_s()
+        assert sum(one.in_flight(now_s) for one in everyone) <= IN_FLIGHT_MAX
