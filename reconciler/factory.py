@@ -19,7 +19,7 @@ from reconciler.adapters import (
     kafka,
     kafka_client,
     kafka_group,
-    sqlite,
+    stores,
     webhook,
 )
 from reconciler.adapters.files import WatchedFile
@@ -36,7 +36,7 @@ from reconciler.model import codec, signing
 from reconciler.model.event import ChangeTopic, Topics
 from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.model.signing import Keys
-from reconciler.ports import Clock, EventLog, ReaderGroup, Store, Telemetry, Windchill
+from reconciler.ports import Clock, EventLog, ReaderGroup, Store, StoreAdmin, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web.access import AccessControl
 from reconciler.web.principal import Provider
@@ -49,9 +49,14 @@ if TYPE_CHECKING:
 _SESSION_S = 30.0  # without a sign of life, after which a member of the consumer group is excluded
 
 
-async def open_store(config: Config, *, owner: bool) -> sqlite.SqliteStore:
+def store_admin(config: Config) -> StoreAdmin:
+    """Return the configured state store as a whole, not yet opened."""
+    return stores.admin(config.store.url)
+
+
+async def open_store(config: Config, *, owner: bool) -> Store:
     """Open the configured state store."""
-    return await sqlite.open_store(config.store.path, owner=owner)
+    return await store_admin(config).open(owner=owner)
 
 
 def outcome_log(config: Config) -> Config:

@@ -43,12 +43,12 @@ async def required(config: Config, store: Store) -> Required | None:
 
 
 @asynccontextmanager
-async def owned(config: Config, path: Path | None = None) -> AsyncIterator[Store]:
-    """Open the configured store, or another one, as its owner."""
+async def owned(config: Config, url: str = "") -> AsyncIterator[Store]:
+    """Open the configured store, or the one of another URL, as its owner."""
     from reconciler import factory
 
-    if path is not None:
-        config = attrs.evolve(config, store=attrs.evolve(config.store, url=f"sqlite:///{path}"))
+    if url:
+        config = attrs.evolve(config, store=attrs.evolve(config.store, url=url))
     store = await factory.open_store(config, owner=True)
     try:
         yield store
@@ -60,7 +60,7 @@ async def owned(config: Config, path: Path | None = None) -> AsyncIterator[Store
 async def aside(config: Config) -> AsyncIterator[Store]:
     """Open an empty store that is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:
-        async with owned(config, Path(folder) / "aside.db") as store:
+        async with owned(config, f"sqlite:///{folder}/aside.db") as store:
             yield store
 
 

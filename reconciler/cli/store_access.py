@@ -9,11 +9,18 @@ from reconciler.config import Config
 from reconciler.errors import ReconcilerError, StoreError
 from reconciler.model.chain import Entry, Head
 from reconciler.model.document import Document, Status
-from reconciler.ports import Store
+from reconciler.ports import Store, StoreAdmin
 
 T = TypeVar("T")
 
 PAGE = 500  # rows read at once
+
+
+def admin(config: Config) -> StoreAdmin:
+    """Return the configured store as a whole."""
+    from reconciler import factory
+
+    return factory.store_admin(config)
 
 
 @asynccontextmanager

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.sqlite import backup
 from reconciler.cli import output
 from reconciler.model.stamp import Partition
+from reconciler.ports.store_admin import Contents
 
 
 def now() -> str:
@@ -15,18 +15,18 @@ def now() -> str:
     return datetime.fromtimestamp(SystemClock().now_us() / 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def shown(contents: backup.Contents) -> str:
+def shown(contents: Contents) -> str:
     """Return in words how much a store holds."""
     return f"{output.counted(contents.documents, 'document')}, {contents.bytes / 1_000_000:.1f} MB"
 
 
-def positions(contents: backup.Contents) -> str:
+def positions(contents: Contents) -> str:
     """Return in words where each log goes on."""
     found = (f"{place.topic}/{place.partition} at {offset}" for place, offset in contents.positions.items())
     return output.plain(", ".join(found)) or "no log has been read yet"
 
 
-def as_json(contents: backup.Contents) -> dict[str, Any]:
+def as_json(contents: Contents) -> dict[str, Any]:
     """Return what a store holds, for programs."""
     return {
         "documents": contents.documents,

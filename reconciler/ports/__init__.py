@@ -18,6 +18,7 @@ from reconciler.ports.store import (
     Store,
     Views,
 )
+from reconciler.ports.store_admin import StoreAdmin
 from reconciler.ports.windchill import ChangeList, Journal, Windchill
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Refolded",
     "Slots",
     "Store",
+    "StoreAdmin",
     "Telemetry",
     "Views",
     "Windchill",

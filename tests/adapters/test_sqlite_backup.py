@@ -18,6 +18,7 @@ from reconciler.adapters.sqlite import backup, damage, locks, opening
 from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model.stamp import Partition
+from reconciler.ports import store_admin
 from tests.adapters.conftest import Opens
 from tests.adapters.test_sqlite import KEYS, P0, batch, codec_value, one_round, settled
 
@@ -289,7 +290,7 @@ async def test_a_snapshot_is_the_store_at_one_moment_while_it_is_written_to(
     await one_round(store, 1)
     to, ended = tmp_path / "copy.db", asyncio.Event()
 
-    async def copied() -> list[backup.Contents]:
+    async def copied() -> list[store_admin.Contents]:
         found = []
         for _ in range(5):
             found.append(await asyncio.to_thread(backup.snapshot, path, to, silent))
@@ -339,7 +340,7 @@ async def test_a_snapshot_is_one_file_and_a_store(path: Path, tmp_path: Path, op
     to.parent.mkdir()
     contents = backup.snapshot(await killed(path), to, silent)
     assert [file.name for file in to.parent.iterdir()] == ["copy.db"]
-    assert contents == backup.Contents(len(KEYS), {P0: 3}, to.stat().st_size)
+    assert contents == store_admin.Contents(len(KEYS), {P0: 3}, to.stat().st_size)
     store = await opens(to)
     await store.fold(batch(["a"], 3, 3))  # it gets its write-ahead log only now
     assert {codec_value(row.desired) for row in (await store.documents(KEYS)).values()} == {3}
@@ -450,7 +451,7 @@ async def test_a_replacement_that_was_interrupted_leaves_a_whole_store_or_is_ask
 
 def test_positions_that_went_back_are_listed() -> None:
     topic, other = Partition("changes", 0), Partition("outcomes", 0)
-    old, new = backup.Contents(1, {topic: 5}, 1), backup.Contents(1, {topic: 7, other: 2}, 1)
+    old, new = store_admin.Contents(1, {topic: 5}, 1), backup.Contents(1, {topic: 7, other: 2}, 1)
     assert old.behind(new) == {topic: (5, 7), other: (0, 2)}
     assert new.behind(old) == {}
 

@@ -11,38 +11,22 @@ owner's commits wait (docs/decisions/0007 has the measurements).
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
-
-import attrs
 
 from reconciler.adapters import files
 from reconciler.adapters.sqlite import damage, locks, opening
 from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.stamp import Partition
+from reconciler.ports.store_admin import Contents, Tell
 
 T = TypeVar("T")
-Tell = Callable[[int, int | None], None]
 
 _SLICE_PAGES = 2000  # 8 MiB
 _BESIDE = ("-wal", "-shm")  # left by a database that was not closed properly
 _LOCKS = (".owner", ".writer")
-
-
-@attrs.frozen
-class Contents:
-    """What a store holds."""
-
-    documents: int
-    positions: Mapping[Partition, int]
-    bytes: int
-
-    def behind(self, other: "Contents") -> dict[Partition, tuple[int, int]]:
-        """Return the partitions in which this one has read less than the other, with both positions."""
-        pairs = {place: (self.positions.get(place, 0), offset) for place, offset in other.positions.items()}
-        return {place: pair for place, pair in pairs.items() if pair[0] < pair[1]}
 
 
 def snapshot(store: Path, to: Path, tell: Tell) -> Contents:

@@ -92,7 +92,8 @@ async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[lis
 @asynccontextmanager
 async def _store(config: Config) -> AsyncIterator["Store"]:
     """Open the store to read; before the first `run` there is none, so fold the log into a temporary one."""
-    if config.store.path.exists():
+    admin = store_access.admin(config)
+    if await admin.exists():
         async with store_access.opened(config) as store:
             yield store
         return
@@ -100,7 +101,7 @@ async def _store(config: Config) -> AsyncIterator["Store"]:
         origin = log_replay.KAFKA if config.log.kind == "kafka" else config.log.path
         done = await log_replay.fold_all(config, [origin], None, store, with_outcomes=True)
         folded = output.counted(done.records, "record")
-        runtime.note(f"There is no store at {config.store.path} yet: folded {folded} aside.")
+        runtime.note(f"There is no store at {admin.name} yet: folded {folded} aside.")
         yield store
 
 

@@ -1,14 +1,13 @@
 """`reconciler rebuild`: makes a new state store from the logs, in the place of one that is damaged or lost."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.sqlite import backup
-from reconciler.cli import framework, log_replay, options, output, runtime, store_files
+from reconciler.cli import framework, log_replay, options, output, runtime, store_access, store_files
 from reconciler.config import Config
+from reconciler.ports.store_admin import Replaced
 
 if TYPE_CHECKING:
     from reconciler.flows.replay import Replayed
@@ -43,22 +42,21 @@ def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, f
     an interrupted rebuild changes nothing and can be repeated. What was agreed with Windchill is recovered from the
     outcome log. --from takes the same logs as `replay`.
     """
-    store, clock = config.store.path, SystemClock()
+    store, clock = store_access.admin(config), SystemClock()
     began_s = clock.monotonic_s()
     log_replay.require_brokers(config, origins)
     logs = origins or (log_replay.KAFKA if config.log.kind == "kafka" else config.log.path,)
-    with backup.replacing(store) as replacement:
-        done = runtime.run(_build(config, replacement.fresh, logs, accept_truncation))
-        contents = backup.examine(replacement.fresh)
-        aside = replacement.put("damaged", store_files.now())
-    audited = backup.audit_records(aside) if aside else None
+    with store.rebuilding(store_files.now()) as fresh:
+        done = runtime.run(_build(config, fresh.url, logs, accept_truncation))
+        now = fresh.put()
+    contents = now.contents
     seconds = clock.monotonic_s() - began_s
     if form == "json":
         output.as_json(
             {
-                "store": str(store),
-                "set_aside": str(aside) if aside else None,
-                "audit_records_aside": audited,
+                "store": store.name,
+                "set_aside": now.aside,
+                "audit_records_aside": now.audited,
                 "records": done.records,
                 "rebased": done.rebased,
                 "seconds": seconds,
@@ -67,29 +65,30 @@ def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, f
         )
         return
     records, agreements = output.counted(done.records, "record"), output.counted(done.rebased, "agreement")
+    held = f"{store_files.shown(contents)}, {agreements}"
     store_files.lines(
         (
-            f"{store} was rebuilt: {store_files.shown(contents)}, {agreements}, from {records} in {seconds:.1f} s.",
+            f"{store.name} was rebuilt: {held}, from {records} in {seconds:.1f} s.",
             f"Logs: {store_files.positions(contents)}.",
-            *_of_aside(aside, audited),
-            *(("Not in any log, and therefore lost:", *(f"  - {one}" for one in _NOT_IN_LOGS)) if aside else ()),
+            *_of_aside(now),
+            *(("Not in any log, and therefore lost:", *(f"  - {one}" for one in _NOT_IN_LOGS)) if now.aside else ()),
             _NEXT,
         )
     )
 
 
-async def _build(config: Config, fresh: Path, origins: tuple[str, ...], accept_truncation: bool) -> "Replayed":
+async def _build(config: Config, fresh: str, origins: tuple[str, ...], accept_truncation: bool) -> "Replayed":
     async with log_replay.owned(config, fresh) as store:
         return await log_replay.fold_all(
             config, origins, None, store, with_outcomes=True, accept_truncation=accept_truncation
         )
 
 
-def _of_aside(aside: Path | None, audited: int | None) -> tuple[str, ...]:
-    if aside is None:
+def _of_aside(now: Replaced) -> tuple[str, ...]:
+    if now.aside is None:
         return ()
-    kept = f"The old store is kept as {aside}."
-    if audited is None:
+    kept = f"The old store is kept as {now.aside}."
+    if now.audited is None:
         return (kept, "Its audit trail can't be read in full.")
-    where = f"`reconciler audit list --store sqlite:///{aside}`"
-    return (kept, f"Its audit trail can still be read ({output.counted(audited, 'record')}): {where}.")
+    where = f"`reconciler audit list --store {now.aside_url}`"
+    return (kept, f"Its audit trail can still be read ({output.counted(now.audited, 'record')}): {where}.")

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import click
 
-from reconciler.adapters.sqlite import backup
-from reconciler.cli import framework, options, output, store_files
+from reconciler.cli import framework, options, output, store_access, store_files
 from reconciler.config import Config
-from reconciler.errors import StoreDamagedError, StoreError
 
 _NEXT = "Next: start the reconciler. It reads what is newer from the log and the outcome log before it writes anything."
 
@@ -25,30 +23,22 @@ def restore(config: Config, origin: Path, form: str) -> None:
     The reconciler must not run on the store. The old store is kept as NAME.replaced-TIME. A snapshot may be old, as
     long as the logs still have everything that came after it. A damaged snapshot is refused.
     """
-    store = config.store.path
-    if origin.exists() and store.exists() and origin.samefile(store):
-        raise StoreError(f"{origin} is the state store itself; give a snapshot")
-    with backup.replacing(store) as replacement, backup.unowned(origin):
-        before = backup.unchecked(store)
-        try:
-            with output.progress("copying pages", None) as tell:
-                backup.copy(origin, replacement.fresh, tell)
-            contents = backup.examine(replacement.fresh)
-        except StoreDamagedError as error:
-            raise StoreError(f"{origin} is damaged ({error}); use another snapshot, or `reconciler rebuild`") from error
-        aside = replacement.put("replaced", store_files.now())
+    store = store_access.admin(config)
+    with output.progress("copying pages", None) as tell:
+        done = store.restore(origin, tell, store_files.now())
+    contents, aside, before = done.contents, done.aside, done.before
     lost = contents.behind(before) if before else {}
     if form == "json":
         output.as_json(
             {
-                "store": str(store),
-                "set_aside": str(aside) if aside else None,
+                "store": store.name,
+                "set_aside": aside,
                 "behind": store_files.behind(lost),
                 **store_files.as_json(contents),
             }
         )
         return
-    told = [f"{store} now holds {origin}: {store_files.shown(contents)}. Logs: {store_files.positions(contents)}."]
+    told = [f"{store.name} now holds {origin}: {store_files.shown(contents)}. Logs: {store_files.positions(contents)}."]
     if aside:
         told.append(f"The old store is kept as {aside}.")
     if lost:

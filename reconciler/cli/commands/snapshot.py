@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.sqlite import backup
-from reconciler.cli import framework, options, output, store_files
+from reconciler.cli import framework, options, output, store_access, store_files
 from reconciler.config import Config
 from reconciler.errors import UsageError
 
@@ -32,7 +31,7 @@ def snapshot(config: Config, to: Path, force: bool, form: str) -> None:
     clock = SystemClock()
     began_s = clock.monotonic_s()
     with output.progress("copying pages", None) as tell:
-        contents = backup.snapshot(config.store.path, to, tell)
+        contents = store_access.admin(config).snapshot(to, tell)
     seconds = clock.monotonic_s() - began_s
     if form == "json":
         output.as_json({"file": str(to), "seconds": seconds, **store_files.as_json(contents)})

@@ -64,7 +64,7 @@ class Demonstration:
             self._out.print("[bold]Windchill metadata reconciler[/]: a demonstration on this machine")
             self._out.print(f"  Kafka-protocol broker  {stage.broker}")
             self._out.print(f"  simulated Windchill    {stage.windchill}  ({DOCUMENTS} documents)")
-            self._out.print(f"  state store            {stage.config.store.path.name} (SQLite)")
+            self._out.print("  state store            state.db (SQLite)")
             for act in acts[: self._options.acts]:
                 await act(stage)
             await self._summary(stage)

@@ -19,14 +19,13 @@ from typing import Any, Self
 import orjson
 
 from reconciler import config, factory
-from reconciler.adapters import sqlite
 from reconciler.adapters.clock import SystemClock
 from reconciler.core.events import decode
 from reconciler.errors import ReconcilerError
 from reconciler.model import instant
 from reconciler.model.document import Status
 from reconciler.model.event import Outgoing
-from reconciler.ports import EventLog
+from reconciler.ports import EventLog, Store
 from reconciler.simulator import broker, history
 from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
@@ -82,7 +81,7 @@ class Stage:
         self.appended = 0  # records in the change log
         self._daemon: subprocess.Popen[bytes] | None = None
         self._log: EventLog | None = None
-        self._store: sqlite.SqliteStore | None = None
+        self._store: Store | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -185,10 +184,10 @@ class Stage:
 
     # ----------------------------------------------------------------------------------------------------------- store
 
-    async def store(self) -> sqlite.SqliteStore:
+    async def store(self) -> Store:
         """Return the daemon's store, opened beside it for reading."""
         if self._store is None:
-            self._store = await sqlite.open_store(self.config.store.path, owner=False)
+            self._store = await factory.open_store(self.config, owner=False)
         return self._store
 
     async def counts(self) -> dict[Status, int]:
@@ -197,7 +196,7 @@ class Stage:
 
     async def settled(self, documents: int) -> bool:
         """Whether the log has been folded and every document is agreed, or waits for a person."""
-        if self._log is None or not self.config.store.path.exists():
+        if self._log is None or not await factory.store_admin(self.config).exists():
             return False
         store = await self.store()
         counts = await store.counts()

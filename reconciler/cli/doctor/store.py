@@ -1,12 +1,10 @@
 """What `reconciler doctor` checks of the state store."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from reconciler.adapters import file_log, files
 from reconciler.adapters.clock import SystemClock
-from reconciler.adapters.sqlite import locks
 from reconciler.cli import output, store_access
 from reconciler.cli.doctor.check import FAILED, OK, WARNING, Check
 from reconciler.config import Config
@@ -15,37 +13,39 @@ from reconciler.flows import due_feeder
 from reconciler.model import signing as model
 from reconciler.model.document import Status
 from reconciler.model.signing import Noted
-from reconciler.ports import Store
+from reconciler.ports import Store, StoreAdmin
 
 
 async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:
     """Yield what is found of the store and its files; `deep` reads all of it."""
-    path = config.store.path
-    if not path.exists():
-        if path.parent.is_dir():
-            yield Check("store", WARNING, f"{path} does not exist yet; `reconciler run` creates it")
-        else:
-            yield Check("store", FAILED, f"there is no directory {path.parent}; create it, or correct [store] url")
+    admin = store_access.admin(config)
+    try:
+        if not await admin.exists():
+            await admin.require_place()
+            yield Check("store", WARNING, f"{admin.name} does not exist yet; `reconciler run` creates it")
+            return
+    except StoreError as error:
+        yield Check("store", FAILED, str(error))
         return
     try:
         async with store_access.opened(config) as store:
             documents = sum((await store.counts()).values())
-            size = path.stat().st_size / 1_000_000
-            yield Check("store", OK, f"{path}, {documents} documents, {size:.1f} MB")
+            size = await admin.size() / 1_000_000
+            yield Check("store", OK, f"{admin.name}, {documents} documents, {size:.1f} MB")
             yield _signatures(config, await store.signing())
             async for check in _times(config, store):
                 yield check
     except (StoreError, OSError) as error:
         yield Check("store", FAILED, str(error))
-    yield await _soundness(path, deep=deep)
-    yield _privacy(config)
+    yield await _soundness(admin, deep=deep)
+    yield _privacy(config, admin)
 
 
 async def first_document(config: Config) -> str | None:
     """Return the key of the store's first document, if there is one that can be read."""
-    if not config.store.path.exists():
-        return None
     try:
+        if not await store_access.admin(config).exists():
+            return None
         async with store_access.opened(config) as store:
             found = await store.list_documents(None, "", 1)
     except (StoreError, OSError):  # told by `checks`
@@ -53,29 +53,20 @@ async def first_document(config: Config) -> str | None:
     return found[0].key if found else None
 
 
-async def _soundness(path: Path, *, deep: bool) -> Check:
+async def _soundness(admin: StoreAdmin, *, deep: bool) -> Check:
     """Check the store for damage: quickly, as at a start, or all of it."""
-    from reconciler.adapters.sqlite import damage
-
     try:
-        if deep:
-            with output.progress("reading rows", None) as tell:
-                found = await asyncio.to_thread(damage.inspect, path, tell)
-            fault, said = found.fault, f"every page, index and row was read ({output.counted(found.rows, 'row')})"
-        else:
-            fault = await asyncio.to_thread(damage.glance, path)
-            said = "no damage found by a quick check; --deep reads all of it"
+        if not deep:
+            return Check("store's file", OK, await admin.inspect(None))
+        with output.progress("reading rows", None) as tell:
+            return Check("store's file", OK, await admin.inspect(tell))
     except (StoreError, OSError) as error:
         return Check("store's file", FAILED, str(error))
-    if fault:
-        return Check("store's file", FAILED, f"damaged ({fault}); {damage.REMEDY}")
-    return Check("store's file", OK, said)
 
 
-def _privacy(config: Config) -> Check:
+def _privacy(config: Config, admin: StoreAdmin) -> Check:
     """Check whether others than the owner may read the files of store and log."""
-    store = locks.real(config.store.path)
-    paths = [files.beside(store, suffix) for suffix in ("", "-wal", "-shm", ".owner", ".writer")]
+    paths = [*admin.files]
     if config.log.kind == "file":
         log = Path(config.log.path)
         paths += [

@@ -57,7 +57,7 @@ async def probe(config: Config, key: str, form: str) -> int:
 
 async def _managed(config: Config, key: str) -> str | None:
     """Return why a document is not to be probed: it is ours to keep, or no one can tell."""
-    if not config.store.path.exists():
+    if not await store_access.admin(config).exists():
         return None
     try:
         async with store_access.opened(config) as store:
