@@ -46,8 +46,6 @@ from reconciler.web.tokens import TokenFile
 if TYPE_CHECKING:
     from reconciler.adapters.oidc import Oidc
 
-_SESSION_S = 30.0  # without a sign of life, after which a member of the consumer group is excluded
-
 
 def store_admin(config: Config) -> StoreAdmin:
     """Return the configured state store as a whole, not yet opened."""
@@ -102,7 +100,9 @@ def make_reader_group(config: Config, clock: Clock) -> ReaderGroup | None:
     """Return the consumer group, None for a log in files."""
     if config.log.kind == "file":
         return None
-    return kafka_group.KafkaGroup(kafka_options(config), config.log.group, clock, divided=False, session_s=_SESSION_S)
+    return kafka_group.KafkaGroup(
+        kafka_options(config), config.log.group, clock, divided=False, session_s=config.log.session_s
+    )
 
 
 def make_webhook(config: Config, clock: Clock) -> webhook.Webhook | None:

@@ -283,14 +283,34 @@ def test_what_is_no_address_is_none_with_tokens_either(bind: str) -> None:
     assert "must be a host:port" in fault
 
 
-@pytest.mark.parametrize("url", ["postgresql://user@host/db", "postgresql+asyncpg://user@host/db"])
-def test_what_is_known_but_not_built_yet_is_refused_as_such(url: str) -> None:
-    assert "is known but not available in this version; use" in faults(None, RECONCILER_STORE__URL=url)[0]
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///state.db",
+        "sqlite:////var/lib/r.db",
+        "postgresql://host/db",
+        "postgres://user@host/db",
+        "postgresql://user@10.0.0.1:5432,[::1]:5433/db",
+    ],
+)
+def test_a_store_is_a_file_or_a_database(url: str) -> None:
+    assert config.load(None, {"RECONCILER_STORE__URL": url}).store.url == url
 
 
-def test_a_store_url_gives_a_relative_or_an_absolute_path() -> None:
-    assert config.Store().path == Path("state.db")
-    assert config.load(None, {"RECONCILER_STORE__URL": "sqlite:////var/lib/r.db"}).store.path == Path("/var/lib/r.db")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:hunter2@host/db",
+        "postgresql://user@host/db?sslmode=disable",
+        "postgresql://user@host/db?password=hunter2",
+        "postgresql://user@host",
+        "postgresql+asyncpg://user@host/db",
+    ],
+)
+def test_a_stores_password_and_options_have_keys_of_their_own(url: str) -> None:
+    (fault,) = faults(None, RECONCILER_STORE__URL=url)
+    assert "store.password_file (or PGPASSFILE) and store.sslmode" in fault
+    assert "hunter2" not in fault
 
 
 # ------------------------------------------------------------------------------------------------------ the environment

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 from reconciler import __version__, config
+from reconciler.adapters.sqlite import path_of
 from tests.brokers import apache
 
 ROOT = Path(__file__).parent.parent
@@ -13,7 +14,7 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 
 def test_the_deployed_configuration_is_accepted_and_keeps_the_store_on_the_volume() -> None:
     deployed = config.load(ROOT / "deploy/reconciler.toml", {})
-    assert deployed.store.path.parent == Path("/var/lib/reconciler")
+    assert path_of(deployed.store.url).parent == Path("/var/lib/reconciler")
     assert ":/var/lib/reconciler\n" in COMPOSE
 
 

@@ -11,5 +11,7 @@ def admin(url: str) -> StoreAdmin:
     match scheme:
         case "sqlite":
             return SqliteAdmin(url)
+        case "postgresql" | "postgres":
+            raise StoreError("this version has no store in PostgreSQL yet; use sqlite:///FILE and one replica")
         case _:
             raise StoreError(f"there is no store of the kind {scheme!r}; use sqlite:///FILE")

@@ -64,7 +64,7 @@ def configured(*, store: bool = False, again: bool = False) -> Callable[[Callabl
                 "--store",
                 "store_url",
                 metavar="URL",
-                help="State store to use instead of the configured one: sqlite:///FILE.",
+                help="State store to use instead of the configured one, as store.url.",
             )(run)
         return config_file_option(run)
 

@@ -68,7 +68,7 @@ def found(settings: Mapping[tuple[str, str], Setting]) -> Iterator[str]:
     for section, low, high in _ORDERED:
         if given(section, low) > given(section, high):
             yield f"{at(section, low, high)}: {section}.{low} must not be above {section}.{high}"
-    for section in ("log", "windchill"):
+    for section in ("log", "store", "windchill"):
         if bool(given(section, "cert_file")) != bool(given(section, "key_file")):
             yield f"{at(section, 'cert_file', 'key_file')}: cert_file and key_file are given together or not at all"
     if given("windchill", "lock") == "etag" and not given("windchill", "etag_proven"):

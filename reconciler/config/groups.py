@@ -36,12 +36,13 @@ _NETWORK_4 = rf"{_OCTET}(\.{_OCTET}){{3}}(/(3[0-2]|[12]?[0-9]))?"
 _NETWORK_6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?"
 
 _Broker = Annotated[str, text(_PLACE, "a broker's host:port")]
+_SERVER = rf"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:{_PORT})?"
 _StoreUrl = Annotated[
     str,
     text(
-        r"sqlite:///[^?#]+",
-        "sqlite:///FILE (a fourth slash starts an absolute path)",
-        later=dict.fromkeys(("postgresql:", "postgres:", "postgresql+"), "use sqlite:///FILE and one replica"),
+        rf"sqlite:///[^?#]+|postgres(ql)?://([^\s:/?#@,]+@)?{_SERVER}(,{_SERVER})*/[^\s:/?#@,]+",
+        "sqlite:///FILE (a fourth slash starts an absolute path), or postgresql://USER@HOST:PORT/DATABASE without a"
+        " password or options, for which there are store.password_file (or PGPASSFILE) and store.sslmode",
     ),
 ]
 _Path = Annotated[str, text(r"([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?", "a path such as v6/DocMgmt")]
@@ -138,6 +139,9 @@ class Log:
         Secret, text(rf"({KEY}(\s+{KEY})*)?", "keys in base64, one a line, or empty", lines=True)
     ] = ""
     """Earlier keys, whose signatures are still accepted. Keep a key as long as a log holds records that it signed."""
+    session_s: Annotated[Seconds, Meta(ge=6, le=1800)] = 30.0
+    """Seconds without a sign of life after which Kafka gives the partitions of a replica to others. Brokers accept 6 s
+    to 30 min by default. Shorter takes over sooner, but a busy network then moves partitions to and fro."""
 
     @property
     def change_topics(self) -> tuple[str, ...]:
@@ -150,18 +154,30 @@ class Log:
         return (*self.change_topics, *([self.decisions_topic] if self.decisions_topic else []))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=unshown)
 class Store:
-    """Where folded state and agreements are kept."""
+    """Where folded state and agreements are kept. Only `url` has a meaning for SQLite."""
 
     url: _StoreUrl = "sqlite:///state.db"
     """`sqlite:///FILE`, relative to the current directory; `sqlite:////FILE` is absolute. Use a local disk, not a
-    share."""
-
-    @property
-    def path(self) -> Path:
-        """The database's file."""
-        return Path(self.url.removeprefix("sqlite:///"))
+    share. One process at a time uses it. `postgresql://USER@HOST:PORT/DATABASE`, for several replicas; for a standby,
+    more hosts between commas. (This version refuses it when it starts: its store in PostgreSQL is not ready.)"""
+    password: Secret = ""
+    """PostgreSQL's password; empty: that of the file PGPASSFILE or ~/.pgpass, or none. Never in `url`, which
+    people see."""
+    sslmode: Literal["", "disable", "prefer", "require", "verify-ca", "verify-full"] = ""
+    """TLS to PostgreSQL, in its own words. `prefer` and `require` believe any server. Empty: `verify-full`, or `prefer`
+    for a server on this machine."""
+    ca_file: File = ""
+    """PEM file of the authorities that may sign PostgreSQL's certificate; empty: the system's."""
+    cert_file: File = ""
+    """PEM file of our client certificate; empty: none is sent."""
+    key_file: File = ""
+    """PEM file of that certificate's private key; empty: none."""
+    evict_s: Annotated[Seconds, Meta(ge=3, le=600)] = 15.0
+    """Seconds without a sign of life after which others take over a replica's documents. A replica sends nothing to
+    Windchill once it has not reached PostgreSQL for two thirds of this. Shorter takes over sooner; longer outlasts a
+    longer outage."""
 
 
 @attrs.frozen(kw_only=True, field_transformer=unshown)

@@ -3,8 +3,7 @@ The types of keys, strict conversion of values from TOML or the environment, and
 
 msgspec converts and checks limits: a type states them with `Meta`, so that the schema has them too. `Meta.extra` holds
 the rest: `secret` (never shown; also `<key>_file`), `pasted` (not quoted in a fault), `says` (a pattern in words),
-`unit`, `lines` (line ends are allowed) and `later` (beginnings that a later version will accept, and what to do until
-then).
+`unit`, and `lines` (line ends are allowed).
 """
 
 import difflib
@@ -104,9 +103,6 @@ def convert(given: object, wanted: Any) -> Any:
     Raises ValueError whose message continues "section.key: …" and never shows a secret.
     """
     kind = _type_info(wanted)
-    later = _extra(kind).get("later", {})
-    for known in (known for known in later if isinstance(given, str) and given.startswith(known)):
-        raise ValueError(f"{json.dumps(known)} is known but not available in this version; {later[known]}")
     try:
         found = msgspec.convert(given, wanted)
     except msgspec.ValidationError as error:

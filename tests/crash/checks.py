@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from reconciler.adapters.sqlite import path_of
 from reconciler.core.events import outcomes
 from reconciler.model import instant
 from reconciler.model.audit import AuditRecord
@@ -27,7 +28,7 @@ _OPENED, _CLOSED = "windchill.conflict.opened.v1", "windchill.conflict.closed.v1
 
 async def check(evidence: Evidence, folder: Path) -> tuple[list[str], dict[str, int]]:
     """Return every broken promise, and what there was to judge."""
-    async with opened(evidence.config.store.path, owner=True) as store:
+    async with opened(path_of(evidence.config.store.url), owner=True) as store:
         checks = Checks(evidence, store)
         await checks.all(folder)
         return checks.violations, checks.counts

@@ -17,6 +17,7 @@ from reconciler import factory
 from reconciler.adapters import kafka_client
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka import KafkaLog
+from reconciler.adapters.sqlite import path_of
 from reconciler.model.document import Status
 from reconciler.model.stamp import Partition
 from tests import brokers, checks
@@ -372,7 +373,7 @@ async def test_a_compacted_log_with_gaps_up_to_its_end_folds_to_the_same(
 
 
 async def projection(world: World) -> bytes:
-    async with checks.opened(world.config.store.path) as store:
+    async with checks.opened(path_of(world.config.store.url)) as store:
         return await checks.projection(store)
 
 

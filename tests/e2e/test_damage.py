@@ -14,7 +14,7 @@ import pytest
 
 from reconciler import app
 from reconciler.adapters import files
-from reconciler.adapters.sqlite import opening
+from reconciler.adapters.sqlite import opening, path_of
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model.document import Status
 from tests.e2e.test_restart import started, until, write_config, writes
@@ -134,7 +134,7 @@ async def test_bytes_overwritten_under_a_running_daemon_end_it_and_a_rebuilt_sto
     async def damage(daemon: app.Daemon) -> None:
         await world.append(*(event(key, {"title": "three"}) for key in KEYS))
         await asyncio.to_thread(wait_for_writes, world, before + 10)
-        scribble(files.beside(world.config.store.path, suffix), 0 if suffix else PAGE)
+        scribble(files.beside(path_of(world.config.store.url), suffix), 0 if suffix else PAGE)
         if newer:
             await world.append(*(event(key, {"title": "four"}) for key in KEYS))
 
@@ -157,7 +157,7 @@ async def test_a_store_removed_under_a_running_daemon_ends_it(world: World, tmp_
     await agreed(world)
 
     async def remove(daemon: app.Daemon) -> None:
-        world.config.store.path.unlink()
+        path_of(world.config.store.url).unlink()
         await world.append(event(KEYS[0], {"title": "two", "attributes.CostCenter": "1"}))
 
     assert "removed or exchanged while in use" in str(await dies(world, remove))
@@ -167,7 +167,7 @@ async def test_a_store_removed_under_a_running_daemon_ends_it(world: World, tmp_
 
 async def test_a_disk_that_fails_ends_the_process_with_one_line_and_exit_code_1(world: World, tmp_path: Path) -> None:
     await agreed(world)
-    path, size = write_config(world, tmp_path), world.config.store.path.stat().st_size
+    path, size = write_config(world, tmp_path), path_of(world.config.store.url).stat().st_size
     await world.append(*(event(key, {"title": "three", "attributes.Note": "x" * 9000}) for key in KEYS))
     ended = await asyncio.to_thread(ran, path, "run", "--once", size_max=size)
     assert ended.returncode == 1, ended.stderr
@@ -188,7 +188,7 @@ async def test_a_store_damaged_at_rest_is_refused_before_anything_is_done_and_re
     world: World, tmp_path: Path, harm: Callable[[Path], object]
 ) -> None:
     await agreed(world)
-    harm(world.config.store.path)
+    harm(path_of(world.config.store.url))
     await world.append(*(event(key, {"title": "three"}) for key in KEYS[:5]))
     before = writes(world)
     await refused(world, tmp_path)
@@ -211,7 +211,7 @@ async def test_a_killed_daemons_write_ahead_log_is_missed_and_a_rebuilt_store_go
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
     world.simulated.faults(slow=0)
-    files.beside(world.config.store.path, "-wal").unlink()
+    files.beside(path_of(world.config.store.url), "-wal").unlink()
     await refused(world, tmp_path)
     await rebuilt(world, tmp_path)
     await everything_is_as_wanted(world, "three")

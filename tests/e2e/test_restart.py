@@ -15,6 +15,7 @@ import attrs
 from reconciler import factory
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
+from reconciler.adapters.sqlite import path_of
 from reconciler.flows import replay
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.recovery import Bases
@@ -126,7 +127,7 @@ async def test_a_kill_in_mid_work_loses_nothing_and_repeats_nothing(world: World
     for key in KEYS:
         shown = world.simulated.document(key)
         assert (shown["title"], shown["attributes"]["CostCenter"]) == ("title 2", "2")
-    async with opened(world.config.store.path) as store:
+    async with opened(path_of(world.config.store.url)) as store:
         assert {status for status, count in (await store.counts()).items() if count} == {Status.SYNCED}
         await check_audit(store)
         assert await projection(store) == await replayed(world, tmp_path)
@@ -161,7 +162,7 @@ async def test_sigterm_ends_in_order_with_nothing_half_done(world: World, tmp_pa
         assert await ended(child, path) == 0, path.with_name("stderr.log").read_text()[-2000:]
     made = writes(world)
     assert 10 <= made < len(KEYS), "it stopped in mid-work"
-    async with opened(world.config.store.path) as store:
+    async with opened(path_of(world.config.store.url)) as store:
         rows = await store.documents(KEYS)
         assert not [row.key for row in rows.values() if row.agreement.intent is not None]
         assert len([row for row in rows.values() if row.status is Status.SYNCED]) == made

@@ -18,8 +18,8 @@ from reconciler.ports import Store, StoreAdmin
 
 async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:
     """Yield what is found of the store and its files; `deep` reads all of it."""
-    admin = store_access.admin(config)
     try:
+        admin = store_access.admin(config)
         if not await admin.exists():
             await admin.require_place()
             yield Check("store", WARNING, f"{admin.name} does not exist yet; `reconciler run` creates it")
