@@ -30,7 +30,11 @@ _WOKEN = (Status.SYNCED, Status.HELD, Status.LOCKED, Status.PARKED)
 
 @attrs.define(eq=False, slots=False)
 class Drift:
-    """The loop over a server's list of changes. With `poll_s` 0 it asks when `woken` is set, and once an hour."""
+    """
+    The loop over a server's list of changes. With `poll_s` 0 it asks when `woken` is set, and once an hour.
+
+    Of several replicas one asks, while it is its duty (`mine`).
+    """
 
     _changes: ChangeList
     _gate: Gate
@@ -40,6 +44,7 @@ class Drift:
     _woken: asyncio.Event
     _poll_s: float
     _overlap_s: float
+    _mine: Callable[[], bool] = lambda: True
     _looked_us: int = attrs.field(init=False)  # earlier changes are found by comparing every document
     _stopping: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
 
@@ -60,6 +65,8 @@ class Drift:
             self._woken.clear()
             if self._stopping.is_set():
                 return
+            if not self._mine():
+                continue
             try:
                 await self.look()
             except HeldUpError:

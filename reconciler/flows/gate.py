@@ -8,6 +8,9 @@ When the breaker is in doubt, only probes pass. The best probe is a document tha
 one itself. If it knows of none (after a start, or when all are in trouble), the caller names probes with `let_probe`.
 Every other request raises HeldUpError at once and starts again later from the row, because the log may ask for
 something else by then.
+
+Of several replicas, one that may have been evicted sends nothing (`flows/lease.py`). It looks at that right before each
+request: it may have slept since anything earlier.
 """
 
 import asyncio
@@ -59,6 +62,7 @@ class Gate:
     _limiter: Limiter
     _breaker: Breaker
     _quota: RetryQuota
+    _may_send: Callable[[], bool] = lambda: True
     _waiting: deque[asyncio.Event] = attrs.field(init=False, factory=deque)
     _well: dict[str, None] = attrs.field(init=False, factory=dict)  # documents, latest last
     _probes: set[str] = attrs.field(init=False, factory=set)
@@ -70,8 +74,8 @@ class Gate:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether only probes may pass now."""
-        return self._breaker.state is not State.CLOSED
+        """Whether only probes may pass now, or nothing at all."""
+        return self._breaker.state is not State.CLOSED or not self._may_send()
 
     @property
     def held_s(self) -> float:
@@ -125,6 +129,8 @@ class Gate:
         passed = await self._enter(key)
         answer: _A | None = None
         try:
+            if not self._may_send():
+                raise HeldUpError
             answer = await request()
         finally:
             self._leave(passed, answer, key, known=failures > 0)
@@ -155,6 +161,8 @@ class Gate:
         del self._well[key]
         answer: ReadAnswer | None = None
         try:
+            if not self._may_send():
+                raise HeldUpError
             answer = await self._windchill.read(key)
         finally:
             self._leave(passed, answer, key, known=False)

@@ -65,7 +65,11 @@ class Thresholds:
 
 @attrs.define(eq=False, slots=False)
 class Watch:
-    """Looks for notices and has them posted, until `stop`."""
+    """
+    Looks for notices and has them posted, until `stop`.
+
+    Of several replicas one does, while it is its duty (`mine`). The next one goes on from the place in the store.
+    """
 
     _store: Store
     _breaker: Breaker
@@ -74,9 +78,11 @@ class Watch:
     _stopping: asyncio.Event
     _options: NotifyOptions
     _thresholds: Thresholds
+    _mine: Callable[[], bool] = lambda: True
     _floor_us: int = attrs.field(init=False, default=0)  # everything before it was told
     _mark_us: int = attrs.field(init=False, default=0)  # what the floor moves to next
     _letter: int = attrs.field(init=False, default=0)
+    _begun: bool = attrs.field(init=False, default=False)  # the place is the store's
     _begun_s: float = attrs.field(init=False, default=0.0)  # when the last look began
     _told: dict[str, int] = attrs.field(init=False, factory=dict)  # ids and times of what was told beyond the floor
     _open_us: int | None = attrs.field(init=False, default=None)  # since when the breaker is open
@@ -96,6 +102,7 @@ class Watch:
 
     async def begin(self, stored: Mapping[Partition, int]) -> None:
         """Begin at the place that the store keeps, before anything is folded; the first time, at the present."""
+        self._begun, self._told = True, {}
         if FLOOR not in stored:
             self._letter = await self._store.last_letter()
             self._mark_us, self._begun_s = self._clock.now_us(), self._clock.monotonic_s()
@@ -113,6 +120,14 @@ class Watch:
         """Look and tell until stopped, and then once more."""
         while True:
             watchdog.beat()
+            if not self._mine():
+                self._begun = False
+                if self._stopping.is_set():
+                    return
+                await self._clock.wait(self._stopping, _LOOK_S)
+                continue
+            if not self._begun:
+                await self.begin(await self._store.positions())
             stopping, at_us, begun_s = self._stopping.is_set(), self._clock.now_us(), self._clock.monotonic_s()
             # If the clock was set back, what came after the last look may seem to be older than it.
             earliest_us = at_us + 1 - round((begun_s - self._begun_s) * 1_000_000)
@@ -188,7 +203,8 @@ class Watch:
     async def walk(self) -> None:
         """Verify the audit trail slowly from its first record to its last, again and again."""
         while self._thresholds.audit_s and not self._stopping.is_set():
-            await self._walk()
+            if self._mine():
+                await self._walk()
             await self._clock.wait(self._stopping, self._thresholds.audit_s)
 
     async def _walk(self) -> None:

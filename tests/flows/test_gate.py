@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -144,6 +145,34 @@ async def test_retry_after_binds_the_document_that_got_it_and_no_other() -> None
     made = crowd([(0.1, Throttled(429, "slow down", 20.0))] * 4 + [(0.1, FINE)] * 5, limit=1, documents_max=5)
     await made.clock.advance(1)
     assert all(task.done() for task in made.tasks)
+
+
+async def test_a_replica_that_may_have_been_evicted_sends_nothing_and_those_who_wait_learn_it() -> None:
+    clock = CountingClock()
+    windchill = Slow(clock, [(1.0, FINE)] * 3)
+    until_s = 0.5
+    gate = Gate(
+        windchill, clock, limiter=Limiter(1), breaker=Breaker(), quota=RetryQuota(),
+        may_send=lambda: clock.monotonic_s() < until_s,
+    )  # fmt: skip
+    tasks = [asyncio.ensure_future(gate.read(str(number))) for number in range(3)]
+    await clock.advance(2)
+    assert windchill.asked == 1
+    assert [type(task.exception()) for task in tasks] == [type(None), HeldUpError, HeldUpError]
+
+
+async def test_one_that_sleeps_between_its_permit_and_its_request_looks_again() -> None:
+    clock = CountingClock()
+    windchill = Slow(clock, [(1.0, FINE)])
+    answers = itertools.chain([True], itertools.repeat(False))
+    gate = Gate(
+        windchill, clock, limiter=Limiter(1), breaker=Breaker(), quota=RetryQuota(),
+        may_send=lambda: next(answers),
+    )  # fmt: skip
+    with pytest.raises(HeldUpError):
+        await gate.read("0")
+    assert not windchill.asked
+    assert gate._limiter.in_flight == 0
 
 
 async def test_while_the_breaker_is_open_no_one_asks_and_one_probe_lets_all_in_again() -> None:

@@ -72,13 +72,15 @@ class Bench:
         self.options = defaults.notify_options(source="//reconciler/test", **given.pop("options", {"most": 3}))
         self.thresholds = defaults.notify_thresholds(**{"audit_s": 0, **given})
         self.tasks: list[asyncio.Task[None]] = []
+        self.mine = True  # whether telling is this replica's duty
         self._watch: Watch | None = None
 
     async def start(self) -> None:
         store, clock, stopping = self.world.store, self.world.clock, asyncio.Event()
         post = Post(self.webhook, clock, self.world.telemetry, stopping=stopping)
         known = store, self.breaker, post, clock
-        watch = Watch(*known, stopping=stopping, options=self.options, thresholds=self.thresholds)
+        said = {"stopping": stopping, "options": self.options, "thresholds": self.thresholds}
+        watch = Watch(*known, **said, mine=lambda: self.mine)
         await watch.begin(await store.positions())
         self.tasks = [asyncio.ensure_future(loop()) for loop in watch.loops().values()]
         self._watch = watch
@@ -232,6 +234,28 @@ async def test_a_contended_document_is_told_though_it_is_tried_right_when_the_we
     world.store.rows[KEY] = structs.replace(world.store.rows[KEY], status=Status.CONTENDED)
     await bench.pass_time(2)
     assert bench.webhook.types == ["document.parked", "document.contended"]
+
+
+async def test_of_two_replicas_the_one_whose_duty_it_is_tells_and_the_next_goes_on_from_there(
+    world: World, bench: Bench
+) -> None:
+    other = Bench(world)
+    other.mine = False
+    await other.start()
+    clash(world, "c1")
+    await bench.pass_time(600)
+    bench.mine = False
+    clash(world, "c2")
+    await bench.pass_time(600)
+    assert (len(bench.webhook.ids), len(other.webhook.ids)) == (1, 0)
+    other.mine = True
+    await bench.pass_time(600)
+    other.mine, bench.mine = False, True
+    clash(world, "c3")
+    await bench.pass_time(600)
+    assert (len(bench.webhook.ids), len(other.webhook.ids)) == (2, 1)
+    assert len({*bench.webhook.ids, *other.webhook.ids}) == 3
+    await other.stop()
 
 
 async def test_a_crash_repeats_minutes_under_the_same_ids_and_a_stop_in_order_nothing(
