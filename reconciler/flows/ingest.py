@@ -20,24 +20,21 @@ from reconciler.core.events import anchoring, decode, decode_fast, outcomes, tim
 from reconciler.core.folding import fold
 from reconciler.errors import ClockBehindError
 from reconciler.flows import collector, watchdog
-from reconciler.model.desired import Desired
-from reconciler.model.document import Due, Lane, Superseded
+from reconciler.model.document import Due, Lane
 from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record, Refusal
 from reconciler.model.limits import MIB
 from reconciler.model.policy import OPERATORS
 from reconciler.model.stamp import Partition, Place
-from reconciler.ports import Clock, EventLog, FoldBatch, Folded, Telemetry
+from reconciler.ports import Changed, Clock, EventLog, FoldBatch, Folded, Telemetry
 from reconciler.tracing import NO_TRACING, Tracing
 
 _log = structlog.get_logger(__name__)
 
-_PAGE = 2_000  # rows read from the store at once
 _SLICE = 250  # records decoded and folded before other tasks get a turn: a few milliseconds
 _FETCH_TIMEOUT_S = 1.0
 _BACKLOG_TIMEOUT_S = 0.25  # for the next records of a backlog: a smaller transaction costs more than this wait
 _BACKLOG_S_MAX = 5.0  # of gathering: behind a backlog, a few records each moment must not delay it for ever
-_FIELDS_MAX = 140_000  # of the rows of a transaction, about half a kilobyte each
-_FIELDS_A_ROW = 4.0  # assumed until a row was seen
+_DOCUMENTS_MAX = 20_000  # of a transaction, during which nothing else is read or stored
 _ROOM_MIN = 2_000  # smaller fetches are not worth their cost
 _RECORDS_MAX = 250_000  # of a transaction: a few seconds of work are repeated after a crash
 _BYTES_MAX = 64 * MIB  # of the records of a transaction, all of which may be in its rows
@@ -92,11 +89,10 @@ class Ingest:
     folding: Callable[[list[Event]], None] | None = attrs.field(init=False, default=None)  # gets events, in no order
     _stopping: bool = attrs.field(init=False, default=False)
     _batch: _Batch = attrs.field(init=False, factory=_Batch)
-    _fields_a_row: float = attrs.field(init=False, default=_FIELDS_A_ROW)
     _kept: dict[Partition, int] = attrs.field(init=False, factory=dict)  # positions stored so far
     _read: Mapping[Partition, int] | None = attrs.field(init=False, default=None)  # stored before us; None: not asked
     _refused: frozenset[Place] = attrs.field(init=False, default=frozenset())  # by our clock, when first read
-    _refolds: int = attrs.field(init=False, default=0)  # the store's number when rows were last read
+    _refolds: int = attrs.field(init=False, default=0)  # the store's number when we last asked what was refused
 
     def decode_by(self, options: decode.Options) -> None:
         """Decode with other options from the next record on."""
@@ -157,56 +153,45 @@ class Ingest:
         for record, found in reversed(others):  # in the log's order
             self._set_aside(record, found, batch)
         batch.count += len(records)
-        room = round(_FIELDS_MAX / self._fields_a_row) - len(batch.said.newest)
+        room = _DOCUMENTS_MAX - len(batch.said)
         return 0 if batch.full or room < _ROOM_MIN else room
 
     async def commit(self) -> int:
         """Store what was gathered, durably; return how many documents changed."""
         batch, self._batch = self._batch, _Batch()
         await self._begin()
-        while True:
-            rows, superseded = await self._changed(batch.said)
-            now_us = self._clock.now_us()
-            if await self._store(batch, rows, superseded, now_us):
-                break
-            # A document was folded again since its row was read: what this batch says must be joined with that.
-            self._refolds, self._refused = await self._projection.refolds(), await self._projection.refused()
-        if rows:  # joined with what was stored
-            self._fields_a_row = max(1.0, sum(len(row.fields) for row in rows.values()) / len(rows))
+        now_us = self._clock.now_us()
+        changed = await self._store(batch, now_us)
         self._kept |= batch.positions
         self._refused |= {letter.place for letter, _ in batch.dead if letter.stage == decode.CLOCK}
-        urgent = batch.urgent & rows.keys()
-        for key in rows:
-            self._offer(Due(key, Lane.OPERATOR if key in urgent else self.lane, now_us))
+        if changed.refolds != self._refolds:  # another process may have refused records too
+            self._refolds, self._refused = changed.refolds, await self._projection.refused()
+        for key in changed.keys:
+            self._offer(Due(key, Lane.OPERATOR if key in batch.urgent else self.lane, now_us))
         if batch.dead:
             self._wake.set()
         if batch.outlived:
             _log.warning("kept old events whose sources may no longer set a field", events=batch.outlived)
-        self._count(batch, sum(one.count for one in superseded.values()))
-        return len(rows)
+        self._count(batch, changed.superseded)
+        return len(changed.keys)
 
     async def _begin(self) -> None:
         """Ask once what the store has read and refused before."""
         if self._read is None:
             self._read, self._refused = await self._projection.positions(), await self._projection.refused()
-            self._refolds = await self._projection.refolds()
 
-    async def _store(
-        self, batch: _Batch, rows: Mapping[str, Desired], superseded: Mapping[str, Superseded], now_us: int
-    ) -> bool:
+    async def _store(self, batch: _Batch, now_us: int) -> Changed:
         positions = {} if self._until is not None else batch.positions
         return await self._projection.fold(
             FoldBatch(
-                rows=rows,
+                rows=batch.said,
                 positions=positions,
                 dead_letters=batch.dead,
                 lane=self.lane,
                 at_us=now_us,
-                urgent=frozenset(batch.urgent & rows.keys()),
+                urgent=frozenset(batch.urgent),
                 replayed=frozenset(batch.replayed),
                 anchors={place: anchoring.of(batch.last[place]) for place in positions.keys() & batch.last.keys()},
-                superseded=superseded,
-                refolds=self._refolds,
             )
         )
 
@@ -329,28 +314,6 @@ class Ingest:
         assert self._read is not None, "it is read before any record is looked at"
         return max(self._read.get(Partition(*place), 0), self._kept.get(Partition(*place), 0))
 
-    async def _changed(self, said: fold.Gathered) -> tuple[dict[str, Desired], dict[str, Superseded]]:
-        """Join a batch with the stored rows; return the rows that changed, and the events that changed nothing."""
-        keys = sorted(said.newest)  # in order, so that each page of the store is read once
-        rows: dict[str, Desired] = {}
-        superseded: dict[str, Superseded] = {}
-        for start in range(0, len(keys), _PAGE):
-            page = keys[start : start + _PAGE]
-            stored = await self._projection.desired(page)
-            for number, key in enumerate(page, 1):
-                if number % _SLICE == 0:
-                    await self._clock.sleep(0)
-                old, new = stored.get(key), said.row(key)
-                if old is None:
-                    rows[key] = new
-                    continue
-                claimed, new = new, fold.join(old, new)
-                if new is not old:
-                    rows[key] = new
-                if (lost := fold.superseded(old, claimed, new)) is not None:
-                    superseded[key] = lost
-        return rows, superseded
-
     def _bury(self, record: Record, refusal: Refusal) -> tuple[DeadLetter, Outgoing]:
         letter = outcomes.letter_of(record, refusal, self._clock.now_us())
         _log.warning("event refused", letter=letter.id, stage=letter.stage, reason=letter.reason)
@@ -362,4 +325,4 @@ class Ingest:
         for result, count in known.items():
             if count:
                 self._telemetry.add("events_total", count, result=result)
-        _log.debug("batch folded", records=found.count, documents=len(found.said.newest), refused=len(found.dead))
+        _log.debug("batch folded", records=found.count, documents=len(found.said), refused=len(found.dead))

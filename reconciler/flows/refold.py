@@ -2,17 +2,18 @@
 Refold: folds one document again from the whole log, under today's rules, and replaces its row.
 
 Claims that are refused today (from the future, or forbidden by the policy) are left out of the new row and become dead
-letters. It works beside a daemon: if that has read further meanwhile, so does this, and the daemon repeats a fold that
-read the old row (`ports.FoldBatch.refolds`).
+letters. It works beside a daemon: if that has read further meanwhile, so does this, and what the daemon folds later
+is joined with the new row.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 import msgspec
 
 from reconciler.core.events import decode
+from reconciler.core.folding import rows
 from reconciler.errors import LogTruncatedError, StoreError
 from reconciler.flows import replay
 from reconciler.flows.ingest import Ingest
@@ -25,7 +26,7 @@ from reconciler.model.document import Document
 from reconciler.model.event import DeadLetter, Event, Outgoing
 from reconciler.model.stamp import Partition, Place, Stamp
 from reconciler.model.value import Json
-from reconciler.ports import Clock, EventLog, FoldBatch, Refolded, Store, Telemetry
+from reconciler.ports import Changed, Clock, EventLog, FoldBatch, Refolded, Store, Telemetry
 
 _FETCH_S = 1.0
 _TRIES = 20  # each time that the daemon has read further, or another action came in between
@@ -80,20 +81,13 @@ class _Row:
         """See `ports.Folded`."""
         return self.known
 
-    async def refolds(self) -> int:
-        """No one else changes this row."""
-        return 0
-
-    async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
-        """See `ports.Folded`."""
-        return {} if self.desired_row is None or self.key not in set(keys) else {self.key: self.desired_row}
-
-    async def fold(self, batch: FoldBatch) -> bool:
+    async def fold(self, batch: FoldBatch) -> Changed:
         """Keep what concerns the document."""
-        self.desired_row = batch.rows.get(self.key, self.desired_row)
+        if self.key in batch.rows:
+            self.desired_row, _ = rows.joined(self.desired_row, batch.rows[self.key])
         self.reached.update(batch.positions)
         self.letters.update((one[0].id, one) for one in batch.dead_letters if self._is_of(one[0]))
-        return True
+        return Changed()
 
     def note(self, events: Sequence[Event]) -> None:
         """Note the events of the document."""

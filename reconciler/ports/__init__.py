@@ -9,6 +9,7 @@ from reconciler.ports.clock import Clock, Telemetry
 from reconciler.ports.log import EventLog, ReaderGroup
 from reconciler.ports.slots import Slots
 from reconciler.ports.store import (
+    Changed,
     FoldBatch,
     Folded,
     Ledger,
@@ -23,6 +24,7 @@ from reconciler.ports.windchill import ChangeList, Journal, Windchill
 
 __all__ = [
     "ChangeList",
+    "Changed",
     "Clock",
     "EventLog",
     "FoldBatch",

@@ -19,9 +19,13 @@ from reconciler.model.standing import HotSpot
 
 @attrs.frozen
 class FoldBatch:
-    """One transaction of ingest: folded rows, refused records, and how far the log was read."""
+    """
+    One transaction of ingest: what events say, refused records, and how far the log was read.
 
-    rows: Mapping[str, Desired]
+    `rows` may build each row when it is asked for, so that only a few of them are in memory at a time.
+    """
+
+    rows: Mapping[str, Desired]  # what the events say about each document
     positions: Mapping[Partition, int]
     dead_letters: Sequence[tuple[DeadLetter, Outgoing | None]]  # with the record that announces each, unless sent
     lane: Lane
@@ -29,8 +33,15 @@ class FoldBatch:
     urgent: frozenset[str] = frozenset()  # keys that an operator's event touched: lane OPERATOR
     replayed: frozenset[str] = frozenset()  # ids of dead letters that were appended again and now folded
     anchors: Mapping[Partition, Anchor] = NO_ANCHORS  # the last record read of partitions in `positions`
-    superseded: Mapping[str, Superseded] = attrs.field(factory=dict)  # by document; added to its counts
-    refolds: int | None = None  # `refolds` before the rows were read; None: no one else changes rows
+
+
+@attrs.frozen
+class Changed:
+    """What a batch has changed."""
+
+    keys: Sequence[str] = ()  # of the documents whose rows have changed
+    superseded: int = 0  # events that changed nothing
+    refolds: int = 0  # grows whenever any process folds a document again (`Store.refold`)
 
 
 @attrs.frozen
@@ -64,20 +75,15 @@ class Folded(Protocol):
     async def refused(self) -> frozenset[Place]:
         """Return the places of records that our clock refused when they were first read."""
 
-    async def refolds(self) -> int:
-        """Return a number that grows whenever any process folds a document again (`Store.refold`)."""
-
-    async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
-        """Return the folded rows of those keys that have one."""
-
-    async def fold(self, batch: FoldBatch) -> bool:
+    async def fold(self, batch: FoldBatch) -> Changed:
         """
-        Store a batch and make its documents due, in one durable transaction. False, and nothing is stored, if `refolds`
-        has grown since the batch's rows were read.
+        Join what a batch says with the stored rows, and make the documents due that change by that, in one durable
+        transaction.
 
-        Rows change as `core/folding/rows.py` says (`folded`), in the batch's lane or, for `urgent` keys, OPERATOR; rows
-        equal to the stored ones are not touched. Each dead letter is stored once, by id, and only then the record that
-        announces it goes to the outbox. `replayed` letters get the status "replayed".
+        Rows change as `core/folding/rows.py` says (`joined`, `folded`), in the batch's lane or, for `urgent` keys,
+        OPERATOR; those that stay the same are not touched. Events that changed nothing are added to the counts of
+        `superseded`. Each dead letter is stored once, by id, and only then the record that announces it goes to the
+        outbox. `replayed` letters get the status "replayed".
         """
 
 

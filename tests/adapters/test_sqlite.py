@@ -36,12 +36,12 @@ ROOT = Path(__file__).parents[2]
 P0 = Partition("changes", 0)
 
 
-def wish(value: object) -> Desired:
-    return Desired({"status": Field(Register(Stamp("", "", "", "changes", 0, 1, "", ""), value))})
+def wish(value: object, number: int = 1) -> Desired:
+    return Desired({"status": Field(Register(Stamp("", "", f"{number:09}", "changes", 0, 1, "", ""), value))})
 
 
 def batch(keys: list[str], value: object = 1, position: int = 1) -> FoldBatch:
-    return FoldBatch(dict.fromkeys(keys, wish(value)), {P0: position}, (), Lane.EVENT, 1000)
+    return FoldBatch(dict.fromkeys(keys, wish(value, position)), {P0: position}, (), Lane.EVENT, 1000)
 
 
 def settled(key: str, revision: int = 1) -> Settlement:
@@ -255,7 +255,7 @@ async def test_a_guest_reads_while_the_owner_writes(store: SqliteStore, guest: S
     for position in range(2, 40):
         await store.fold(batch(["a", f"b{position}"], position, position))
         assert await guest.positions() == {P0: position}
-        assert (await guest.desired(["a"]))["a"] == wish(position)
+        assert (await guest.documents(["a"]))["a"].desired == wish(position, position)
     assert len([item async for item in exported]) == 38
     await store.close()
     assert await guest.positions() == {P0: 39}

@@ -43,7 +43,7 @@ async def test_documents_to_compare_are_counted_until_they_are_settled(store: St
     assert await store.count_due(Lane.RESYNC, NOW_US - 1) == await store.count_due(Lane.EVENT, NOW_US) == 0
     await store.settle(settlement("a", revision=(await row(store, "a")).revision))
     assert await store.count_due(Lane.RESYNC, NOW_US) == 2
-    await store.fold(batch(rows={"b": (await store.desired(["b"]))["b"]}, at_us=NOW_US))  # which changes nothing
+    await store.fold(batch(rows={"b": (await row(store, "b")).desired}, at_us=NOW_US))  # which changes nothing
     assert await store.count_due(Lane.RESYNC, NOW_US) == 2
 
 

@@ -26,7 +26,7 @@ from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import Anchor, Partition, Place
 from reconciler.model.standing import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
-from reconciler.ports import FoldBatch, OutboxMessage, Refolded
+from reconciler.ports import Changed, FoldBatch, OutboxMessage, Refolded
 
 _BROUGHT_MAX = 100  # documents brought forward by one call
 
@@ -75,14 +75,6 @@ class MemoryStore:
         self._require_open()
         return frozenset(letter.place for letter in self.letters.values() if letter.stage == "clock")
 
-    async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
-        self._require_open()
-        return {key: self.rows[key].desired for key in set(keys) if key in self.rows and self.rows[key].revision}
-
-    async def refolds(self) -> int:
-        self._require_open()
-        return self.refolded_last
-
     async def refold(self, refolded: Refolded, action: OperatorAction) -> bool:
         self._require_open()
         read = refolded.positions
@@ -97,24 +89,27 @@ class MemoryStore:
         self._put(after, desired=refolded.desired)
         return True
 
-    async def fold(self, batch: FoldBatch) -> bool:
+    async def fold(self, batch: FoldBatch) -> Changed:
         self._require_open()
-        if batch.refolds is not None and batch.refolds != self.refolded_last:
-            return False
-        for key, desired in batch.rows.items():
-            if key not in self.rows or self.rows[key].desired != desired:
+        changed, superseded = [], 0
+        for key in sorted(batch.rows):
+            row = self._before(key) or rows.unknown(key)
+            stored = self.rows[key].desired if row.revision else None
+            desired, lost = rows.joined(stored, batch.rows[key])
+            if lost is not None:
+                before = 0 if key not in self.outdone else self.outdone[key].count
+                self.outdone[key] = structs.replace(lost, count=before + lost.count)
+                superseded += lost.count
+            if desired is not stored:
                 lane = Lane.OPERATOR if key in batch.urgent else batch.lane
-                row = self._before(key) or rows.unknown(key)
                 self._put(rows.folded(row, lane, batch.at_us), desired=desired)
+                changed.append(key)
         self.offsets.update(batch.positions)
         self.last.update(batch.anchors)
         self._bury(batch.dead_letters)
-        for key, one in batch.superseded.items():
-            before = 0 if key not in self.outdone else self.outdone[key].count
-            self.outdone[key] = structs.replace(one, count=before + one.count)
         for letter_id in batch.replayed & self.letters.keys():
             self.letters[letter_id] = attrs.evolve(self.letters[letter_id], status=rows.MARKS[Change.REPLAY])
-        return True
+        return Changed(changed, superseded, self.refolded_last)
 
     def _bury(self, dead_letters: Iterable[tuple[DeadLetter, Outgoing | None]]) -> None:
         for letter, announcement in dead_letters:

@@ -76,7 +76,7 @@ async def test_what_was_refused_stays_refused_when_its_time_has_come(world: Worl
     await world.run(
         replay.replay(MemoryLog(world.broker, TOPIC), world.make_ingest(store=other), Bases(other, world.clock))
     )
-    assert (await other.desired([KEY]))[KEY] == row
+    assert (await other.documents([KEY]))[KEY].desired == row
     assert [letter.stage for letter in await other.dead_letters()] == ["clock"]
     assert not [one for one in other.outbox.values() if one.topic == LETTERS], "it was announced before"
 

@@ -90,7 +90,7 @@ async def test_a_single_event_costs_three_transactions_two_before_it_is_written(
         await world.clock.advance(1)
         done = asked.copy()
     assert len(world.broker.records("outcomes")) == 2
-    reading = {"waiting", "due", "next_due_us", "counts", "desired", "documents", "refolds"}
+    reading = {"waiting", "due", "next_due_us", "counts", "documents"}
     assert {name: count for name, count in done.items() if name not in reading} == {
         "fold": 1,
         "intend": 1,

@@ -14,7 +14,7 @@ from reconciler.flows import ingest
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import Partition
-from reconciler.ports import FoldBatch
+from reconciler.ports import Changed, FoldBatch
 from tests.fakes.memory_log import MemoryLog
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, LETTERS, OPERATORS, TOPIC, World
@@ -164,7 +164,7 @@ async def test_a_backlog_is_one_transaction_unless_its_records_are_large(
     folded = []
     fold = world.store.fold
 
-    async def counted(batch: FoldBatch) -> bool:
+    async def counted(batch: FoldBatch) -> Changed:
         folded.append(len(batch.rows))
         if sum(folded) == 400:
             world.ingest.stop()
@@ -207,7 +207,7 @@ async def test_the_collector_is_off_while_a_batch_is_folded_and_on_again_after(
     seen = []
     fold = world.store.fold
 
-    async def looked_at(batch: FoldBatch) -> bool:
+    async def looked_at(batch: FoldBatch) -> Changed:
         seen.append(gc.isenabled())
         if fails:
             raise StoreError("the disk is full")

@@ -1,6 +1,5 @@
 """Refold: one document's row made again from all of the log, beside a fold that is under way."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from reconciler.adapters.counters import Counters
 from reconciler.core.events import decode
 from reconciler.flows.refold import Origin, Refold, Result
+from reconciler.ports import Changed, FoldBatch
 from tests.fakes.memory_log import MemoryLog
 from tests.flows.test_clocks import PLACE, ahead, title
 from tests.flows.world import KEY, LETTERS, TOPIC, World
@@ -53,21 +53,22 @@ async def test_the_row_is_what_the_log_says_today_and_the_next_claim_is_ours(wor
     assert world.live()["title"] == "Lid"
 
 
-async def test_a_fold_that_read_the_row_before_is_made_once_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_that_was_gathered_before_is_joined_with_the_new_row(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await with_a_claim_from_the_future(world)
-    desired, done = world.store.desired, list[object]()
+    fold, done = world.store.fold, list[object]()
 
-    async def meanwhile(keys: Iterable[str]) -> Any:
-        found = await desired(keys)
+    async def folded(batch: FoldBatch) -> Changed:
         if not done:
             done.append(await refold(world))
-        return found
+        return await fold(batch)
 
-    monkeypatch.setattr(world.store, "desired", meanwhile)
+    monkeypatch.setattr(world.store, "fold", folded)
     world.append(world.event({"owner": "akim"}))
     await world.fold()
     assert done
-    assert title(world) == "Cover", "the row that the fold had read is not stored"
+    assert title(world) == "Cover", "the row of before is not stored again"
     assert "owner" in world.document().desired.fields
     assert world.store.offsets[PLACE] == len(world.broker.records(TOPIC))
 

@@ -38,6 +38,7 @@ from reconciler.model.plan import Verb
 from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.stamp import Stamp
+from reconciler.ports import Changed
 from tests.fakes.memory_log import MemoryLog
 
 WITHIN = 60
@@ -130,9 +131,9 @@ class _Unpausing(_Store):
 class _OffsetsFirst(_Store):
     """Commits log positions before the rows that they stand for."""
 
-    async def fold(self, batch: Any) -> bool:
+    async def fold(self, batch: Any) -> Changed:
         await self._store.fold(attrs.evolve(batch, rows={}, dead_letters=[]))
-        stored: bool = await self._store.fold(batch)
+        stored: Changed = await self._store.fold(batch)
         return stored
 
 

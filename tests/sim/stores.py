@@ -27,7 +27,7 @@ from reconciler.model import codec
 from reconciler.model.audit import Settlement
 from reconciler.model.document import Agreement, Document, Lane, Status
 from reconciler.model.stamp import Partition
-from reconciler.ports import FoldBatch, OutboxMessage
+from reconciler.ports import Changed, FoldBatch, OutboxMessage
 from tests.fakes.memory_log import MemoryBroker
 from tests.fakes.memory_store import MemoryStore
 from tests.sim.connection import Connection, as_owner
@@ -78,14 +78,14 @@ class Watched:
         self._promises.durable()
         self._witness.folding.durable()
 
-    async def fold(self, batch: FoldBatch) -> bool:
+    async def fold(self, batch: FoldBatch) -> Changed:
         again = self._life.again
         if not batch.positions and again is not None:  # a replay beside: how far that has come
             self._witness.folding.folds(batch, dict(await again.positions()))
         else:
             self._life.world.expect(not self._witness.folding.jumps(batch), f"a silent jump: {batch.positions}")
             self._witness.folding.folds(batch)
-        stored: bool = await self._call("fold", lambda: self._inner.fold(batch))
+        stored: Changed = await self._call("fold", lambda: self._inner.fold(batch))
         self._witness.folding.folded()
         self._durable()
         return stored

@@ -125,19 +125,12 @@ REFOLDS = lines("count documents folded again", "number", "SELECT coalesce(max(n
 CLOCK = "json_extract(CAST(letter AS TEXT), '$.stage') = 'clock'"  # as in the index on it
 REFUSED = lines("list records refused by our clock", "json_quote(id)", f"SELECT id FROM dead_letter WHERE {CLOCK}")
 
-DESIRED = many(
-    "read desired state",
-    "'[' || json_quote(key) || ',' || desired || ']'",
-    f"SELECT key, desired FROM {_WANTED} CROSS JOIN desired ON desired.document = number",
-)
-
-# Rows to be folded, and whether their desired state is the stored one.
-COMPARED = many(
+# Rows to be folded, with what is desired, null where nothing is yet.
+FOLDED = many(
     "read documents",
-    f"json_array(number, {_ROW}, same)",
-    "SELECT document.*, coalesce((SELECT desired FROM desired WHERE desired.document = number) = wanted.column2, 0)"
-    f" AS same FROM {_WANTED}",
-    "(?, ?)",
+    f"'[' || number || ',' || {_ROW} || ','"
+    " || coalesce((SELECT desired FROM desired WHERE desired.document = number), 'null') || ']'",
+    f"SELECT document.* FROM {_WANTED}",
 )
 LAST_NUMBER = lines("count documents", "number", "SELECT coalesce(max(number), 0) AS number FROM document")
 

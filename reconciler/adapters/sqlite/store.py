@@ -1,11 +1,9 @@
 """The store over SQLite: each method of the port is a query, a transaction, or one change of a group commit."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import attrs
 from msgspec import structs
@@ -30,16 +28,12 @@ from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
 from reconciler.model.standing import HotSpot, hour_of
-from reconciler.ports import FoldBatch, OutboxMessage, Refolded
+from reconciler.ports import Changed, FoldBatch, OutboxMessage, Refolded
 
 __all__ = ["SqliteStore", "open_store", "path_of"]
 
-T = TypeVar("T")
-V = TypeVar("V")
-
 _EVER_US = 2**63 - 1  # SQLite's greatest integer: no time is later
 _EXPORT_ROWS = 500
-_FEW = 20  # rows that are encoded or decoded in less time than it takes to ask another thread
 _PUBLISHED_MAX = 500  # messages that wait to be forgotten: `waiting` leaves them out
 _ENTRIES = 200  # audit records a statement: some kilobytes each, and twice that on their way
 
@@ -89,23 +83,15 @@ class SqliteStore:
     async def reposition(self, positions: Mapping[Partition, int]) -> None:
         await self._database.write("store positions", lambda db: transactions.reposition(db, positions))
 
-    async def desired(self, keys: Iterable[str]) -> dict[str, Desired]:
-        lines = await self._database.read(queries.DESIRED, _wanted(keys))
-        return await _beside(len(lines), _desired_rows, lines)
-
     async def refused(self) -> frozenset[Place]:
         return frozenset(map(Place.parse, map(_key_line.decode, await self._database.read(queries.REFUSED))))
-
-    async def refolds(self) -> int:
-        return await self._number(queries.REFOLDS) or 0
 
     async def refold(self, refolded: Refolded, action: OperatorAction) -> bool:
         work = partial(transactions.refold, refolded=refolded, action=action)
         return await self._database.write_by_hand("fold a document again", work)
 
-    async def fold(self, batch: FoldBatch) -> bool:
-        desired = await _beside(len(batch.rows), transactions.encoded, batch)
-        return await self._database.write("fold", lambda db: transactions.fold(db, batch, desired))
+    async def fold(self, batch: FoldBatch) -> Changed:
+        return await self._database.write("fold", lambda db: transactions.fold(db, batch))
 
     # ---------------------------------------------------------------------------------------------------------- ledger
 
@@ -347,11 +333,6 @@ class SqliteStore:
         return _number_line.decode(lines[0]) if lines else None
 
 
-async def _beside(rows: int, work: Callable[[V], T], given: V) -> T:
-    """Do some work on rows beside the event loop, if they are many."""
-    return work(given) if rows <= _FEW else await asyncio.to_thread(work, given)
-
-
 def _wanted(keys: Iterable[str]) -> list[tuple[object, ...]]:
     """Return the values of queries about many keys, in key order: neighbours share pages."""
     return [(key,) for key in sorted(set(keys))]
@@ -392,7 +373,3 @@ def _entry(line: bytes) -> Entry:
 def _message(line: bytes) -> OutboxMessage:
     number, message = _message_line.decode(line)
     return OutboxMessage(number, message._replace(headers=tuple(message.headers)))  # a sequence is decoded as a list
-
-
-def _desired_rows(lines: list[bytes]) -> dict[str, Desired]:
-    return {key: stored.desired() for key, stored in map(_desired_line.decode, lines)}

@@ -9,7 +9,6 @@ a transaction has read still holds when it writes. Rules about documents never g
 import itertools
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
 
 from reconciler.adapters.changes import Appended, Decided, appended, packed
 from reconciler.adapters.sqlite import queries, writes
@@ -20,65 +19,76 @@ from reconciler.model import action as actions
 from reconciler.model import chain, codec
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import Settlement
+from reconciler.model.codec import StoredDesired
 from reconciler.model.document import Agreement, Lane, Row, Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.model.standing import KEPT_H, hour_of
-from reconciler.ports import FoldBatch, Refolded
+from reconciler.ports import Changed, FoldBatch, Refolded
 
 _row_line = Lines(tuple[int, Row])
-_compared_line = Lines(tuple[int, Row, int])
+_folded_line = Lines(tuple[int, Row, StoredDesired | None])
 _told_line = Lines(tuple[int, Row, int | None])
 _text_line = Lines(str)
 _position_line = Lines(tuple[str, int, int])
 
 _PAGE = 2_000  # rows brought forward in a transaction
+_CHUNK = 2_000  # rows folded at a time
 
 # ----------------------------------------------------------------------------------------------------------------- fold
 
 
-def encoded(batch: FoldBatch) -> list[tuple[str, bytes]]:
+def fold(connection: sqlite3.Connection, batch: FoldBatch) -> Changed:
     """
-    Return rows as they are stored, in key order: neighbours share pages. It takes most of a fold's time; runs on any
-    thread.
+    Join a batch with the stored rows.
+
+    In key order, because neighbours share pages, and some rows at a time: only what was said is held in memory whole.
     """
-    return [(key, codec.encode_desired(desired)) for key, desired in sorted(batch.rows.items(), key=itemgetter(0))]
-
-
-def fold(connection: sqlite3.Connection, batch: FoldBatch, desired: Sequence[tuple[str, bytes]]) -> bool:
-    """Store a batch, unless a document was folded again after the batch was read; return whether it was."""
-    if batch.refolds is not None and batch.refolds != refolds(connection):
-        return False
-    lines = queries.COMPARED.lines(connection, desired)
-    stored = {row.key: (number, row, same) for number, row, same in map(_compared_line.decode, lines)}
+    keys = sorted(batch.rows)
     free = _free_numbers(connection)
-    folded, again, changed = [], [], []
-    for key, text in desired:
-        number, row, same = stored.get(key) or (next(free), rows.unknown(key), False)
-        if not same:
-            lane = Lane.OPERATOR if key in batch.urgent else batch.lane
-            after = rows.folded(row, lane, batch.at_us)
-            if after[2:] == row[2:]:  # all but the revision: it was pending already
-                again.append((number, after.revision))
-            else:
-                folded.append((number, after))
-            changed.append((number, text))
-    _put_rows(connection, folded)
-    writes.REVISIONS.put(connection, again)
-    writes.DESIRED.put(connection, changed)
+    changed: list[str] = []
+    superseded = 0
+    for start in range(0, len(keys), _CHUNK):
+        some, lost = _fold_some(connection, batch, keys[start : start + _CHUNK], free)
+        changed += some
+        superseded += lost
     _put_positions(connection, batch.positions, batch.anchors)
     _bury(connection, batch.dead_letters)
     writes.MARKS.put(connection, [(letter, rows.MARKS[actions.Change.REPLAY]) for letter in batch.replayed])
-    writes.SUPERSEDED.put(connection, [(key, one.count, codec.encode(one)) for key, one in batch.superseded.items()])
-    return True
+    (refolds,) = queries.REFOLDS.lines(connection)
+    return Changed(changed, superseded, int(refolds))
 
 
-def refolds(connection: sqlite3.Connection) -> int:
-    """Return the number of the last time that a document was folded again."""
-    (number,) = queries.REFOLDS.lines(connection)
-    return int(number)
+def _fold_some(
+    connection: sqlite3.Connection, batch: FoldBatch, keys: Sequence[str], free: Iterator[int]
+) -> tuple[list[str], int]:
+    """Join what a batch says about these documents; return which have changed, and how many events changed nothing."""
+    lines = map(_folded_line.decode, queries.FOLDED.lines(connection, [(key,) for key in keys]))
+    stored = {row.key: (number, row, text) for number, row, text in lines}
+    folded, again, desired, outdone = [], [], [], []
+    changed = []
+    for key in keys:
+        number, row, text = stored.get(key) or (next(free), rows.unknown(key), None)
+        before = None if text is None else text.desired()
+        now, lost = rows.joined(before, batch.rows[key])
+        if lost is not None:
+            outdone.append((key, lost.count, codec.encode(lost)))
+        if now is before:
+            continue
+        after = rows.folded(row, Lane.OPERATOR if key in batch.urgent else batch.lane, batch.at_us)
+        if after[2:] == row[2:]:  # all but the revision: it was pending already
+            again.append((number, after.revision))
+        else:
+            folded.append((number, after))
+        desired.append((number, codec.encode_desired(now)))
+        changed.append(key)
+    _put_rows(connection, folded)
+    writes.REVISIONS.put(connection, again)
+    writes.DESIRED.put(connection, desired)
+    writes.SUPERSEDED.put(connection, outdone)
+    return changed, sum(count for _, count, _ in outdone)
 
 
 def refold(connection: sqlite3.Connection, refolded: Refolded, action: OperatorAction) -> bool:

@@ -26,7 +26,7 @@ fields: beyond that the oldest levels are cut off, again as a join (`Desired.cut
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import attrs
@@ -59,15 +59,15 @@ def steps(desired: Desired, events: Iterable[Event]) -> Desired:
     """Fold several events of one document into its row."""
     gathered = Gathered()
     gathered.add(events)
-    for key in gathered.newest:
-        desired = join(desired, gathered.row(key))
+    for said in gathered.values():
+        desired = join(desired, said)
     return desired
 
 
 @attrs.frozen(eq=False)
-class Gathered:
+class Gathered(Mapping[str, Desired]):
     """
-    What a batch of events says about each document; the hot path of every replay.
+    What a batch of events says about each document, as a row by key; the hot path of every replay.
 
     `newest` has the newest event of each field, by document. Claims that lose to a later level are never built, so it
     pays to add the newest events first. What this cannot rank is in `joined`.
@@ -98,13 +98,19 @@ class Gathered:
                         elif other < stamp:
                             known[name] = event
             if len(known) > FIELDS_MAX:
-                self._join(key, self.row(key))
+                self._join(key, self[key])
                 newest[key] = {}
 
-    def row(self, key: str) -> Desired:
-        """Return what the events say about one of the documents."""
+    def __getitem__(self, key: str) -> Desired:
+        """Build what the events say about one of the documents: a row that is not kept."""
         row = Desired({name: _said(event, name) for name, event in self.newest[key].items()})
         return join(row, self.joined[key]) if key in self.joined else row
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.newest)
+
+    def __len__(self) -> int:
+        return len(self.newest)
 
     def _join(self, key: str, row: Desired) -> None:
         self.joined[key] = join(self.joined.get(key, NOTHING_DESIRED), row)

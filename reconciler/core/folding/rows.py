@@ -21,7 +21,7 @@ from reconciler.model.action import Change
 from reconciler.model.audit import Settlement
 from reconciler.model.base import Agreed
 from reconciler.model.desired import Desired
-from reconciler.model.document import Agreement, Lane, Row, Status
+from reconciler.model.document import Agreement, Lane, Row, Status, Superseded
 from reconciler.model.stamp import LEAST, Stamp
 
 COOLING: Final = (Status.PENDING, Status.CONTENDED, Status.LOCKED)  # with a due time in the future: after trouble
@@ -35,6 +35,14 @@ def unknown(key: str) -> Row:
 
 
 # ------------------------------------------------------------------------------------------------------------ the fold
+
+
+def joined(before: Desired | None, said: Desired) -> tuple[Desired, Superseded | None]:
+    """Return what is desired now that events have said more, `before` itself if it stays; and those that lost."""
+    if before is None:
+        return said, None
+    after = fold.join(before, said)
+    return after, fold.superseded(before, said, after)
 
 
 def folded(row: Row, lane: Lane, at_us: int) -> Row:
