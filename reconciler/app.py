@@ -40,13 +40,14 @@ from reconciler.flows.due_feeder import DueFeeder
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges, Series
 from reconciler.flows.ingest import Ingest
+from reconciler.flows.lease import Lease
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.watchdog import IdleClock, Watchdog
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
-from reconciler.ports import ChangeList, Clock, EventLog, ReaderGroup, Store, Windchill
+from reconciler.ports import ChangeList, Clock, EventLog, ReaderGroup, Slots, Store, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
 from reconciler.web.access import AccessControl
@@ -56,6 +57,7 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+DUTIES = ("notify", "drift")  # what one replica at a time does
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
 _SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # seconds, or requests' timeouts, until a silent loop counts as dead
@@ -98,6 +100,7 @@ class Daemon:
         access: AccessControl | None = None,
         webhook: notify.Webhook | None = None,
         group: ReaderGroup | None = None,
+        slots: Slots | None = None,
         policy_source: reload.PolicySource | None = None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
@@ -118,7 +121,10 @@ class Daemon:
         limiter = Limiter(in_flight_max)
         breaker = Breaker(cooldown_max_s=config.windchill.retry_after_max_s)
         self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
-        gate = Gate(windchill, IdleClock(clock), limiter=limiter, breaker=breaker, quota=RetryQuota())
+        self._lease = None if slots is None else self._make_lease(slots, limiter)
+        may_send = (lambda: True) if self._lease is None else self._lease.holds
+        held_back_by = limiter, breaker, RetryQuota()
+        gate = Gate(windchill, IdleClock(clock), *held_back_by, may_send=may_send)
         budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
         self._in_force = factory.in_force(config)
         attempt = Attempt(gate, store, clock, self._in_force.options, budget)
@@ -146,19 +152,26 @@ class Daemon:
         `accept_truncation` is a person's decision to go on although a log has lost records. Raises an error of
         `reconciler.errors` when only a person can help.
 
-        The admin server, if there is one, answers from before recovery until everything else has ended.
+        The admin server, if there is one, answers from before recovery until everything else has ended; so long does a
+        replica tell the others that it is alive.
         """
-        if self._admin is None:
+        if self._admin is None and self._lease is None:
             return await self._work(stop, once=once, accept_truncation=accept_truncation)
         failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._admin.serve(application.application(self._make_services(stop))), name="admin")
+            if self._admin is not None:
+                tasks.create_task(self._admin.serve(application.application(self._make_services(stop))), name="admin")
+            if self._lease is not None:
+                self._start(tasks, "lease", self._lease.run)
             try:
                 summary = await self._work(stop, once=once, accept_truncation=accept_truncation)
             except Exception as error:  # noqa: BLE001  raised below: a group of one would only wrap it
                 failure = error
             stop.set()  # also after a failure, so that running exports end
-            self._admin.stop()
+            if self._admin is not None:
+                self._admin.stop()
+            if self._lease is not None:
+                self._lease.stop()
         if failure is not None:
             raise failure
         return summary
@@ -326,6 +339,23 @@ class Daemon:
             tracing=tracing,
         )
 
+    def _duty(self, name: str) -> Callable[[], bool]:
+        """Return what tells whether a duty is ours; a lone process has all of them."""
+        lease = self._lease
+        return (lambda: True) if lease is None else lambda: lease.has(name)
+
+    def _make_lease(self, slots: Slots, limiter: Limiter) -> Lease:
+        settings = self.config.windchill
+        return Lease(
+            slots=slots,
+            clock=IdleClock(self.clock),
+            limiter=limiter,
+            in_flight_max=settings.in_flight_max,
+            evict_s=self.config.store.evict_s,
+            requests_s=settings.timeout_s,
+            duties=DUTIES,
+        )
+
     def _make_drift(self, changes: ChangeList, gate: Gate) -> Drift:
         return Drift(
             changes,
@@ -336,13 +366,15 @@ class Daemon:
             woken=self.hooked,
             poll_s=self.config.resync.poll_s,
             overlap_s=self.config.resync.poll_overlap_s,
+            mine=self._duty("drift"),
         )
 
     def _make_notifier(self, webhook: notify.Webhook, breaker: Breaker) -> watch.Watch:
         stopping, clock = asyncio.Event(), IdleClock(self.clock)
         post = notify.Post(webhook, clock, self.telemetry, stopping=stopping)
         options, thresholds = factory.notify_options(self.config), factory.notify_thresholds(self.config)
-        return watch.Watch(self.store, breaker, post, clock, stopping=stopping, options=options, thresholds=thresholds)
+        known = self.store, breaker, post, clock, stopping, options, thresholds
+        return watch.Watch(*known, mine=self._duty("notify"))
 
     def _make_actions(self) -> OperatorActions:
         made = factory.actions(self.config, self.store, self.log, self.clock)

@@ -14,6 +14,7 @@ from reconciler.errors import EvictedError
 from reconciler.flows.lease import BEAT_S, Lease
 from tests.fakes.shared_slots import SharedSlots
 from tests.fakes.virtual_clock import VirtualClock
+from tests.flows.world import World
 
 IN_FLIGHT_MAX, EVICT_S, REQUESTS_S = 5, 15.0, 30.0
 DUTIES = ("outbox 0", "outbox 1", "outbox 2", "recovery", "checkpoint")
@@ -125,6 +126,38 @@ async def test_after_an_outage_of_the_store_nobody_is_evicted() -> None:
         assert one.holds()
         assert other.holds()
         assert shared.epochs == {0: 1, 1: 1}
+
+
+async def test_the_daemon_writes_nothing_while_its_lease_may_have_ended(world: World) -> None:
+    shared = SharedSlots()
+    async with world.running(slots=shared.enter()) as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.settled()
+        shared.away = True
+        await world.clock.advance(EVICT_S)
+        asked = world.windchill.reads + world.windchill.writes
+        world.append(world.event({"title": "Lid"}))
+        await world.clock.advance(60.0)
+        assert world.live()["title"] == "Cover"
+        assert world.windchill.reads + world.windchill.writes == asked, "it does not even read"
+        shared.away = False
+        await running.settled()
+        assert world.live()["title"] == "Lid"
+    assert not shared.members, "it has left"
+
+
+async def test_a_daemon_that_was_evicted_ends(world: World) -> None:
+    shared = SharedSlots()
+
+    async def evicted() -> None:
+        async with world.running(slots=shared.enter()):
+            await world.clock.advance(5.0)
+            shared.members.clear()
+            await world.clock.advance(60.0)
+
+    with pytest.raises(BaseExceptionGroup) as ended:
+        await evicted()
+    assert ended.group_contains(EvictedError)
 
 
 @attrs.define

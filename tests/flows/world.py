@@ -30,6 +30,7 @@ from reconciler.model.document import Document, Due, Intent, Lane, Status
 from reconciler.model.event import ChangeTopic, Outgoing, Topics
 from reconciler.model.policy import DEFAULT_RULES, Policy, Rule
 from reconciler.model.snapshot import Snapshot
+from reconciler.ports import Slots
 from tests import defaults
 from tests.checks import check_audit, check_outcomes
 from tests.fakes.memory_log import MemoryBroker, MemoryLog
@@ -298,6 +299,7 @@ class World:
         accept_truncation: bool = False,
         webhook: Webhook | None = None,
         policy_source: PolicySource | None = None,
+        slots: Slots | None = None,
         **groups: Any,
     ) -> AsyncIterator[Running]:
         """The whole daemon over the fakes; time passes only as the test lets it."""
@@ -317,6 +319,7 @@ class World:
             outcomes=outcomes,
             webhook=webhook,
             policy_source=policy_source,
+            slots=slots,
         )
         stop = asyncio.Event()
         task = asyncio.create_task(daemon.run(stop, once=once, accept_truncation=accept_truncation))
