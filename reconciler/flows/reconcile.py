@@ -27,6 +27,7 @@ _log = structlog.get_logger(__name__)
 
 _IDLE_S_MAX = 30.0  # `feed` sleeps at most so long; usually something wakes it earlier
 _FRESH_US = 100_000  # an older row is loaded again, as the document may have been paused since
+_WORKERS_A_ROW = 4  # for so many workers one loaded row waits: more of them would often have to be loaded again
 _DOUBT_S_MIN = 0.5  # between two checks whether more probes are wanted
 _LOOKED_AT = 4  # documents to choose each probe from
 _RETRY_KEPT_US = 120_000_000  # later retries are left to the store and the due feeder
@@ -47,7 +48,7 @@ class Reconciler:
     _queue: Queue
     _clock: Clock
     _telemetry: Telemetry
-    _workers: int  # also how many loaded documents may wait for a worker
+    _workers: int
     _tracing: Tracing = NO_TRACING
     gained: int = attrs.field(init=False, default=0)  # attempts on pending documents that did not fail
     outbox_filled: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)  # a settlement left messages there
@@ -73,6 +74,11 @@ class Reconciler:
         self._wake.set()
 
     @property
+    def _buffer(self) -> int:
+        """How many loaded documents may wait for a worker."""
+        return max(1, self._workers // _WORKERS_A_ROW)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is under way here and nothing in the queue is due."""
         soonest_us = self._queue.next_due_us()
@@ -82,11 +88,11 @@ class Reconciler:
         """Load documents that are due and hand them to the workers."""
         while not self._stopping:
             watchdog.beat()
-            room = self._workers - self._loaded.qsize()
+            room = self._buffer - self._loaded.qsize()
             if self._attempt.gate.in_doubt:
                 taken = await self._load_probes()
             # Refill when half of the buffer is free, not for each document.
-            elif taken := self._queue.take(self._clock.now_us(), room) if 2 * room >= self._workers else []:
+            elif taken := self._queue.take(self._clock.now_us(), room) if 2 * room >= self._buffer else []:
                 for work in await self._load(taken):
                     self._loaded.put_nowait(work)
             if not taken:
@@ -100,7 +106,7 @@ class Reconciler:
             if self._stopping:  # it is still due in the store
                 self._queue.done(work.due.key)
                 continue
-            if 2 * self._loaded.qsize() <= self._workers:
+            if 2 * self._loaded.qsize() <= self._buffer:
                 self._wake.set()
             if self._clock.now_us() - work.loaded_us > _FRESH_US:
                 work = await self._again(work)

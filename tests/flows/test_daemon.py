@@ -19,6 +19,7 @@ from tests.flows.world import KEY, OPERATORS, World
 MISMATCH = VersionConflict(412, "modified by another user")
 ONE_ATTEMPT = config.Retry(conflict_attempts_max=1)
 NO_RESYNC = config.Resync(interval_s=0)
+SIXTEEN = config.Windchill(base_url="https://windchill.example", in_flight_max=16)
 
 
 def count_calls(store: Any) -> Counter[str]:
@@ -76,6 +77,20 @@ async def test_an_ordinary_attempt_is_one_request_one_intent_one_settlement_and_
     assert (asked["intend"], asked["settle"]) == (len(keys), len(keys))
     assert asked["documents"] < len(keys)  # loaded together
     assert not [line for line in logs if "document" in line and line["log_level"] != "debug"]
+
+
+async def test_documents_do_not_wait_for_a_worker_so_long_that_each_has_to_be_loaded_again(world: World) -> None:
+    keys = [f"{number:010}" for number in range(200)]
+    world.put(*keys)
+    world.slowed("read", 0.06)
+    for key in keys:
+        world.append(world.event({"title": "Cover"}, key=key))
+    asked = count_calls(world.store)
+    async with world.running(resync=NO_RESYNC, windchill=SIXTEEN) as running:
+        for _ in range(400):
+            await world.clock.advance(0.01)
+        await running.pass_until(lambda: asked["settle"] >= len(keys), "all are written")
+    assert asked["documents"] < len(keys) / 3
 
 
 async def test_a_single_event_costs_three_transactions_two_before_it_is_written(world: World) -> None:
