@@ -23,8 +23,6 @@ from reconciler.model.document import Document, Due, Lane, Status
 from reconciler.ports import Clock, Ledger, Telemetry
 from reconciler.tracing import NO_TRACING, Tracing
 
-_log = structlog.get_logger(__name__)
-
 _IDLE_S_MAX = 30.0  # `feed` sleeps at most so long; usually something wakes it earlier
 _FRESH_US = 100_000  # an older row is loaded again, as the document may have been paused since
 _WORKERS_A_ROW = 4  # for so many workers one loaded row waits: more of them would often have to be loaded again
@@ -58,6 +56,7 @@ class Reconciler:
     _probing: set[str] = attrs.field(init=False, factory=set)  # documents whose attempts are probes
     _wake: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
     _stopping: bool = attrs.field(init=False, default=False)
+    _log: structlog.typing.FilteringBoundLogger = attrs.field(init=False, factory=lambda: structlog.get_logger().bind())
 
     def offer(self, due: Due) -> None:
         """Queue a document; if the queue is full, it stays due in the store."""
@@ -207,7 +206,8 @@ class Reconciler:
         if settlement.outcomes:
             self.outbox_filled.set()
         self.settled.set()
-        self._wake.set()
+        if not self._loaded.qsize():  # else the worker that takes the next row wakes `feed`
+            self._wake.set()
 
     @staticmethod
     def _soon(due: Due | None, now_us: int) -> Due | None:
@@ -245,7 +245,7 @@ class Reconciler:
         """Log what may want a look. The audit trail has what went as it should, so only debugging logs it."""
         well = settlement.status in (Status.SYNCED, Status.COLLECTING) or result == AttemptResult.WRITTEN
         quiet = well and not settlement.opened and not settlement.closed
-        say = _log.debug if quiet else _log.info if well else _log.warning
+        say = self._log.debug if quiet else self._log.info if well else self._log.warning
         say(
             "document settled" if settlement.status in (Status.SYNCED, Status.HELD) else "document not settled",
             document=document.key,

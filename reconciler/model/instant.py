@@ -7,6 +7,7 @@ is its order in time. Inside the program wall time is an integer of microseconds
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
@@ -51,13 +52,17 @@ def canonical(text: str) -> str:
         if (moment.hour, moment.minute) != (23, 59):
             raise ValueError("second 60 is a leap second, and there is none at that time")
         moment = moment.replace(microsecond=999_999)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(_CANONICAL_LENGTH)
+    return _written(moment.replace(tzinfo=None))
 
 
+@lru_cache(maxsize=1024)  # an attempt writes the same few instants several times
 def from_us(instant_us: int) -> str:
     """Return the canonical text of microseconds since 1970; raises OverflowError beyond the years 1 to 9999."""
-    moment = _NAIVE_EPOCH + timedelta(microseconds=instant_us)  # naive: `isoformat` would add `+00:00`
-    return moment.isoformat(timespec="microseconds") + "Z"
+    return _written(_NAIVE_EPOCH + timedelta(microseconds=instant_us))
+
+
+def _written(naive: datetime) -> str:
+    return naive.isoformat(timespec="microseconds") + "Z"
 
 
 def to_us(canonical_text: str) -> int:

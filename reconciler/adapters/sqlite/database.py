@@ -77,7 +77,6 @@ class Database:
         self._require_open(operation)
         if not self._ownership:
             raise StoreError(f"can't {operation} in {self.path}: it was opened read-only")
-        self._require_same_files()
         # Counted on the thread: the connection may be closed by the time that we hear of the commit.
         result, changes = await self._run(operation, lambda db: (self._transacted(work, db), db.total_changes))
         if changes - self._checkpointed >= CHECKPOINT_CHANGES:
@@ -109,6 +108,7 @@ class Database:
 
     def _transacted(self, work: Work[T], connection: sqlite3.Connection) -> T:
         """Run a function with all that ride along; they ride again if it fails."""
+        self._require_same_files()
         riding = self.riding[:]
 
         def together(connection: sqlite3.Connection) -> T:

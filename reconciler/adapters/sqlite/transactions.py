@@ -141,13 +141,22 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Decided]) -> Collec
 
 def _count(connection: sqlite3.Connection, ends: Sequence[tuple[Settlement, Row]]) -> None:
     """Count version conflicts, also by the hour, and forget the hours of last week."""
-    fields = [(hour_of(end.at_us), spot) for end, _ in ends for spot in end.contention]
-    writes.CONTENTION.put(connection, [(spot.field, spot.conflicts, spot.attempts) for _, spot in fields])
-    hours = [(hour, "field", spot.field, spot.conflicts, spot.attempts) for hour, spot in fields]
-    # A document's first version conflict counts too. Most documents never meet one.
-    met = [end for end, row in ends if row.conflicts]
-    hours += [(hour_of(end.at_us), "document", end.key, end.conflicts, end.attempts) for end in met]
-    writes.HOURS.put(connection, hours)
+    # Added up first: most settlements of a group write the same few fields, in the same hour.
+    counts: dict[tuple[int, str, str], tuple[int, int]] = {}
+
+    def add(end: Settlement, kind: str, name: str, conflicts: int, attempts: int) -> None:
+        one = hour_of(end.at_us), kind, name
+        before = counts.get(one, (0, 0))
+        counts[one] = before[0] + conflicts, before[1] + attempts
+
+    for end, row in ends:
+        for spot in end.contention:
+            add(end, "field", spot.field, spot.conflicts, spot.attempts)
+        if row.conflicts:  # a document's first version conflict counts too. Most documents never meet one
+            add(end, "document", end.key, end.conflicts, end.attempts)
+    fields = [(name, *count) for (_, kind, name), count in counts.items() if kind == "field"]
+    writes.CONTENTION.put(connection, fields)
+    writes.HOURS.put(connection, [(*one, *count) for one, count in counts.items()])
     if ends:
         writes.FORGET_HOURS.put(connection, [(max(hour_of(end.at_us) for end, _ in ends) - KEPT_H,)])
 
