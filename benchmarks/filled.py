@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks import events
-from reconciler.adapters import sqlite
+from reconciler.adapters import packing, sqlite
 from reconciler.core.events import decode
 from reconciler.core.folding import fold
 from reconciler.model import codec
@@ -54,7 +54,7 @@ class Kind:
 def fill(path: Path, count: int, kinds: Sequence[Kind], new: int = 0) -> None:
     """Make a store of settled documents, due again tomorrow; the first `new` of them were never agreed."""
     asyncio.run(_make(path))
-    rows = [(codec.encode_desired(kind.desired), codec.encode(kind.agreement)) for kind in kinds]
+    rows = [(codec.encode_desired(kind.desired), packing.pack(codec.encode(kind.agreement))) for kind in kinds]
     tomorrow_us = round((time.time() + 86_400) * 1_000_000)
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")

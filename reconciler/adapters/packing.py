@@ -1,5 +1,5 @@
 """
-Packing: audit records and queued messages are stored as zstd frames, made with one dictionary.
+Packing: records of the trail, messages and SQLite's agreements are zstd frames, made with one dictionary.
 
 Nearly all of a record is names and forms that every record has. The dictionary is text that has them: examples of what
 is stored, the most frequent ones last, where references to them are shortest. A record of 2 KB becomes 0.4 KB, and

@@ -19,7 +19,7 @@ from reconciler.adapters.sqlite import SqliteStore
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.desired import Desired, Field, Register
-from reconciler.model.document import NO_AGREEMENT, Lane, Status
+from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Stamp
 from reconciler.ports import FoldBatch
@@ -101,7 +101,7 @@ def bytes_of_pages(path: Path) -> int:
     return int(bytes_)
 
 
-@pytest.mark.parametrize("what", ["audit", "outbox"])
+@pytest.mark.parametrize("what", ["audit", "outbox", "agreement"])
 async def test_an_ordinary_attempt_leaves_few_bytes(path: Path, store: SqliteStore, opens: Opens, what: str) -> None:
     records = [ordinary(number) for number in range(_ATTEMPTS)]
     wish = Desired({"status": Field(Register(Stamp("", "", "", "changes", 0, 1, "", ""), 1))})
@@ -110,9 +110,10 @@ async def test_an_ordinary_attempt_leaves_few_bytes(path: Path, store: SqliteSto
     for kept in (False, True):  # without and with what is measured
         ends = []
         for one in records:
-            fixed = (one.document, 1, NO_AGREEMENT, Status.SYNCED, "", Lane.RESYNC, None, one.at_us)
+            agreed = Agreement(one.base, one.snapshot) if kept and what == "agreement" else NO_AGREEMENT
+            fixed = (one.document, 1, agreed, Status.SYNCED, "", Lane.RESYNC, None, one.at_us)
             message = Outgoing("plm.outcomes", one.document.encode(), codec.encode(one))
-            more = {"audit": (one,)} if what == "audit" else {"outcomes": (message,)}
+            more = {"audit": {"audit": (one,)}, "outbox": {"outcomes": (message,)}}.get(what, {})
             ends.append(store.settle(Settlement(*fixed, **(more if kept else {}))))
         await asyncio.gather(*ends)
         await store.close()

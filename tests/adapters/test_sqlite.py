@@ -3,9 +3,11 @@
 
 import asyncio
 import os
+import random
 import re
 import signal
 import sqlite3
+import string
 import subprocess
 import sys
 import threading
@@ -553,7 +555,7 @@ async def pages(store: SqliteStore, act: Awaitable[None]) -> int:
 async def test_a_fold_writes_no_page_of_the_agreement_and_a_settlement_none_of_the_desired_state(
     store: SqliteStore,
 ) -> None:
-    long = "x" * 200_000  # fifty pages
+    long = "".join(random.Random(1).choices(string.ascii_letters, k=400_000))  # fifty pages and more, even packed
     await store.fold(batch(["a"], long))
     large = structs.replace(settled("a"), agreement=Agreement(repeating=Repeating(long)))
     assert await pages(store, store.settle(large)) > 50

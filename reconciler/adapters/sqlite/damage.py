@@ -108,10 +108,15 @@ class PackedLines(Generic[T]):
     def decode(self, line: bytes) -> tuple[int, T]:
         """Return the number and the decoded blob; raises StoreDamagedError."""
         number, _, stored = line.partition(b" ")
-        try:
-            return int(number), self._decode(packing.unpack(unhexlify(stored)))
-        except ValueError as error:
-            raise _unreadable(error) from error
+        return int(number), unpacked(self._decode, stored)
+
+
+def unpacked(decode: Callable[[bytes], T], stored: bytes) -> T:
+    """Decode a packed blob in hexadecimal; raises StoreDamagedError."""
+    try:
+        return decode(packing.unpack(unhexlify(stored)))
+    except ValueError as error:
+        raise _unreadable(error) from error
 
 
 def _unreadable(error: ValueError) -> StoreDamagedError:
@@ -252,7 +257,7 @@ _PLAIN = ("sqlite_schema", "document", "position", "contention")  # no blobs in 
 # keep the write-ahead log from starting over.
 _BLOBS: dict[str, dict[str, _Decode]] = {
     "desired": {"desired": codec.decode_desired},
-    "agreement": {"agreement": codec.decode_agreement},
+    "agreement": {"agreement": lambda stored: codec.decode_agreement(packing.unpack(stored))},
     "audit": {"record": lambda stored: codec.decode_record(packing.unpack(stored))},
     "outbox": {"message": lambda stored: codec.decode_message(packing.unpack(stored))},
     "dead_letter": {"letter": msgspec.json.Decoder(DeadLetter).decode},

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from reconciler.model import codec
 from reconciler.model.chain import Head
 from reconciler.model.desired import NOTHING_DESIRED
-from reconciler.model.document import NO_AGREEMENT, Lane, Row, Status
+from reconciler.model.document import Lane, Row, Status
 from reconciler.model.standing import DAY_H, DOUBT
 
 Values = Sequence[tuple[object, ...]]
@@ -92,16 +92,14 @@ _WANTED = "(VALUES :many) AS wanted CROSS JOIN document ON document.key = wanted
 
 _ROW = f"json_array({', '.join(Row._fields)})"
 _NUMBERED = f"json_array(number, {_ROW})"
-# `{}`, which replaces a NULL agreement, decodes to this.
-assert codec.decode_agreement(b"{}") == NO_AGREEMENT
 _NOTHING = codec.encode_desired(NOTHING_DESIRED).decode()
 
-# A whole document: its scalars as one array, then the two blobs, which are JSON already.
+# A whole document: its agreement in hexadecimal, then an array of its scalars and its desired state, which is JSON.
+_AGREEMENT = "coalesce((SELECT hex(agreement) FROM agreement WHERE agreement.document = number), '')"
 _DOCUMENT = f"""
-    '[' || {_ROW}
+    {_AGREEMENT} || ' [' || {_ROW}
     || ',' || EXISTS (SELECT 1 FROM refold WHERE refold.document = key)
-    || ',' || coalesce((SELECT desired FROM desired WHERE desired.document = number), '{_NOTHING}')
-    || ',' || coalesce((SELECT agreement FROM agreement WHERE agreement.document = number), '{{}}') || ']'
+    || ',' || coalesce((SELECT desired FROM desired WHERE desired.document = number), '{_NOTHING}') || ']'
 """
 
 # ---------------------------------------------------------------------------------------------------------- projection
@@ -168,13 +166,7 @@ NEXT_DUE = lines(
 ROWS = many("read documents", _NUMBERED, f"SELECT document.* FROM {_WANTED}")
 DOCUMENTS = many("read documents", _DOCUMENT, f"SELECT document.* FROM {_WANTED}")
 
-# Rows with the number of outcomes that told of their agreement (`Agreement.told`); null: nothing was agreed.
-TOLD = many(
-    "read documents",
-    f"json_array(number, {_ROW}, told)",
-    "SELECT document.*, (SELECT coalesce(json_extract(CAST(agreement AS TEXT), '$.told'), 0) FROM agreement"
-    f" WHERE agreement.document = number) AS told FROM {_WANTED}",
-)
+AGREED = many("read documents", f"{_AGREEMENT} || ' ' || {_NUMBERED}", f"SELECT document.* FROM {_WANTED}")
 
 # The index by status leaves synced documents out, which are nearly all: they are found by due time in each lane.
 _AHEAD = {

@@ -1,5 +1,5 @@
--- Every structured value is one blob of canonical JSON, made by `reconciler.model.codec`; audit records and messages are
--- packed (`packing.py`). Only what SQL has to search, order, add up or change has a column.
+-- Every structured value is one blob of canonical JSON, made by `reconciler.model.codec`; agreements, audit records and
+-- messages are packed (`packing.py`). Only what SQL has to search, order, add up or change has a column.
 
 -- The dictionary of packed blobs, for other programs: ours has it.
 CREATE TABLE dictionary (
@@ -30,7 +30,7 @@ CREATE TABLE desired (
 -- Without a row: nothing was ever agreed.
 CREATE TABLE agreement (
     document INTEGER PRIMARY KEY,
-    agreement BLOB NOT NULL
+    agreement BLOB NOT NULL            -- packed: read and written once an attempt
 );
 
 -- Due documents, most urgent lane first. With the key, a look at the queue never touches the table.

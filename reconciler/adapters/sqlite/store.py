@@ -12,7 +12,7 @@ from reconciler.adapters import packing
 from reconciler.adapters.changes import Decided
 from reconciler.adapters.group_commit import GroupCommit
 from reconciler.adapters.sqlite import queries, transactions
-from reconciler.adapters.sqlite.damage import Lines, PackedLines
+from reconciler.adapters.sqlite.damage import Lines, PackedLines, unpacked
 from reconciler.adapters.sqlite.database import Database
 from reconciler.adapters.sqlite.opening import path_of
 from reconciler.core.folding import rows
@@ -22,7 +22,18 @@ from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Entry, Head
 from reconciler.model.codec import StoredDesired
 from reconciler.model.desired import Desired
-from reconciler.model.document import Agreement, Conflict, ConflictRow, Document, Due, Lane, Row, Status, Superseded
+from reconciler.model.document import (
+    NO_AGREEMENT,
+    Agreement,
+    Conflict,
+    ConflictRow,
+    Document,
+    Due,
+    Lane,
+    Row,
+    Status,
+    Superseded,
+)
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
@@ -38,7 +49,7 @@ _PUBLISHED_MAX = 500  # messages that wait to be forgotten: `waiting` leaves the
 _ENTRIES = 200  # audit records a statement: some kilobytes each, and twice that on their way
 
 # The shapes of the lines of `queries`.
-_document_line = Lines(tuple[Row, int, StoredDesired, Agreement])
+_document_line = Lines(tuple[Row, int, StoredDesired])
 _desired_line = Lines(tuple[str, StoredDesired])
 _position_line = Lines(tuple[str, int, int])
 _superseded_line = Lines(Superseded)
@@ -339,8 +350,10 @@ def _wanted(keys: Iterable[str]) -> list[tuple[object, ...]]:
 
 
 def _document(line: bytes) -> Document:
-    columns, refolded, stored, agreement = _document_line.decode(line)
+    packed, _, line = line.partition(b" ")
+    columns, refolded, stored = _document_line.decode(line)
     desired = stored.desired()
+    agreement = unpacked(codec.decode_agreement, packed) if packed else NO_AGREEMENT
     if refolded:
         agreement = rows.refolded_agreement(agreement, desired)
     return Document(**columns._asdict(), desired=desired, agreement=agreement)

@@ -10,9 +10,10 @@ import itertools
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from reconciler.adapters import packing
 from reconciler.adapters.changes import Appended, Decided, appended, packed
 from reconciler.adapters.sqlite import queries, writes
-from reconciler.adapters.sqlite.damage import Lines
+from reconciler.adapters.sqlite.damage import Lines, unpacked
 from reconciler.core.folding import rows
 from reconciler.errors import StoreError
 from reconciler.model import action as actions
@@ -30,7 +31,6 @@ from reconciler.ports import Changed, FoldBatch, Refolded
 
 _row_line = Lines(tuple[int, Row])
 _folded_line = Lines(tuple[int, Row, StoredDesired | None])
-_told_line = Lines(tuple[int, Row, int | None])
 _text_line = Lines(str)
 _position_line = Lines(tuple[str, int, int])
 
@@ -124,7 +124,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Decided]) -> Collec
     for change in changes:  # else what we know of the document would be lost without a trace
         if change.key not in stored:
             raise StoreError(f"can't settle {change.key!r}: the store has no such document")
-    writes.AGREEMENTS.put(connection, [(stored[change.key][0], change.agreement) for change in changes])
+    _put_agreements(connection, [(stored[change.key][0], change.agreement) for change in changes])
     ends = [(change, change.end) for change in changes if change.end is not None]
     after = {end.key: rows.settled(stored[end.key][1], end) for _, end in ends}
     writes.AGREED.put(
@@ -170,8 +170,9 @@ def rebase(
 ) -> None:
     """Store recovered agreements that are later than the stored ones."""
     wanted = [(key,) for key in sorted(agreements)]
-    lines = map(_told_line.decode, queries.TOLD.lines(connection, wanted))
-    stored = {row.key: (number, row, told) for number, row, told in lines}
+    stored = {
+        row.key: (number, row, told) for number, row, told in map(_told, queries.AGREED.lines(connection, wanted))
+    }
     free = _free_numbers(connection)
     known = ((one, *(stored.get(key) or (next(free), rows.unknown(key), None))) for key, one in agreements.items())
     later = [(number, row, one) for one, number, row, told in known if rows.outdated(told, one.told)]
@@ -179,8 +180,18 @@ def rebase(
         connection,
         [(number, *_columns(rows.rebased(row, at_us)), one.aside_us) for number, row, one in later],
     )
-    writes.AGREEMENTS.put(connection, [(number, codec.encode(one)) for number, _, one in later])
+    _put_agreements(connection, [(number, codec.encode(one)) for number, _, one in later])
     _put_positions(connection, positions, anchors)
+
+
+def _told(line: bytes) -> tuple[int, Row, int | None]:
+    """Return a row with the number of outcomes that told of its agreement; None: nothing was agreed."""
+    agreement, _, row = line.partition(b" ")
+    return (*_row_line.decode(row), unpacked(codec.decode_agreement, agreement).told if agreement else None)
+
+
+def _put_agreements(connection: sqlite3.Connection, agreements: Iterable[tuple[int, bytes]]) -> None:
+    writes.AGREEMENTS.put(connection, [(number, packing.pack(agreement)) for number, agreement in agreements])
 
 
 def requeue(connection: sqlite3.Connection, keys: Iterable[str], lane: Lane, at_us: int) -> int:
