@@ -10,7 +10,7 @@ import pytest
 from tests import absences, brokers, openings
 from tests.brokers import apache
 
-pytest_plugins = ["tests.brokers.fixtures"]
+pytest_plugins = ["tests.brokers.fixtures", "tests.postgres.fixtures"]
 
 STATUS = pytest.StashKey[int]()
 

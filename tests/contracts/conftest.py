@@ -6,13 +6,22 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters import sqlite
+from reconciler.adapters.clock import SystemClock
 from reconciler.ports import Store
 from tests.fakes.memory_store import MemoryStore
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "memory", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     opened: Store
-    opened = MemoryStore() if request.param == "memory" else await sqlite.open_store(tmp_path / "s.db", owner=True)
+    if request.param == "memory":
+        opened = MemoryStore()
+    elif request.param == "sqlite":
+        opened = await sqlite.open_store(tmp_path / "s.db", owner=True)
+    else:
+        url = request.getfixturevalue("postgres_url")
+        from reconciler.adapters import postgres
+
+        opened = await postgres.open_store(postgres.Address(url), SystemClock(), owner=True)
     yield opened
     await opened.close()

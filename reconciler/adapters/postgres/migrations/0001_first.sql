@@ -1,0 +1,392 @@
+-- The first schema. Keys and texts are bytea: `text` refuses NUL, and bytea compares byte by byte, which for UTF-8 is the
+-- order of code points. Every structured value is one blob of canonical JSON, made by `reconciler.model.codec`; audit
+-- records and messages are packed (`adapters/packing.py`). Only what SQL has to search, order or add up has a column.
+
+-- The dictionary of packed blobs, for other programs: ours has it.
+CREATE TABLE dictionary (
+    text bytea NOT NULL
+);
+
+-- Who writes. A replica holds a slot; (id, epoch) fences what it does, and an evictor counts up the epoch. `turn` counts
+-- its groups of settlements, so that the fate of one whose answer was lost is known. Each slot has its own audit chain.
+CREATE TABLE slot (
+    id smallint PRIMARY KEY,
+    epoch bigint NOT NULL DEFAULT 0,
+    held boolean NOT NULL DEFAULT false,
+    beat bigint NOT NULL DEFAULT 0,
+    name text NOT NULL DEFAULT '',
+    turn bigint NOT NULL DEFAULT 0,
+    chain_number bigint NOT NULL DEFAULT 0,
+    chain_link bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
+    UNIQUE (id, epoch)                 -- makes the epoch a key column: FOR KEY SHARE keeps an evictor out, but no beat
+) WITH (fillfactor = 10);
+INSERT INTO slot (id) SELECT generate_series(0, 15);
+
+-- What each slot has folded: in how many statements, so that the fate of one whose answer was lost is known, and how many
+-- documents it has added, because counting a hundred million rows takes minutes. Apart from the slot, so that no beat
+-- waits for a fold.
+CREATE TABLE folding (
+    slot smallint PRIMARY KEY,
+    turn bigint NOT NULL DEFAULT 0,
+    documents bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 10);
+INSERT INTO folding (slot) SELECT generate_series(0, 15);
+
+-- A document is a row in each of the next three tables, so that a fold rewrites the desired state alone, a settlement the
+-- agreement alone, and a look at the queue reads neither. `version` counts every change of the row in `document`.
+CREATE TABLE document (
+    key bytea PRIMARY KEY,
+    version bigint NOT NULL,
+    revision bigint NOT NULL,          -- 0: known only from an outcome log, never folded
+    status text COLLATE "C" NOT NULL,
+    reason bytea NOT NULL,
+    lane smallint NOT NULL,
+    due_us bigint,                     -- NULL: not until something changes
+    pending_since_us bigint,
+    conflicts bigint NOT NULL,
+    attempts bigint NOT NULL,
+    aside_us bigint,                   -- a copy of the agreement's, for its index
+    ordinal bigint NOT NULL DEFAULT 0, -- of the document's last audit record, whichever chain it is in
+    holder smallint,                   -- the claim: which slot attempts it; NULL: none
+    holder_epoch bigint
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+-- Without a row: never folded.
+CREATE TABLE desired (
+    key bytea PRIMARY KEY,
+    folds bigint NOT NULL,             -- counts its changes
+    desired bytea NOT NULL
+) WITH (fillfactor = 85);
+-- Without a row: nothing was ever agreed.
+CREATE TABLE agreement (
+    key bytea PRIMARY KEY,
+    version bigint NOT NULL,           -- counts its changes
+    agreement bytea NOT NULL
+) WITH (fillfactor = 85);
+
+-- Compressed in place where that helps, and moved to a table of its own only if it must be.
+ALTER TABLE desired ALTER desired SET STORAGE MAIN;
+ALTER TABLE agreement ALTER agreement SET STORAGE MAIN;
+
+CREATE INDEX document_by_due ON document (lane, due_us, key) WHERE due_us IS NOT NULL;
+CREATE INDEX document_by_status ON document (status, key) WHERE status <> 'synced';
+CREATE INDEX document_by_waiting ON document (status, pending_since_us, key) WHERE pending_since_us IS NOT NULL;
+CREATE INDEX document_by_since ON document (pending_since_us) WHERE pending_since_us IS NOT NULL;
+CREATE INDEX document_by_aside ON document (status, aside_us, key) WHERE status IN ('parked', 'contended');
+CREATE INDEX document_by_conflicts ON document (conflicts DESC, key) WHERE conflicts > 0;
+CREATE INDEX document_by_holder ON document (holder) WHERE holder IS NOT NULL;
+
+-- Documents that were folded again from the log, each with the number of its last time.
+CREATE TABLE refold (
+    document bytea PRIMARY KEY,
+    number bigint NOT NULL UNIQUE
+);
+
+-- Events that changed nothing on arrival: their number and the last one of each document.
+CREATE TABLE superseded (
+    document bytea PRIMARY KEY,
+    count bigint NOT NULL,
+    last bytea NOT NULL
+);
+
+CREATE TABLE position (
+    topic bytea,
+    partition integer,
+    next_offset bigint NOT NULL,
+    anchor_offset bigint,              -- NULL: none was read yet
+    anchor_digest text NOT NULL,
+    PRIMARY KEY (topic, partition)
+) WITH (fillfactor = 50);
+
+-- Bucket: a hash of the document's key; the messages of one are published in the order of their numbers.
+CREATE TABLE outbox (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    bucket smallint NOT NULL,
+    message bytea NOT NULL             -- packed MessagePack, because JSON would hold the value in Base64
+);
+
+CREATE TABLE dead_letter (
+    number bigint PRIMARY KEY,         -- the order in which they were refused
+    id bytea NOT NULL UNIQUE,          -- topic/partition/offset
+    status text COLLATE "C" NOT NULL,
+    clock boolean NOT NULL,            -- refused by the host's clock, and so for ever, by its place
+    outline bytea NOT NULL,            -- the letter without the bytes of its record, for lists
+    letter bytea NOT NULL
+);
+CREATE INDEX dead_letter_by_status ON dead_letter (status, number);
+CREATE INDEX dead_letter_by_clock ON dead_letter (id) WHERE clock;
+
+-- The audit trail: a chain (`reconciler.model.chain`) for each slot, which only grows at its end.
+CREATE TABLE audit (
+    chain smallint,
+    number bigint,
+    document bytea NOT NULL,           -- empty: an action on none
+    at_us bigint NOT NULL,
+    target bytea,                      -- of an action, as the next two; NULL: a decision
+    who bytea,
+    kind bytea,
+    link bytea NOT NULL,
+    record bytea NOT NULL,             -- packed; the link is over the record itself
+    PRIMARY KEY (chain, number)
+);
+CREATE INDEX decision_by_document ON audit (document, at_us) WHERE kind IS NULL;
+CREATE INDEX decision_by_time ON audit (at_us) WHERE kind IS NULL;
+CREATE INDEX act_by_time ON audit (at_us) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_number ON audit (number) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_document ON audit (document, number) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_target ON audit (target, number) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_who ON audit (who, number) WHERE kind IS NOT NULL;
+
+-- No statement of the program changes the trail. This keeps others from changing it by mistake; anyone may drop it, but
+-- verifying the chain finds the change.
+CREATE FUNCTION refuse_to_change_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the audit trail is append-only';
+END $$;
+CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE ON audit
+    FOR EACH ROW EXECUTE FUNCTION refuse_to_change_audit();
+
+CREATE TABLE conflict (
+    id bytea PRIMARY KEY,
+    document bytea NOT NULL,
+    opened_at_us bigint NOT NULL,
+    closed_at_us bigint,               -- NULL: open
+    conflict bytea NOT NULL
+);
+CREATE INDEX conflict_open ON conflict (opened_at_us, id) WHERE closed_at_us IS NULL;
+CREATE INDEX conflict_by_time ON conflict (opened_at_us, id);
+
+CREATE TABLE contention (
+    field bytea PRIMARY KEY,
+    conflicts bigint NOT NULL,
+    attempts bigint NOT NULL
+);
+
+-- Version conflicts by the hour (`at_us` / 3,600,000,000), to find hot spots.
+CREATE TABLE contention_hour (
+    hour bigint,
+    kind text COLLATE "C",             -- document or field
+    name bytea,
+    conflicts bigint NOT NULL,
+    attempts bigint NOT NULL,
+    PRIMARY KEY (hour, kind, name)
+);
+
+CREATE TABLE policy (
+    digest text PRIMARY KEY,
+    policy bytea NOT NULL
+);
+
+-- Since when decisions and outcomes are signed (`reconciler.model.signing`): one row, or none while they are not.
+CREATE TABLE signing (
+    one smallint PRIMARY KEY CHECK (one = 1),
+    noted bytea NOT NULL
+);
+
+-- One transaction in one statement: nothing is stored unless the caller is whom it says, every row is as it was when the
+-- change was decided, and the audit chain's head is the one that the records follow. It holds no rule about documents:
+-- `core/folding/rows.py` has decided before, and decides again when `answer` says that something has moved.
+-- Locks are taken in one order by all: slot, refolds, documents by key, turn, chain, the rest.
+CREATE FUNCTION change_1(
+    by_slot smallint,
+    by_epoch bigint DEFAULT NULL,      -- NULL: a guest
+    fold_turn bigint DEFAULT NULL,
+    refolds_seen bigint DEFAULT NULL,  -- when the rows of the batch were read
+    refold_key bytea DEFAULT NULL,     -- folded again, up to these positions
+    limit_topic bytea[] DEFAULT '{}', limit_partition integer[] DEFAULT '{}', limit_offset bigint[] DEFAULT '{}',
+    seen_key bytea[] DEFAULT '{}', seen_version bigint[] DEFAULT '{}',  -- version 0: there is no such row
+    head_turn bigint DEFAULT NULL,     -- of the owner
+    head_number bigint DEFAULT NULL, head_link bytea DEFAULT NULL,
+    record_document bytea[] DEFAULT '{}', record_at_us bigint[] DEFAULT '{}', record_target bytea[] DEFAULT '{}',
+    record_who bytea[] DEFAULT '{}', record_kind bytea[] DEFAULT '{}', record_link bytea[] DEFAULT '{}',
+    record_text bytea[] DEFAULT '{}',
+    row_key bytea[] DEFAULT '{}', row_version bigint[] DEFAULT '{}', row_aside_us bigint[] DEFAULT '{}',
+    row_revision bigint[] DEFAULT '{}', row_status text[] DEFAULT '{}', row_reason bytea[] DEFAULT '{}',
+    row_lane smallint[] DEFAULT '{}', row_due_us bigint[] DEFAULT '{}', row_pending_since_us bigint[] DEFAULT '{}',
+    row_conflicts bigint[] DEFAULT '{}', row_attempts bigint[] DEFAULT '{}',
+    desired_key bytea[] DEFAULT '{}', desired_text bytea[] DEFAULT '{}',
+    agreement_key bytea[] DEFAULT '{}', agreement_text bytea[] DEFAULT '{}',
+    position_topic bytea[] DEFAULT '{}', position_partition integer[] DEFAULT '{}',
+    position_offset bigint[] DEFAULT '{}', position_anchor bigint[] DEFAULT '{}', position_digest text[] DEFAULT '{}',
+    forget_topic bytea[] DEFAULT '{}', forget_partition integer[] DEFAULT '{}',
+    superseded_key bytea[] DEFAULT '{}', superseded_count bigint[] DEFAULT '{}',
+    superseded_last bytea[] DEFAULT '{}',
+    letter_id bytea[] DEFAULT '{}', letter_status text[] DEFAULT '{}', letter_clock boolean[] DEFAULT '{}',
+    letter_outline bytea[] DEFAULT '{}', letter_text bytea[] DEFAULT '{}', letter_message bytea[] DEFAULT '{}',
+    mark_id bytea[] DEFAULT '{}', mark_status text[] DEFAULT '{}',
+    close_id bytea[] DEFAULT '{}', close_at_us bigint[] DEFAULT '{}',
+    open_id bytea[] DEFAULT '{}', open_document bytea[] DEFAULT '{}', open_at_us bigint[] DEFAULT '{}',
+    open_text bytea[] DEFAULT '{}',
+    spot_hour bigint[] DEFAULT '{}', spot_kind text[] DEFAULT '{}', spot_name bytea[] DEFAULT '{}',
+    spot_conflicts bigint[] DEFAULT '{}', spot_attempts bigint[] DEFAULT '{}',
+    forget_hour bigint DEFAULT NULL,   -- and all before
+    message_bucket smallint[] DEFAULT '{}', message_text bytea[] DEFAULT '{}',
+    published bigint[] DEFAULT '{}',
+    signed bytea DEFAULT NULL,
+    OUT answer text
+) LANGUAGE plpgsql AS $$
+DECLARE
+    refold_lock CONSTANT bigint := 8243107301;
+    made bigint := 0;
+    moved boolean;
+BEGIN
+    IF by_epoch IS NOT NULL THEN
+        PERFORM FROM slot s WHERE s.id = by_slot AND s.epoch = by_epoch FOR KEY SHARE;
+        IF NOT FOUND THEN answer := 'fenced'; RETURN; END IF;
+    END IF;
+
+    IF refolds_seen IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock_shared(refold_lock);
+        IF refolds_seen <> (SELECT coalesce(max(number), 0) FROM refold) THEN answer := 'refolded'; RETURN; END IF;
+    END IF;
+    IF refold_key IS NOT NULL THEN
+        -- After every fold under way, whose positions show, or before it, and then it sees a new number.
+        PERFORM pg_advisory_xact_lock(refold_lock);
+        PERFORM FROM unnest(limit_topic, limit_partition, limit_offset) AS l(topic, partition, upto)
+            JOIN position p ON p.topic = l.topic AND p.partition = l.partition AND p.next_offset > l.upto;
+        IF FOUND THEN answer := 'behind'; RETURN; END IF;
+    END IF;
+
+    SELECT count(*) > 0 INTO moved FROM unnest(seen_key, seen_version) AS s(key, version)
+        LEFT JOIN (
+            SELECT d.key, d.version FROM document d WHERE d.key = ANY (seen_key) ORDER BY d.key FOR NO KEY UPDATE
+        ) AS present ON present.key = s.key
+        WHERE coalesce(present.version, 0) <> s.version;
+    IF moved THEN answer := 'moved'; RETURN; END IF;
+
+    IF fold_turn IS NOT NULL THEN
+        PERFORM FROM folding f WHERE f.slot = by_slot AND f.turn = fold_turn FOR NO KEY UPDATE;
+        IF NOT FOUND THEN answer := 'late'; RETURN; END IF;
+    END IF;
+    IF head_number IS NOT NULL THEN
+        UPDATE slot s SET turn = s.turn + CASE WHEN head_turn IS NULL THEN 0 ELSE 1 END,
+                chain_number = head_number + cardinality(record_link),
+                chain_link = coalesce(record_link[cardinality(record_link)], head_link)
+            WHERE s.id = by_slot AND s.chain_number = head_number AND s.chain_link = head_link
+                AND (head_turn IS NULL OR s.turn = head_turn);
+        IF NOT FOUND THEN answer := 'head'; RETURN; END IF;
+        INSERT INTO audit (chain, number, document, at_us, target, who, kind, link, record)
+            SELECT by_slot, head_number + r.place, r.document, r.at_us, r.target, r.who, r.kind, r.link, r.text
+            FROM unnest(record_document, record_at_us, record_target, record_who, record_kind, record_link, record_text)
+                WITH ORDINALITY AS r(document, at_us, target, who, kind, link, text, place);
+    END IF;
+
+    IF cardinality(row_key) > 0 THEN
+        INSERT INTO document (key, version, aside_us, revision, status, reason, lane, due_us, pending_since_us,
+                conflicts, attempts)
+            SELECT r.* FROM unnest(row_key, row_version, row_aside_us, row_revision, row_status, row_reason, row_lane,
+                row_due_us, row_pending_since_us, row_conflicts, row_attempts) AS r(key, version)
+            WHERE r.version = 1 ORDER BY r.key;
+        GET DIAGNOSTICS made = ROW_COUNT;
+        UPDATE document d SET version = r.version, aside_us = r.aside_us, revision = r.revision, status = r.status,
+                reason = r.reason, lane = r.lane, due_us = r.due_us, pending_since_us = r.pending_since_us,
+                conflicts = r.conflicts, attempts = r.attempts
+            FROM unnest(row_key, row_version, row_aside_us, row_revision, row_status, row_reason, row_lane,
+                    row_due_us, row_pending_since_us, row_conflicts, row_attempts)
+                AS r(key, version, aside_us, revision, status, reason, lane, due_us, pending_since_us, conflicts, attempts)
+            WHERE r.version > 1 AND d.key = r.key;
+    END IF;
+    IF fold_turn IS NOT NULL THEN
+        UPDATE folding f SET turn = f.turn + 1, documents = f.documents + made WHERE f.slot = by_slot;
+    END IF;
+    IF cardinality(desired_key) > 0 THEN
+        INSERT INTO desired AS d (key, folds, desired)
+            SELECT n.key, 1, n.text FROM unnest(desired_key, desired_text) AS n(key, text)
+            ON CONFLICT (key) DO UPDATE SET desired = excluded.desired, folds = d.folds + 1;
+    END IF;
+    IF cardinality(agreement_key) > 0 THEN
+        INSERT INTO agreement AS a (key, version, agreement)
+            SELECT n.key, 1, n.text FROM unnest(agreement_key, agreement_text) AS n(key, text)
+            ON CONFLICT (key) DO UPDATE SET agreement = excluded.agreement, version = a.version + 1;
+    END IF;
+
+    IF refold_key IS NOT NULL THEN
+        INSERT INTO refold (document, number) SELECT refold_key, coalesce(max(number), 0) + 1 FROM refold
+            ON CONFLICT (document) DO UPDATE SET number = excluded.number;
+    END IF;
+    IF cardinality(forget_topic) > 0 THEN
+        DELETE FROM position p USING unnest(forget_topic, forget_partition) AS f(topic, partition)
+            WHERE p.topic = f.topic AND p.partition = f.partition;
+    END IF;
+    IF cardinality(position_topic) > 0 THEN
+        -- A position may move past offsets without a record; the last record stays the same.
+        INSERT INTO position AS p (topic, partition, next_offset, anchor_offset, anchor_digest)
+            SELECT * FROM unnest(position_topic, position_partition, position_offset, position_anchor, position_digest)
+                AS n(topic, partition) ORDER BY n.topic, n.partition
+            ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset,
+                anchor_offset = coalesce(excluded.anchor_offset, p.anchor_offset),
+                anchor_digest = CASE WHEN excluded.anchor_offset IS NULL THEN p.anchor_digest
+                    ELSE excluded.anchor_digest END;
+    END IF;
+    IF cardinality(superseded_key) > 0 THEN
+        INSERT INTO superseded AS s (document, count, last)
+            SELECT n.* FROM unnest(superseded_key, superseded_count, superseded_last) AS n(document, count, last)
+            ORDER BY n.document
+            ON CONFLICT (document) DO UPDATE SET count = s.count + excluded.count, last = excluded.last;
+    END IF;
+
+    IF cardinality(letter_id) > 0 THEN
+        -- One at a time, so that numbers appear in their order: whoever has read up to one misses none.
+        LOCK TABLE dead_letter IN SHARE ROW EXCLUSIVE MODE;
+        WITH fresh AS (
+            SELECT DISTINCT ON (n.id) n.* FROM unnest(letter_id, letter_status, letter_clock, letter_outline,
+                letter_text, letter_message) WITH ORDINALITY AS n(id, status, clock, outline, text, message, place)
+            WHERE NOT EXISTS (SELECT FROM dead_letter known WHERE known.id = n.id) ORDER BY n.id, n.place
+        ), buried AS (
+            INSERT INTO dead_letter (number, id, status, clock, outline, letter)
+                SELECT (SELECT coalesce(max(number), 0) FROM dead_letter) + row_number() OVER (ORDER BY place),
+                    f.id, f.status, f.clock, f.outline, f.text
+                FROM fresh f
+        )
+        INSERT INTO outbox (bucket, message)
+            SELECT 0, f.message FROM fresh f WHERE f.message IS NOT NULL ORDER BY f.place;
+    END IF;
+    IF cardinality(mark_id) > 0 THEN
+        UPDATE dead_letter l SET status = m.status FROM unnest(mark_id, mark_status) AS m(id, status) WHERE l.id = m.id;
+    END IF;
+
+    IF cardinality(close_id) > 0 THEN
+        UPDATE conflict c SET closed_at_us = n.at_us
+            FROM (SELECT id, min(at_us) AS at_us FROM unnest(close_id, close_at_us) AS u(id, at_us) GROUP BY id) AS n
+            WHERE c.id = n.id AND c.closed_at_us IS NULL;
+    END IF;
+    IF cardinality(open_id) > 0 THEN
+        -- A conflict that is still open keeps the time when it opened; one that was closed opens again.
+        INSERT INTO conflict AS c (id, document, opened_at_us, conflict)
+            SELECT DISTINCT ON (n.id) n.id, n.document, n.at_us, n.text
+                FROM unnest(open_id, open_document, open_at_us, open_text) WITH ORDINALITY
+                    AS n(id, document, at_us, text, place) ORDER BY n.id, n.place
+            ON CONFLICT (id) DO UPDATE SET document = excluded.document, opened_at_us = excluded.opened_at_us,
+                closed_at_us = NULL, conflict = excluded.conflict
+            WHERE c.closed_at_us IS NOT NULL;
+    END IF;
+    IF cardinality(spot_hour) > 0 THEN
+        INSERT INTO contention AS c (field, conflicts, attempts)
+            SELECT n.name, sum(n.conflicts), sum(n.attempts)
+                FROM unnest(spot_kind, spot_name, spot_conflicts, spot_attempts) AS n(kind, name, conflicts, attempts)
+                WHERE n.kind = 'field' GROUP BY n.name ORDER BY n.name
+            ON CONFLICT (field) DO UPDATE SET conflicts = c.conflicts + excluded.conflicts,
+                attempts = c.attempts + excluded.attempts;
+        INSERT INTO contention_hour AS c (hour, kind, name, conflicts, attempts)
+            SELECT n.hour, n.kind, n.name, sum(n.conflicts), sum(n.attempts)
+                FROM unnest(spot_hour, spot_kind, spot_name, spot_conflicts, spot_attempts)
+                    AS n(hour, kind, name, conflicts, attempts)
+                GROUP BY n.hour, n.kind, n.name ORDER BY n.hour, n.kind, n.name
+            ON CONFLICT (hour, kind, name) DO UPDATE SET conflicts = c.conflicts + excluded.conflicts,
+                attempts = c.attempts + excluded.attempts;
+    END IF;
+    IF forget_hour IS NOT NULL THEN
+        DELETE FROM contention_hour c WHERE c.hour <= forget_hour;
+    END IF;
+
+    IF cardinality(message_text) > 0 THEN
+        INSERT INTO outbox (bucket, message) SELECT n.bucket, n.text
+            FROM unnest(message_bucket, message_text) WITH ORDINALITY AS n(bucket, text, place) ORDER BY n.place;
+    END IF;
+    IF cardinality(published) > 0 THEN
+        DELETE FROM outbox o WHERE o.number = ANY (published);
+    END IF;
+    IF signed IS NOT NULL THEN
+        INSERT INTO signing (one, noted) VALUES (1, signed) ON CONFLICT (one) DO UPDATE SET noted = excluded.noted;
+    END IF;
+    answer := 'done';
+END $$;

@@ -1,0 +1,189 @@
+"""
+The server: a pool of connections, one statement at a time on each, and patience while it can't be reached.
+
+Rules. Every statement commits by itself, so none waits for us between BEGIN and COMMIT: a process that stops in the
+middle holds no lock. A call runs to its end even if its caller is cancelled. Whoever changes something says how to find
+out whether it was done (`Done`), because the answer to a commit can be lost.
+
+Theory. A restart or failover of the server takes seconds. Reads are simply repeated. A change is repeated too, once it
+is known that the first one was not stored. When patience ends, the store has a fault that every later call raises.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+import attrs
+import structlog
+
+from reconciler.errors import StoreError, StoreFullError
+from reconciler.ports import Clock
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Done = Callable[[], Awaitable[bool]]
+
+VERSION_MIN = 15
+CONNECTIONS_MAX = 6  # of a process: pages and commands read while others write
+# No statement of ours takes a tenth of these. The last frees rows if a connection ever hangs in an open transaction.
+TIMEOUTS = {"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "5s"}
+_ANSWER_S = 40.0  # longer than any statement may take: the network has lost the answer
+_CONNECT_S = 10.0
+_RETRY_S, _RETRY_S_MAX = 0.1, 2.0
+_POOLER = "pooler"  # our own option in the URL: `?pooler=transaction`
+
+_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,  # "connection is closed"
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
+)
+_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+@attrs.frozen
+class Address:
+    """
+    Where a store is. `url` is a PostgreSQL URL with libpq's options (`sslmode`, `sslrootcert`, …), without a password.
+
+    `?pooler=transaction` says that a PgBouncer in transaction mode is between: then no statement is prepared, and the
+    timeouts must be the role's (`ALTER ROLE … SET`), because what a session sets goes to whoever gets it next.
+    """
+
+    url: str
+    password: Callable[[], str] | None = None  # asked at each connection; None: the URL's, or PGPASSFILE
+    patience_s: float = 60.0
+
+    def __str__(self) -> str:
+        """Return the address without what may be secret."""
+        parts = urlsplit(self.url)
+        return f"postgresql://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return how to connect."""
+        parts = urlsplit(self.url)
+        options = dict(parse_qsl(parts.query))
+        pooled = options.pop(_POOLER, None) == "transaction"
+        return {
+            "dsn": urlunsplit(parts._replace(query=urlencode(options))),
+            "password": self.password,
+            "timeout": _CONNECT_S,
+            "command_timeout": _ANSWER_S,
+            "statement_cache_size": 0 if pooled else 100,
+            "server_settings": {"application_name": "reconciler"} | ({} if pooled else TIMEOUTS),
+        }
+
+
+class Server:
+    """Runs statements, each with the name of its operation, for messages: "can't <operation> in …"."""
+
+    def __init__(self, address: Address, clock: Clock) -> None:
+        self.address = address
+        self._clock = clock
+        self._pool: Any = None  # asyncpg has no types
+        self._fault: StoreError | None = None
+        self.closed = False
+
+    async def open(self) -> None:
+        """Connect, and refuse a server that is too old or lacks the timeouts."""
+        try:
+            pool = asyncpg.create_pool(
+                **self.address.arguments(), min_size=0, max_size=CONNECTIONS_MAX, reset=_left_as_it_is
+            )
+        except ValueError as error:
+            raise StoreError(f"{self.address} is no usable PostgreSQL address: {error}") from error
+        self._pool = await pool
+        settings = ", ".join(f"current_setting('{name}')" for name in TIMEOUTS)
+        found = await self.fetch("connect", f"SELECT current_setting('server_version_num')::int, {settings}")
+        version, *timeouts = found[0]
+        if version < VERSION_MIN * 10_000:
+            raise StoreError(f"{self.address} is PostgreSQL {version // 10_000}; at least {VERSION_MIN} is needed")
+        if "0" in timeouts:
+            orders = "; ".join(f"ALTER ROLE … SET {name} = '{limit}'" for name, limit in TIMEOUTS.items())
+            raise StoreError(f"{self.address} lets statements run without a limit; an administrator should: {orders}")
+
+    async def fetch(self, operation: str, sql: str, *arguments: Any) -> list[Any]:
+        """Return the rows of a query, or of a change that does no harm when it is repeated."""
+        rows: Any = await self._patiently(operation, lambda: self._pool.fetch(sql, *arguments), None)
+        return list(rows)
+
+    async def change(self, operation: str, sql: str, arguments: Sequence[Any], done: Done | None = None) -> Any:
+        """Return the one row that a change answers; None if its answer was lost, and `done` says that it is stored."""
+        return await self._patiently(operation, lambda: self._pool.fetchrow(sql, *arguments), done)
+
+    async def transact(self, operation: str, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run a function of a connection in a transaction of its own: only for migrations."""
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                return await work(connection)
+        except (*_LOST, asyncpg.PostgresError) as error:
+            raise self._failed(operation, error) from error
+
+    async def close(self) -> None:
+        """Close all connections, after the calls under way."""
+        if not self.closed:
+            self.closed = True
+            if self._fault:
+                self._pool.terminate()
+            elif self._pool is not None:
+                await asyncio.shield(self._pool.close())
+
+    async def _patiently(self, operation: str, call: Callable[[], Awaitable[T]], done: Done | None) -> T | None:
+        # Shielded: asyncpg would cancel the statement with its caller, and nobody would know whether it was done.
+        return await asyncio.shield(self._repeatedly(operation, call, done))
+
+    async def _repeatedly(self, operation: str, call: Callable[[], Awaitable[T]], done: Done | None) -> T | None:
+        wait_s, until_s = _RETRY_S, self._clock.monotonic_s() + self.address.patience_s
+        while True:
+            self._require_open(operation)
+            try:
+                return await call()
+            except _AGAIN:
+                continue
+            except _LOST as error:
+                if not _passes(error) or self._clock.monotonic_s() >= until_s:
+                    self._fault = self._fault or self._failed(operation, error)
+                    raise self._fault from error
+                _log.warning("waiting for PostgreSQL", store=str(self.address), error=_told(error))
+            except asyncpg.PostgresError as error:
+                raise self._failed(operation, error) from error
+            await self._clock.sleep(wait_s)
+            wait_s = min(2 * wait_s, _RETRY_S_MAX)
+            if done is not None and await done():
+                return None
+
+    def _require_open(self, operation: str) -> None:
+        if self._fault:
+            raise self._fault
+        if self.closed:
+            raise StoreError(f"can't {operation} in {self.address}: the store is closed")
+
+    def _failed(self, operation: str, error: BaseException) -> StoreError:
+        full = isinstance(error, asyncpg.DiskFullError)
+        return (StoreFullError if full else StoreError)(f"can't {operation} in {self.address}: {_told(error)}")
+
+
+async def _left_as_it_is(_: Any) -> None:
+    """Leave a connection as it is: our statements leave nothing in the session, and a reset would cost a round trip."""
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether waiting may help."""
+    wrong = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError, ssl.SSLError)
+    return not isinstance(error, wrong)
+
+
+def _told(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,386 @@
+"""What PostgreSQL adds to what every store promises: owners that follow each other, migrations, lost connections."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+asyncpg = pytest.importorskip("asyncpg", reason="there is no asyncpg (`make` installs it)")
+
+from reconciler.adapters.clock import SystemClock  # noqa: E402  after the check above
+from reconciler.adapters.postgres import (  # noqa: E402  ditto
+    Address,
+    PostgresStore,
+    Terms,
+    migrate_store,
+    migrating,
+    open_store,
+    writing,
+)
+from reconciler.core.folding import fold, rows  # noqa: E402  ditto
+from reconciler.errors import StoreError  # noqa: E402  ditto
+from reconciler.model.action import Change  # noqa: E402  ditto
+from reconciler.model.desired import Desired, Field, Register  # noqa: E402  ditto
+from reconciler.model.document import Lane, Row, Status  # noqa: E402  ditto
+from reconciler.model.policy import Policy  # noqa: E402  ditto
+from reconciler.ports import Changed  # noqa: E402  ditto
+from tests import postgres  # noqa: E402  ditto
+from tests.checks import check_chain  # noqa: E402  ditto
+from tests.contracts.test_actions import action, noted  # noqa: E402  ditto
+from tests.contracts.test_store import P0, REFOLDED, batch, letter, record, refolded, row, settlement, stamp, wish  # noqa: E402  ditto
+
+SOON = Terms("first", evict_s=1.0)
+
+
+@pytest.fixture
+async def opens(postgres_url: str) -> AsyncIterator[Callable[..., Awaitable[PostgresStore]]]:
+    """Opens stores on one database, as an owner unless told otherwise, and closes them."""
+    opened: list[PostgresStore] = []
+
+    async def open_(*, owner: bool = True, terms: Terms = SOON, **address: Any) -> PostgresStore:
+        store = await open_store(Address(postgres_url, **address), SystemClock(), owner=owner, terms=terms)
+        opened.append(store)
+        return store
+
+    yield open_
+    for store in opened:
+        await store.close()
+
+
+async def silence(store: PostgresStore) -> None:
+    """An owner that shows no more signs of life, and does not know it: stopped, or cut off."""
+    slot = store._slot
+    assert slot is not None
+    slot._leaving.set()
+    await slot._beating
+
+
+# --------------------------------------------------------------------------------------------------------------- owners
+
+
+async def test_a_second_owner_is_refused_while_the_first_shows_signs_of_life(opens: Any) -> None:
+    first = await opens(terms=Terms("pod-1", evict_s=1.0))
+    with pytest.raises(StoreError, match=r"in use by another process \(pod-1\); stop it first"):
+        await opens()
+    await first.fold(batch("d"))
+
+
+async def test_an_owner_that_ended_is_followed_at_once(opens: Any) -> None:
+    await (await opens(terms=Terms(evict_s=3600))).close()
+    async with asyncio.timeout(30):
+        await opens(terms=Terms(evict_s=3600))
+
+
+async def test_a_silent_owner_is_followed_and_stores_nothing_more(opens: Any) -> None:
+    old = await opens()
+    await old.fold(batch("d", positions={P0: 1}))
+    await silence(old)
+    new = await opens()
+    for deed in (
+        lambda: old.fold(batch(rows={"d": wish("X")}, positions={P0: 2})),
+        lambda: old.settle(settlement(audit=(record(),))),
+        lambda: old.intend("d", settlement().agreement),
+        lambda: old.requeue(["d"], settlement().lane, 1),
+        lambda: old.record_actions(Change.PAUSE, [action()], at_us=1),
+        lambda: old.rebase({"d": settlement().agreement}, {}, 1),
+        lambda: old.reposition({P0: 9}),
+    ):
+        with pytest.raises(StoreError, match="another process has taken the store over"):
+            await deed()
+    await old.keep_policy("p", Policy())
+    assert (await row(new)).revision == 1
+    assert (await new.positions(), await new.audit(), await new.actions()) == ({P0: 1}, [], [])
+    assert await new.policy_texts() == {}
+    await new.settle(settlement(audit=(record(),)))
+    await check_chain(new, {1})
+
+
+async def test_the_owner_that_follows_goes_on_with_the_chain(opens: Any) -> None:
+    for number in (1, 2, 3):
+        owner = await opens()
+        await owner.fold(batch("d"))
+        await owner.settle(settlement(audit=(record(),)))
+        await check_chain(owner, set(range(1, number + 1)))
+        await owner.close()
+
+
+async def test_guests_and_the_owner_write_one_chain(opens: Any) -> None:
+    owner, guest = await opens(), await opens(owner=False)
+    await owner.fold(batch("d"))
+    await noted(owner, action("a"))
+    assert await guest.record_actions(Change.PAUSE, [action("d")], at_us=7000, reason="by hand")
+    await noted(owner, action("b"))
+    assert [one.target for one in await guest.actions()] == ["b", "d", "a"]
+    assert (await row(owner)).reason == "by hand"
+    await check_chain(owner, set())
+
+
+# ------------------------------------------------------------------------------------------------------------ migrating
+
+
+async def test_a_store_without_a_schema_is_refused_until_it_is_migrated(postgres_server: postgres.Server) -> None:
+    address = Address(postgres_server.new("template1"))
+    with pytest.raises(StoreError, match="run `reconciler store migrate`"):
+        await open_store(address, SystemClock(), owner=True)
+    assert await asyncio.gather(*(migrate_store(address, SystemClock()) for _ in range(3))) != [[], [], []]
+    assert await migrate_store(address, SystemClock()) == []
+    await (await open_store(address, SystemClock(), owner=True)).close()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("INSERT INTO schema_version VALUES (9999, 'later', '')", "migration 9999, which this program does not know"),
+        ("UPDATE schema_version SET checksum = 'other'", "has run another migration 1"),
+        ("DELETE FROM schema_version", "lacks 0001_first.sql"),
+        ("UPDATE dictionary SET text = 'other'", "another dictionary"),
+    ],
+)
+async def test_a_store_with_another_schema_is_refused(
+    postgres_server: postgres.Server, postgres_url: str, change: str, complaint: str
+) -> None:
+    postgres_server.sql(change, postgres_url.rpartition("/")[2])
+    for owner in (True, False):
+        with pytest.raises(StoreError, match=complaint):
+            await open_store(Address(postgres_url), SystemClock(), owner=owner)
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [number for number, _, _ in migrating.known()] == list(range(1, len(migrating.known()) + 1))
+
+
+async def test_the_audit_trail_cannot_be_changed_by_mistake(
+    postgres_server: postgres.Server, postgres_url: str, opens: Any
+) -> None:
+    owner = await opens()
+    await noted(owner, action("a"))
+    for order in ("UPDATE audit SET at_us = 1", "DELETE FROM audit"):
+        with pytest.raises(Exception, match="non-zero exit status"):
+            postgres_server.sql(order, postgres_url.rpartition("/")[2])
+    await check_chain(owner, set())
+
+
+# ---------------------------------------------------------------------------------------------------------- connections
+
+
+async def test_statements_have_a_limit_and_a_pooler_needs_it_from_the_role(
+    postgres_server: postgres.Server, postgres_url: str, opens: Any
+) -> None:
+    owner = await opens()
+    (found,) = await owner._server.fetch("look", "SELECT current_setting('statement_timeout')")
+    assert found[0] == "30s"
+    await owner.close()
+    pooled = Address(f"{postgres_url.replace('postgres@', 'pooled@')}?pooler=transaction")
+    postgres_server.sql("CREATE ROLE pooled SUPERUSER LOGIN")
+    with pytest.raises(StoreError, match="ALTER ROLE … SET statement_timeout = '30s'"):
+        await open_store(pooled, SystemClock(), owner=True)
+    for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        postgres_server.sql(f"ALTER ROLE pooled SET {name} = '30s'")
+    store = await open_store(pooled, SystemClock(), owner=True)
+    await store.fold(batch("d"))
+    await store.settle(settlement(audit=(record(),)))
+    await check_chain(store, {1})
+    await store.close()
+
+
+class Losing:
+    """A pool that loses the connection at the next change: before the server has it, or when it has committed."""
+
+    def __init__(self, pool: Any, committed: bool) -> None:
+        self._pool = pool
+        self._committed = committed
+        self._lost = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    async def fetchrow(self, sql: str, *arguments: Any) -> Any:
+        if self._lost:
+            return await self._pool.fetchrow(sql, *arguments)
+        self._lost = True
+        if self._committed:
+            await self._pool.fetchrow(sql, *arguments)
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+
+def losing(store: PostgresStore, committed: bool) -> None:
+    store._server._pool = Losing(store._server._pool, committed)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("owner", [False, True])
+async def test_a_change_whose_answer_is_lost_is_stored_once(opens: Any, committed: bool, owner: bool) -> None:
+    store = await opens()
+    await store.fold(batch("d", "e"))
+    actor = store if owner else await opens(owner=False)
+    losing(actor, committed)
+    assert await actor.record_actions(Change.PAUSE, [action("e")], at_us=7000)
+    losing(store, committed)
+    await store.settle(settlement(attempts=1, audit=(record(),), contention=()))
+    losing(store, committed)
+    await store.settle(settlement(attempts=1))  # without a record
+    losing(store, committed)
+    events = {"d": wish(number=0), "f": wish()}
+    assert await store.fold(batch(rows=events, dead_letters=[letter()])) == Changed(["f"], 1)
+    assert (await row(store)).attempts == 2
+    assert [one.status for one in await store.list_documents(Status.PAUSED, "", 9)] == [Status.PAUSED]
+    found = await store.superseded("d")
+    assert found is not None
+    assert (found.count, len(await store.waiting(9)), (await row(store, "f")).revision) == (1, 1, 1)
+    await check_chain(store, {2})
+
+
+async def test_a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_an_error() -> None:
+    if absent := postgres.missing():
+        pytest.skip(absent)
+    server = postgres.Server(durable=True)
+    try:
+        server.start()
+        server.sql("CREATE DATABASE store")
+        address = Address(server.url("store"))
+        await migrate_store(address, SystemClock())
+        store = await open_store(address, SystemClock(), owner=True)
+        keys = [f"d{number}" for number in range(40)]
+        await store.fold(batch(*keys))
+        done = 0
+
+        async def settle(key: str) -> None:
+            nonlocal done
+            await store.settle(settlement(key, attempts=1, audit=(record(key),)))
+            done += 1
+
+        async def restart() -> None:
+            await asyncio.to_thread(server.stop)
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(server.start)
+
+        going = asyncio.create_task(restart())
+        for key in keys:
+            await settle(key)
+            await asyncio.sleep(0.05)
+        await going
+        assert done == 40
+        assert {one.attempts for one in await store.list_documents(None, "", 99)} == {1}
+        await check_chain(store, set(range(1, 41)))
+        await store.close()
+        impatient = await open_store(Address(server.url("store"), patience_s=0.5), SystemClock(), owner=False)
+        server.stop()
+        with pytest.raises(StoreError, match=r"can't count documents in postgresql://127\.0"):
+            await impatient.counts()
+        await impatient.close()
+    finally:
+        server.remove()
+
+
+async def test_no_password_is_in_a_message() -> None:
+    address = Address("postgresql://me:secret@127.0.0.1:1/db", patience_s=0)
+    with pytest.raises(StoreError) as told:
+        await open_store(address, SystemClock(), owner=False)
+    assert "secret" not in str(told.value)
+    assert str(address) == "postgresql://127.0.0.1:1/db"
+
+
+# ---------------------------------------------------------------------------------------------------------------- races
+
+
+KEYS = ["a", "b", "c", "d"]
+
+
+def said(number: int) -> Desired:
+    """What one event says: of 30, each sets a field that others set too."""
+    return Desired({f"f{number % 3}": Field(Register(stamp(number), number))})
+
+
+class Hand:
+    """One of several connections that change the same rows at the same time; `noted` has what each change came to."""
+
+    def __init__(self, store: PostgresStore, noted: dict[tuple[str, int], Callable[[Row], Row | None]]) -> None:
+        self.store = PostgresStore(store._server, store._slot)
+        self._noted = noted
+        self._rule: Callable[[Row], Row | None] | None = None
+        self._call = self.store._writer._call
+        self.store._writer._call = self._overheard  # type: ignore[method-assign]  # to listen in
+
+    async def _overheard(self, operation: str, change: Any, done: Any) -> str:
+        answer = await self._call(operation, change, done)
+        given = change._arguments
+        if answer == "done":
+            for key, version in zip(given.get("row_key", ()), given.get("row_version", ()), strict=True):
+                assert self._noted.setdefault((key.decode(), version), self._rule) is self._rule, "stored twice"
+        return answer
+
+    async def do(self, chance: random.Random, number: int) -> tuple[str, Desired] | None:
+        key, at_us = chance.choice(KEYS), 1000 + number
+        match chance.randrange(5):
+            case 0 | 1:
+                self._rule = lambda row: rows.folded(row, Lane.EVENT, at_us)
+                await self.store.fold(batch(rows={key: said(number)}, at_us=at_us, lane=Lane.EVENT))
+                return key, said(number)
+            case 2:
+                end = settlement(key, chance.randrange(9), attempts=1, at_us=at_us, audit=(record(key, at_us),))
+                self._rule = lambda row: rows.settled(row, end)
+                with contextlib.suppress(StoreError):  # no event has named it yet
+                    await self.store.settle(end)
+            case 3:
+                self._rule = lambda row: rows.requeued(row, Lane.RESYNC, at_us)
+                await self.store.requeue([key], Lane.RESYNC, at_us)
+            case _:
+                change = chance.choice([Change.PAUSE, Change.RESUME, Change.RETRY])
+                self._rule = lambda row: rows.after_action(change, row, at_us, "why")
+                await self.store.record_actions(change, [action(key)], at_us=at_us, reason="why")
+        return None
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_several_do_at_once_is_what_the_rules_make_of_it_one_after_the_other(
+    opens: Any, seed: int
+) -> None:
+    """Replays, by the rules alone, what each version of each row was made by."""
+    store = await opens(terms=Terms(evict_s=600))
+    noted: dict[tuple[str, int], Callable[[Row], Row | None]] = {}
+    told: dict[str, Desired] = {}
+
+    async def work(number: int) -> None:
+        hand, chance = Hand(store, noted), random.Random(f"{seed} {number}")
+        for step in range(60):
+            if (event := await hand.do(chance, chance.randrange(30) if step % 2 else 30 + step)) is not None:
+                key, desired = event
+                told[key] = fold.join(told[key], desired) if key in told else desired
+
+    await asyncio.gather(*(work(number) for number in range(4)))
+    found = await store.documents(KEYS)
+    assert {key: one.desired for key, one in found.items()} == told
+    for key, one in found.items():
+        versions = [version for noted_key, version in noted if noted_key == key]
+        assert sorted(versions) == list(range(1, len(versions) + 1))
+        row = rows.unknown(key)
+        for version in range(1, len(versions) + 1):
+            row = noted[key, version](row) or row
+        assert row == Row(*(getattr(one, name) for name in Row._fields)), key
+    await check_chain(store, {one.id for one in await store.audit()})
+    assert (await store.counts()).keys() == set(Status)
+    assert sum((await store.counts()).values()) == len(found)
+
+
+async def test_what_was_folded_in_parts_is_folded_once_more_if_a_document_was_folded_again_meanwhile(
+    opens: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "CHUNK", 1)
+    owner, guest = await opens(), await opens(owner=False)
+    await owner.fold(batch(rows={"a": wish("OLD", 1), "b": wish("OLD", 5)}, positions={P0: 10}))
+    call = owner._writer._call
+
+    async def interrupted(operation: str, change: Any, done: Any) -> str:
+        owner._writer._call = call
+        answer = await call(operation, change, done)  # "a" is stored, the positions are not
+        assert await guest.refold(refolded("AGAIN", key="a", positions={P0: 10}), REFOLDED)
+        return answer
+
+    owner._writer._call = interrupted
+    both = batch(rows={"a": wish("NEW", 2), "b": wish("LATE", 4)}, positions={P0: 12})
+    assert await owner.fold(both) == Changed(["a"], 1, 1)
+    assert (await row(owner, "a")).desired == wish("NEW", 2), "an event that the store has read is lost"
+    assert await owner.positions() == {P0: 12}

@@ -1,0 +1,125 @@
+"""
+A real PostgreSQL for tests: Debian's, made by `initdb` in a temporary folder, on loopback, as a user without rights.
+
+It is started once a process, when the first test asks for it. Each test gets a database of its own, copied from one
+that was migrated. Nothing is synced to the disk: tests of crashes start one that does (`durable`).
+"""
+
+import contextlib
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.patience import HANG_S
+
+HOST = "127.0.0.1"
+USER = "postgres"  # whom the server runs as if we are root, which it refuses
+TEMPLATE = "migrated"
+_OFF = "fsync=off synchronous_commit=off full_page_writes=off"
+
+
+def programs() -> Path | None:
+    """The folder of the newest PostgreSQL on this machine, of at least 15; None if there is none."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if debian and float(debian[-1].parts[-3]) >= 15:
+        return debian[-1].parent
+    found = shutil.which("initdb")
+    return Path(found).parent if found else None
+
+
+def missing() -> str | None:
+    """What is missing to run one; None if nothing is."""
+    if importlib.util.find_spec("asyncpg") is None:
+        return "no asyncpg (`make` installs it)"
+    if programs() is None:
+        return "no PostgreSQL of at least 15 (Debian's package postgresql; `scripts/real-parts` gets it)"
+    return None
+
+
+class Server:
+    """One server; `url()` names a new database."""
+
+    def __init__(self, *, durable: bool = False) -> None:
+        found = programs()
+        assert found is not None, missing()
+        self._programs = found
+        self._durable = durable
+        self._numbers = itertools.count(1)
+        self._folder = Path(tempfile.mkdtemp(prefix="reconciler-postgres-"))
+        self._data = self._folder / "data"
+        with contextlib.closing(socket.create_server((HOST, 0))) as probe:
+            self.port: int = probe.getsockname()[1]
+        if os.getuid() == 0:
+            entry = pwd.getpwnam(USER)
+            os.chown(self._folder, entry.pw_uid, entry.pw_gid)
+        self._run(
+            "initdb", "--pgdata", self._data, "--auth", "trust", "--username", USER, "--no-sync", "--encoding", "UTF8"
+        )
+
+    def start(self) -> None:
+        settings = [
+            *("listen_addresses=127.0.0.1", f"port={self.port}", f"unix_socket_directories={self._folder}"),
+            *("shared_buffers=32MB", "max_connections=60", "log_min_messages=fatal"),
+            *(() if self._durable else _OFF.split()),
+        ]
+        options = " ".join(f"-c {setting}" for setting in settings)
+        log = self._folder / "log"
+        self._run("pg_ctl", "start", "--pgdata", self._data, "--wait", "--log", log, "--options", options)
+
+    def stop(self, mode: str = "immediate") -> None:
+        self._run("pg_ctl", "stop", "--pgdata", self._data, "--mode", mode, "--wait")
+
+    def remove(self) -> None:
+        """Stop it for good."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def url(self, database: str) -> str:
+        return f"postgresql://{USER}@{HOST}:{self.port}/{database}"
+
+    def new(self, template: str = TEMPLATE) -> str:
+        """Make a database like another one, and return its URL."""
+        name = f"t{next(self._numbers)}"
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY WAL_LOG")
+        return self.url(name)
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        """Run a statement as a stranger; return what it prints."""
+        order = ("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--dbname", self.url(database))
+        return self._run(*order, "--command", statement).strip()
+
+    def _run(self, program: str, *arguments: object) -> str:
+        order = [str(self._programs / program), *map(str, arguments)]
+        # As another user only if we are root. A pipe would stay open with the server that `pg_ctl` leaves behind.
+        user = USER if os.getuid() == 0 else None
+        done = subprocess.run(
+            order,
+            check=True,
+            stdout=subprocess.PIPE if program == "psql" else subprocess.DEVNULL,
+            text=True,
+            timeout=HANG_S,
+            cwd=self._folder,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+        )
+        return done.stdout or ""
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Server]:
+    """A server, until the block ends."""
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
