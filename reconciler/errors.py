@@ -29,6 +29,10 @@ class EvictedError(StoreError):
     """Other replicas took us for dead, and have gone on with our work: end, and start anew."""
 
 
+class LostError(StoreError):
+    """Another replica has the document now: what we decided on it does not count."""
+
+
 class LogError(ReconcilerError):
     """The change log can't be read or appended to."""
 

@@ -3,17 +3,21 @@ Reconcile: takes documents from the queue and makes attempts on them, several at
 
 `feed` loads documents in batches, because a query costs the same for one as for twenty; several `work` loops make the
 attempts. Both stop after the attempts under way.
+
+Of several replicas, the one that loads a document has it until its attempt is settled. The queues of several may hold
+one document; whoever comes too late drops it.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import attrs
 import msgspec
 import structlog
-from msgspec import structs
 
 from reconciler.core.scheduling.queue import Queue, spread
 from reconciler.core.settling.cases import AttemptOptions
+from reconciler.errors import LostError
 from reconciler.flows import watchdog
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.gate import HeldUpError
@@ -107,18 +111,12 @@ class Reconciler:
                 continue
             if 2 * self._loaded.qsize() <= self._buffer:
                 self._wake.set()
-            if self._clock.now_us() - work.loaded_us > _FRESH_US:
-                work = await self._again(work)
             await self._one(work)
             self._probing.discard(work.due.key)
 
     async def _next(self) -> _Work | None:
         with watchdog.waiting():
             return await self._loaded.get()
-
-    async def _again(self, work: _Work) -> _Work:
-        found = await self._ledger.documents([work.due.key])
-        return structs.replace(work, document=found.get(work.due.key, work.document))
 
     async def _load_probes(self) -> list[Due]:
         """
@@ -139,27 +137,37 @@ class Reconciler:
         for work in works:
             if work.due.key in self._probing:
                 self._loaded.put_nowait(work)
-            else:
-                self._queue.done(work.due.key, work.due)
+        await self._leave({work.due.key: work.due for work in works if work.due.key not in self._probing})
         return taken
 
     async def _load(self, taken: list[Due]) -> list[_Work]:
-        """Load documents that were taken, and return those that are still due."""
+        """Load documents that were taken, and return those that are still due, and ours."""
         works = []
-        documents = await self._ledger.documents([due.key for due in taken])
+        left: dict[str, Due | None] = {}
+        documents = await self._ledger.hold([due.key for due in taken])
         now_us = self._clock.now_us()
         for due in taken:
             document = documents.get(due.key)
-            if document is None or (document.status is Status.PAUSED and document.due_us is None):
+            if document is None:
                 self._queue.done(due.key)
+            elif document.status is Status.PAUSED and document.due_us is None:
+                left[due.key] = None
             elif due.lane > Lane.OPERATOR and document.due_us is None:
-                self._queue.done(due.key)  # an offer older than the attempt that satisfied it
+                left[due.key] = None  # an offer older than the attempt that satisfied it
             elif due.lane > Lane.OPERATOR and document.due_us is not None and document.due_us > now_us:
                 # A new event must not shorten a wait that the store has set.
-                self._queue.done(due.key, self._soon(Due(due.key, due.lane, document.due_us), now_us))
+                left[due.key] = self._soon(Due(due.key, due.lane, document.due_us), now_us)
             else:
                 works.append(_Work(due, document, now_us))
+        await self._leave(left)
         return works
+
+    async def _leave(self, left: Mapping[str, Due | None]) -> None:
+        """Leave documents that get no attempt now to others; the queue keeps what is still due."""
+        if left:
+            await self._ledger.give_back(left)
+        for key, due in left.items():
+            self._queue.done(key, due)
 
     async def _sleep(self) -> None:
         soonest_us = self._queue.next_due_us()
@@ -174,11 +182,17 @@ class Reconciler:
 
     async def _one(self, work: _Work) -> None:
         key, document = work.due.key, work.document
+        if self._clock.now_us() - work.loaded_us > _FRESH_US:
+            found = (await self._ledger.hold([key])).get(key)
+            if found is None:
+                self._queue.done(key)
+                return
+            document = found
         failures = document.agreement.failures
         if failures and work.due.lane > Lane.OPERATOR:
             wait_s = self._attempt.gate.retry_wait_s(failures, self._retrying)
             if wait_s:
-                self._queue.done(key, Due(key, work.due.lane, self._clock.now_us() + round(wait_s * 1_000_000)))
+                await self._leave({key: Due(key, work.due.lane, self._clock.now_us() + round(wait_s * 1_000_000))})
                 self._wake.set()  # `feed` may sleep until a later time
                 return
         self._retrying += bool(failures)
@@ -187,8 +201,12 @@ class Reconciler:
                 settlement = followed.ended(await self._attempt.run(document, work.due.lane))
                 await self._ledger.settle(settlement)
         except HeldUpError:  # nothing was sent; start again from the stored row
-            self._queue.done(key, work.due)
+            await self._leave({key: work.due})
             self._wake.set()
+            return
+        except LostError as error:
+            self._queue.done(key)
+            self._log.info("another replica goes on with a document", document=key, reason=str(error))
             return
         except BaseException:
             self._queue.done(key)

@@ -98,15 +98,31 @@ class Ledger(Protocol):
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
         """Return the documents of those keys that exist."""
 
+    async def hold(self, keys: Iterable[str]) -> dict[str, Document]:
+        """
+        Take documents for attempts of ours, and return them, without those that another replica has.
+
+        We have a document until `settle` or `give_back`, or until we are taken for dead. Unlike everything else here
+        this need not be durable: who has lost a document is refused its intent.
+        """
+
+    async def give_back(self, keys: Iterable[str]) -> None:
+        """Leave documents to others that have got no attempt now."""
+
     async def intend(self, key: str, agreement: Agreement) -> bool:
         """
         Store an agreement with an intent (and what was adopted) durably, before the write is sent.
 
-        Return whether it may be sent: not if the document has been paused.
+        Return whether it may be sent: not if the document has been paused. Raises LostError if we do not have the
+        document (any more).
         """
 
     async def settle(self, settlement: Settlement) -> None:
-        """Store the end of an attempt. Simultaneous calls share one transaction (group commit)."""
+        """
+        Store the end of an attempt, and leave the document to others. Simultaneous calls share one transaction.
+
+        Raises LostError, and stores nothing, if we do not have the document (any more).
+        """
 
     async def requeue(self, keys: Iterable[str], lane: Lane, at_us: int) -> int:
         """

@@ -14,7 +14,7 @@ import attrs
 from msgspec import structs
 
 from reconciler.core.folding import rows
-from reconciler.errors import StoreError
+from reconciler.errors import LostError, StoreError
 from reconciler.model import chain, codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
@@ -36,6 +36,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.rows: dict[str, Document] = {}
+        self.elsewhere: set[str] = set()  # documents that another replica has
         self.offsets: dict[Partition, int] = {}
         self.last: dict[Partition, Anchor] = {}
         self.refolded: set[str] = set()
@@ -134,6 +135,17 @@ class MemoryStore:
         self._require_open()
         return {key: self.shown(self.rows[key]) for key in set(keys) if key in self.rows}
 
+    async def hold(self, keys: Iterable[str]) -> dict[str, Document]:
+        self._require_open()
+        return {key: self.shown(self.rows[key]) for key in set(keys) - self.elsewhere if key in self.rows}
+
+    async def give_back(self, keys: Iterable[str]) -> None:
+        assert not self.elsewhere.intersection(keys), "it is not ours"
+
+    def _require_ours(self, key: str) -> None:
+        if key in self.elsewhere:
+            raise LostError(f"another replica has {key}")
+
     def shown(self, row: Document) -> Document:
         """A row as whoever asks for it gets it."""
         if row.key not in self.refolded:
@@ -150,11 +162,13 @@ class MemoryStore:
         self.outbox[next(self._numbers)] = announcement
 
     async def intend(self, key: str, agreement: Agreement) -> bool:
+        self._require_ours(key)
         row = self._row(key)
         self._put(row, agreement=agreement)
         return row.status is not Status.PAUSED
 
     async def settle(self, settlement: Settlement) -> None:
+        self._require_ours(settlement.key)
         row = rows.settled(self._row(settlement.key), settlement)
         self._put(row, agreement=settlement.agreement)
         for record in settlement.audit:

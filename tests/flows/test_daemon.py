@@ -75,7 +75,7 @@ async def test_an_ordinary_attempt_is_one_request_one_intent_one_settlement_and_
                 await running.pass_until(lambda asked=asked: asked["settle"] == len(keys), "all are written")
     assert (world.windchill.reads, world.windchill.writes) == (0, len(keys))
     assert (asked["intend"], asked["settle"]) == (len(keys), len(keys))
-    assert asked["documents"] < len(keys)  # loaded together
+    assert asked["hold"] < len(keys)  # loaded together
     assert not [line for line in logs if "document" in line and line["log_level"] != "debug"]
 
 
@@ -105,7 +105,7 @@ async def test_a_single_event_costs_three_transactions_two_before_it_is_written(
         await world.clock.advance(1)
         done = asked.copy()
     assert len(world.broker.records("outcomes")) == 2
-    reading = {"waiting", "due", "next_due_us", "counts", "documents"}
+    reading = {"waiting", "due", "next_due_us", "counts", "hold"}
     assert {name: count for name, count in done.items() if name not in reading} == {
         "fold": 1,
         "intend": 1,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import attrs
 import pytest
@@ -14,7 +15,7 @@ from reconciler.errors import EvictedError
 from reconciler.flows.lease import BEAT_S, Lease
 from tests.fakes.shared_slots import SharedSlots
 from tests.fakes.virtual_clock import VirtualClock
-from tests.flows.world import World
+from tests.flows.world import KEY, World
 
 IN_FLIGHT_MAX, EVICT_S, REQUESTS_S = 5, 15.0, 30.0
 DUTIES = ("outbox 0", "outbox 1", "outbox 2", "recovery", "checkpoint")
@@ -158,6 +159,44 @@ async def test_a_daemon_that_was_evicted_ends(world: World) -> None:
     with pytest.raises(BaseExceptionGroup) as ended:
         await evicted()
     assert ended.group_contains(EvictedError)
+
+
+# ------------------------------------------------------------------------------------------ what another replica has
+
+
+async def test_a_document_that_another_replica_has_is_left_to_it(world: World) -> None:
+    world.store.elsewhere.add(KEY)
+    async with world.running() as running:
+        world.append(world.event({"title": "Cover"}))
+        await world.clock.advance(60.0)
+        assert world.windchill.reads + world.windchill.writes == 0
+        world.store.elsewhere.clear()  # it was taken for dead
+        await running.settled()
+    assert world.live()["title"] == "Cover"
+
+
+@pytest.mark.parametrize("lost_at", ["read", "write"])
+async def test_a_document_that_is_lost_during_an_attempt_is_not_written_or_not_settled_by_us(
+    world: World, monkeypatch: pytest.MonkeyPatch, lost_at: str
+) -> None:
+    asked = getattr(world.windchill, lost_at)
+
+    async def lost(*given: Any, **more: Any) -> Any:
+        world.store.elsewhere.add(KEY)
+        return await asked(*given, **more)
+
+    monkeypatch.setattr(world.windchill, lost_at, lost)
+    async with world.running() as running:
+        world.append(world.event({"title": "Cover"}))
+        await world.clock.advance(60.0)
+        assert world.windchill.writes == (lost_at == "write")
+        assert not world.outcomes()
+        assert not world.store.trail
+        monkeypatch.undo()
+        world.store.elsewhere.clear()
+        await running.settled()
+    assert world.live()["title"] == "Cover"
+    assert world.windchill.writes == 1, "who takes it over reads first"
 
 
 @attrs.define

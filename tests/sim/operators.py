@@ -87,7 +87,7 @@ class Operators:
     def arrive(self, daemon: app.Daemon, store: Watched, life: Life, policy_source: PolicySource) -> None:
         """A process begins."""
         log = SimLog(_Heard(self._broker, self._workload), life)
-        self._here = _Here(daemon, store.aside(), log, life, policy_source)
+        self._here = _Here(daemon, store, log, life, policy_source)
         self._tasks.clear()
         self._awaited.clear()
 

@@ -276,7 +276,6 @@ class Simulation:
             self.world.note("another policy is in force")
 
         daemon._reload._take_up = taken_up
-        daemon._reload._store = store.aside()
         life.paused = lambda: self.operators.paused
         self.operators.arrive(daemon, store, life, policy_source)
         mutants.wired(self._mutant, daemon)

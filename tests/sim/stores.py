@@ -67,10 +67,6 @@ class Watched:
         await self._life.alive()
         return result
 
-    def aside(self) -> Aside:
-        """The same store for whoever makes no attempts: what is read there begins none."""
-        return Aside(self._inner, self._life, self._witness, self._promises, effects=self._effects)
-
     def _durable(self) -> None:
         """A commit has been acknowledged. One that changed nothing has written and synced nothing."""
         if not self._promises.is_synced():
@@ -104,10 +100,10 @@ class Watched:
         for change in changes:
             self._promises.acknowledged(change)
 
-    async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
+    async def hold(self, keys: Iterable[str]) -> dict[str, Document]:
         wanted = list(keys)
         mark, paused = self._witness.folding.mark(), set(self._life.paused())
-        found = await self._call("documents", lambda: self._inner.documents(wanted))
+        found = await self._call("hold", lambda: self._inner.hold(wanted))
         for key in wanted:
             if key in found:
                 still = key not in paused or key not in self._life.paused() or found[key].status is Status.PAUSED
@@ -143,15 +139,6 @@ class Watched:
         self._promises.forgets(numbers)
         await self._call("published", lambda: self._inner.published(numbers, *more))
         self._published.update(numbers)
-
-
-class Aside(Watched):
-    """See `Watched.aside`."""
-
-    async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
-        wanted = list(keys)
-        found: dict[str, Document] = await self._call("documents", lambda: self._inner.documents(wanted))
-        return found
 
 
 class InlineConnection:

@@ -126,6 +126,12 @@ class PostgresStore:
         found = await self._documents(queries.DOCUMENTS, wanted)
         return {document.key: document for document in found}
 
+    async def hold(self, keys: Iterable[str]) -> dict[str, Document]:
+        return await self.documents(keys)  # there are no others
+
+    async def give_back(self, keys: Iterable[str]) -> None:
+        """There is nobody who would take them."""
+
     async def intend(self, key: str, agreement: Agreement) -> bool:
         return await self._group.add(Decided.of_intent(key, agreement))
 
