@@ -34,7 +34,7 @@ _SLICE = 250  # records decoded and folded before other tasks get a turn: a few 
 _FETCH_TIMEOUT_S = 1.0
 _BACKLOG_TIMEOUT_S = 0.25  # for the next records of a backlog: a smaller transaction costs more than this wait
 _BACKLOG_S_MAX = 5.0  # of gathering: behind a backlog, a few records each moment must not delay it for ever
-_DOCUMENTS_MAX = 20_000  # of a transaction, during which nothing else is read or stored
+_DOCUMENTS_MAX = 20_000  # of a transaction, during which the store does nothing else
 _ROOM_MIN = 2_000  # smaller fetches are not worth their cost
 _RECORDS_MAX = 250_000  # of a transaction: a few seconds of work are repeated after a crash
 _BYTES_MAX = 64 * MIB  # of the records of a transaction, all of which may be in its rows
@@ -84,6 +84,7 @@ class Ingest:
     _tracing: Tracing = NO_TRACING
     waits_for: str = attrs.field(init=False, default="")  # why folding waits, if it does
     lane: Lane = attrs.field(init=False, default=Lane.EVENT)
+    documents_max: int = attrs.field(init=False, default=_DOCUMENTS_MAX)
     reached: Mapping[Partition, int] = attrs.field(init=False, factory=dict)  # offsets before which all is folded
     no_event: Callable[[Record], None] | None = attrs.field(init=False, default=None)  # gets all others, in log order
     folding: Callable[[list[Event]], None] | None = attrs.field(init=False, default=None)  # gets events, in no order
@@ -153,7 +154,7 @@ class Ingest:
         for record, found in reversed(others):  # in the log's order
             self._set_aside(record, found, batch)
         batch.count += len(records)
-        room = _DOCUMENTS_MAX - len(batch.said)
+        room = self.documents_max - len(batch.said)
         return 0 if batch.full or room < _ROOM_MIN else room
 
     async def commit(self) -> int:

@@ -23,6 +23,7 @@ from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, EventLog, Store
 
 BATCH = 20_000  # records a fetch. They are folded newest first, so large batches save work; all are held in memory
+_DOCUMENTS_MAX = 100_000  # of a transaction: no one else waits for the store
 _FETCH_TIMEOUT_S = 1.0
 
 
@@ -83,7 +84,7 @@ async def replay(log: EventLog, ingest: Ingest, bases: Bases, archives: Archives
     archives.require(await log.positions())
     ends = dict(await log.ends())
     spans: dict[Partition, Span] = {}
-    ingest.no_event = bases.see
+    ingest.no_event, ingest.documents_max = bases.see, _DOCUMENTS_MAX
     if not archives.alone:
         ingest.folding = partial(_told, spans, ingest.folding)
     records, changed, room = 0, 0, BATCH

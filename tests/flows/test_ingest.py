@@ -10,7 +10,8 @@ import pytest
 
 from reconciler.core.events import outcomes
 from reconciler.errors import StoreError
-from reconciler.flows import ingest
+from reconciler.flows import ingest, replay
+from reconciler.flows.recovery import Bases
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import Partition
@@ -177,6 +178,30 @@ async def test_a_backlog_is_one_transaction_unless_its_records_are_large(
     await world.log.open({})
     await world.run(world.ingest.run())
     assert len(folded) == transactions
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+async def test_a_transaction_is_bounded_by_documents_less_in_a_replay_for_which_no_one_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch, replayed: bool
+) -> None:
+    folded = []
+    fold = world.store.fold
+
+    async def counted(batch: FoldBatch) -> Changed:
+        folded.append(len(batch.rows))
+        if sum(folded) == 400:
+            world.ingest.stop()
+        return await fold(batch)
+
+    monkeypatch.setattr(world.store, "fold", counted)
+    monkeypatch.setattr(ingest, "_ROOM_MIN", 1)
+    world.ingest.documents_max = 200
+    for number in range(400):
+        world.append(world.event({"title": "Cover"}, key=f"K{number:03}"))
+    await world.log.open({})
+    folding = replay.replay(world.log, world.ingest, Bases(world.store, world.clock)) if replayed else None
+    await world.run(folding or world.ingest.run())
+    assert folded == ([400] if replayed else [200, 200])
 
 
 async def test_a_trickle_behind_a_backlog_does_not_delay_it(world: World) -> None:
