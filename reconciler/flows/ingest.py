@@ -17,7 +17,7 @@ import attrs
 import structlog
 
 from reconciler.core.events import anchoring, decode, decode_fast, outcomes, timing
-from reconciler.core.folding import fold
+from reconciler.core.folding import gathering
 from reconciler.errors import ClockBehindError
 from reconciler.flows import collector, watchdog
 from reconciler.model.document import Due, Lane
@@ -50,7 +50,7 @@ _PAUSE_S = 0.05  # from an empty fetch to the next: at the end of a file that do
 class _Batch:
     """What one transaction stores."""
 
-    said: fold.Gathered = attrs.field(factory=fold.Gathered)
+    said: gathering.Gathered = attrs.field(factory=gathering.Gathered)
     urgent: set[str] = attrs.field(factory=set)
     dead: list[tuple[DeadLetter, Outgoing]] = attrs.field(factory=list)
     replayed: set[str] = attrs.field(factory=set)
@@ -140,7 +140,7 @@ class Ingest:
         """
         Fold records into the batch that the next `commit` stores; return how many more it has room for.
 
-        Newest first, so that most older claims have lost and need not be built (see `fold.Gathered`). Raises
+        Newest first, so that most older claims have lost and need not be built (see `gathering.Gathered`). Raises
         ClockBehindError, and takes no record, if this host's clock is behind the one that stamped them.
         """
         batch = self._batch
@@ -278,11 +278,11 @@ class Ingest:
                 else:
                     others.append((record, decoded))
         if self._until is not None:
-            events = [event for event in events if event.stamp.time <= self._until]
+            events = [event for event in events if event.time <= self._until]
         if self.folding is not None:
             self.folding(events)
         batch.said.add(events)
-        batch.urgent.update(event.key for event in events if event.stamp.source == OPERATORS)
+        batch.urgent.update(event.key for event in events if event.source == OPERATORS)
         for (topic, partition), (last, *_) in groupby(newest_first, _partition):
             place = Partition(topic, partition)
             if last.offset >= batch.positions.get(place, 0):

@@ -21,7 +21,7 @@ from reconciler.flows.recording import About, Recorder
 from reconciler.flows.recovery import Bases
 from reconciler.flows.replay import Archives
 from reconciler.model.action import ActionKind
-from reconciler.model.desired import NOTHING_DESIRED, Desired
+from reconciler.model.desired import NOTHING_DESIRED, Claims, Desired
 from reconciler.model.document import Document
 from reconciler.model.event import DeadLetter, Event, Outgoing
 from reconciler.model.stamp import Partition, Place, Stamp
@@ -68,7 +68,7 @@ class _Row:
 
     key: str
     known: frozenset[Place]  # records that our clock has refused before
-    desired_row: Desired | None = None
+    claims: Claims | None = None
     reached: dict[Partition, int] = attrs.field(factory=dict)
     letters: dict[str, tuple[DeadLetter, Outgoing | None]] = attrs.field(factory=dict)
     seen: set[tuple[str, ...]] = attrs.field(factory=set)
@@ -84,7 +84,7 @@ class _Row:
     async def fold(self, batch: FoldBatch) -> Changed:
         """Keep what concerns the document."""
         if self.key in batch.rows:
-            self.desired_row, _ = rows.joined(self.desired_row, batch.rows[self.key])
+            self.claims, _ = rows.joined(self.claims, batch.rows[self.key])
         self.reached.update(batch.positions)
         self.letters.update((one[0].id, one) for one in batch.dead_letters if self._is_of(one[0]))
         return Changed()
@@ -192,7 +192,7 @@ class Refold:
                     f"none of these logs has {stamp.place.text}, a claim of the present row: name its archive with"
                     " --from, or go on without it: --accept-truncation"
                 )
-        return Result(document.desired, row.desired_row or NOTHING_DESIRED, refused)
+        return Result(document.desired, row.claims.desired() if row.claims else NOTHING_DESIRED, refused)
 
 
 def _stamps(desired: Desired) -> Iterator[Stamp]:

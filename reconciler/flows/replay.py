@@ -137,7 +137,6 @@ def _told(spans: dict[Partition, Span], others: Callable[[list[Event]], None] | 
     if others is not None:
         others(events)
     for event in events:
-        stamp = event.stamp
-        place = Partition(stamp.topic, stamp.partition)
-        first, after = spans.get(place, (stamp.offset, stamp.offset))
-        spans[place] = min(first, stamp.offset), max(after, stamp.offset + 1)
+        place = Partition(event.topic, event.partition)
+        first, after = spans.get(place, (event.offset, event.offset))
+        spans[place] = min(first, event.offset), max(after, event.offset + 1)

@@ -10,7 +10,6 @@ all fields that the event still decides. Fields with anything else than one plai
 import contextlib
 import hashlib
 from collections.abc import Mapping
-from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -18,11 +17,10 @@ import msgspec
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Recorded
-from reconciler.model.desired import NO_ELEMENTS, Desired, Field, Register
+from reconciler.model.desired import Claims, Desired
 from reconciler.model.document import Agreement
-from reconciler.model.event import Outgoing
+from reconciler.model.event import Event, Outgoing
 from reconciler.model.policy import Policy
-from reconciler.model.stamp import Stamp
 from reconciler.model.value import Json
 
 
@@ -40,21 +38,21 @@ UNREADABLE = (ValueError, RecursionError)  # raised by decoding: `msgspec.Decode
 class StoredDesired(NamedTuple):
     """A row's desired state as it is stored: first what each event still decides, in the order of their stamps."""
 
-    plain: list[tuple[Stamp, str, str, dict[str, Json]]]  # stamp, actor, reason, values by field
+    events: list[Event]
     rest: Desired  # with the other fields
 
+    def claims(self) -> Claims:
+        """Return the desired state by event."""
+        newest: dict[str, Event] = {}
+        for event in self.events:
+            newest.update(dict.fromkeys(event.set, event))
+        return Claims(newest, self.rest)
+
     def desired(self) -> Desired:
-        """Return the desired state."""
-        fields = dict(self.rest.fields)
-        for stamp, actor, reason, values in self.plain:
-            for name, value in values.items():
-                register = _new_register((stamp, value, True, (), actor, reason))
-                fields[name] = _new_field((register, NO_ELEMENTS, ()))
-        return Desired(fields, *self.rest[1:])
+        """Return the desired state by field."""
+        return self.claims().desired()
 
 
-# Building the tuples in C: the generated `__new__` of a named tuple costs twice as much.
-_new_field, _new_register = partial(tuple.__new__, Field), partial(tuple.__new__, Register)
 _encoder = msgspec.json.Encoder(order="deterministic")
 _desired = msgspec.json.Decoder(StoredDesired)
 _agreement = msgspec.json.Decoder(Agreement)
@@ -72,24 +70,27 @@ encode_message = msgspec.msgpack.encode
 decode_message = msgspec.msgpack.Decoder(Outgoing).decode
 
 
-def encode_desired(desired: Desired) -> bytes:
+def encode_claims(claims: Claims) -> bytes:
     """Return the stored form of a row's desired state: the same state gives the same bytes."""
-    said: dict[tuple[Stamp, str, str], dict[str, Json]] = {}
-    others: dict[str, Field] = {}
-    for name, field in desired.fields.items():
-        register, elements, rivals = field
-        if register is None or elements or rivals or register.expect or not register.managed:
-            others[name] = field
-        else:
-            stamp, value, _, _, actor, reason = register
-            said.setdefault((stamp, actor, reason), {})[name] = value
-    plain = [(*of_event, said[of_event]) for of_event in sorted(said)]
-    return encode((plain, (others, *desired[1:])))
+    said: dict[tuple[object, ...], dict[str, Json]] = {}  # by all of an event up to its values
+    for name, event in claims.newest.items():
+        said.setdefault(event[:10], {})[name] = event.set[name]
+    return encode(([(*event, said[event]) for event in sorted(said)], claims.rest))
+
+
+def encode_desired(desired: Desired) -> bytes:
+    """Return the stored form of a desired state by field."""
+    return encode_claims(Claims.of(desired))
+
+
+def decode_claims(text: bytes) -> Claims:
+    """Return a stored desired state by event; raises one of `UNREADABLE`."""
+    return _desired.decode(text).claims()
 
 
 def decode_desired(text: bytes) -> Desired:
-    """Return a stored desired state; raises one of `UNREADABLE`."""
-    return _desired.decode(text).desired()
+    """Return a stored desired state by field; raises one of `UNREADABLE`."""
+    return decode_claims(text).desired()
 
 
 def encode_record(record: Recorded) -> bytes:

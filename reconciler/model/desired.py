@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from reconciler.model.event import Event
 from reconciler.model.stamp import Level, Stamp
 from reconciler.model.value import Json
 
@@ -92,3 +93,50 @@ class Desired(NamedTuple):
 
 
 NOTHING_DESIRED = Desired({}, None)
+
+
+class Claims(NamedTuple):
+    """
+    Desired state by event, as it is folded and stored: most fields have one plain value, and the event that set it.
+
+    `newest` has that event by field; the event may also set fields that later ones decide. `rest` is the desired state
+    without those fields.
+    """
+
+    newest: dict[str, Event]
+    rest: Desired = NOTHING_DESIRED
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing but fields with one plain value."""
+        return not any(self.rest)
+
+    @property
+    def width(self) -> int:
+        """How many fields there are."""
+        return len(self.newest) + len(self.rest.fields)
+
+    def desired(self) -> Desired:
+        """Return the desired state by field."""
+        stamps = {id(event): event.stamp for event in self.newest.values()}
+        fields = dict(self.rest.fields)
+        for name, event in self.newest.items():
+            claim = Register(stamps[id(event)], event.set[name], True, (), event.actor, event.reason)
+            fields[name] = Field(claim)
+        return self.rest._replace(fields=fields)
+
+    @classmethod
+    def of(cls, desired: Desired) -> "Claims":
+        """Return a desired state by event."""
+        events: dict[tuple[object, ...], Event] = {}
+        newest: dict[str, Event] = {}
+        others: dict[str, Field] = {}
+        for name, field in desired.fields.items():
+            claim, elements, rivals = field
+            if claim is None or elements or rivals or claim.expect or not claim.managed:
+                others[name] = field
+            else:
+                said = (*claim.stamp, claim.actor, claim.reason)
+                newest[name] = events.get(said) or events.setdefault(said, Event(*said, {}))
+                newest[name].set[name] = claim.value
+        return cls(newest, desired._replace(fields=others))

@@ -9,7 +9,7 @@ are in a topic of their own, and nowhere else.
 import functools
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 import attrs
 
@@ -63,23 +63,60 @@ class Outgoing(NamedTuple):
     headers: Sequence[Header] = ()
 
 
+class More(NamedTuple):
+    """What few events say: anything but values of fields. `elements` has, by field and canonical element, presence."""
+
+    elements: dict[str, dict[str, bool]] = {}  # noqa: RUF012 - never mutated, as those below
+    release: tuple[str, ...] = ()
+    expect: dict[str, Json] = {}  # noqa: RUF012 - never mutated
+    released: bool = False  # the whole document is released
+    accept: dict[str, Json] = {}  # noqa: RUF012 - an operator's: what counts as the value in `set`
+
+
+NO_MORE = More()
+
+
 class Event(NamedTuple):
     """
     A decoded change event: requested values of a document, by whom, when (schemas/event.schema.json).
 
-    A tuple for speed: one is made per record. `elements` holds, per field and canonical element, present or absent.
+    One flat tuple for speed: it is made for each record, and is the claim on each field that it decides. It begins with
+    the parts of its `Stamp`, so that events rank as their stamps do. Rows store the parts up to `set`.
     """
 
-    key: str
-    stamp: Stamp
-    set: dict[str, Json]
-    elements: dict[str, dict[str, bool]]
-    release: tuple[str, ...]
-    expect: dict[str, Json]
-    released: bool  # the whole document is released
+    lead: str
+    time: str
+    sequence: str
+    topic: str
+    partition: int
+    offset: int
+    source: str
+    id: str
     actor: str
     reason: str
-    accept: dict[str, Json] = {}  # noqa: RUF012 - never mutated; an operator's: what counts as the value in `set`
+    set: dict[str, Json]
+    key: str = ""  # the document's; not stored within its row
+    more: More | None = None  # None: it only sets fields
+
+    @property
+    def stamp(self) -> Stamp:
+        """The rank of its claims."""
+        return tuple.__new__(Stamp, self[:8])
+
+    @classmethod
+    def of(
+        cls,
+        key: str,
+        stamp: Stamp,
+        set: dict[str, Json] | None = None,
+        *,
+        actor: str = "",
+        reason: str = "",
+        **more: Any,
+    ) -> Self:
+        """Return an event; other arguments are the members of `More`."""
+        said = More(**more)
+        return cls(*stamp, actor, reason, set or {}, key, said if any(said) else None)
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ import attrs
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Entry, Head
-from reconciler.model.desired import Desired
+from reconciler.model.desired import Claims, Desired
 from reconciler.model.document import Agreement, ConflictRow, Document, Due, Lane, Status, Superseded
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
@@ -25,7 +25,7 @@ class FoldBatch:
     `rows` may build each row when it is asked for, so that only a few of them are in memory at a time.
     """
 
-    rows: Mapping[str, Desired]  # what the events say about each document
+    rows: Mapping[str, Claims]  # what the events say about each document
     positions: Mapping[Partition, int]
     dead_letters: Sequence[tuple[DeadLetter, Outgoing | None]]  # with the record that announces each, unless sent
     lane: Lane

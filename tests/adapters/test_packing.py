@@ -18,7 +18,7 @@ from reconciler.adapters import packing
 from reconciler.adapters.sqlite import SqliteStore
 from reconciler.model import codec
 from reconciler.model.audit import AuditRecord, Settlement
-from reconciler.model.desired import Desired, Field, Register
+from reconciler.model.desired import Claims, Desired, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Stamp
@@ -104,7 +104,7 @@ def bytes_of_pages(path: Path) -> int:
 @pytest.mark.parametrize("what", ["audit", "outbox", "agreement"])
 async def test_an_ordinary_attempt_leaves_few_bytes(path: Path, store: SqliteStore, opens: Opens, what: str) -> None:
     records = [ordinary(number) for number in range(_ATTEMPTS)]
-    wish = Desired({"status": Field(Register(Stamp("", "", "", "changes", 0, 1, "", ""), 1))})
+    wish = Claims.of(Desired({"status": Field(Register(Stamp("", "", "", "changes", 0, 1, "", ""), 1))}))
     await store.fold(FoldBatch({one.document: wish for one in records}, {}, (), Lane.EVENT, 1000))
     sizes = []
     for kept in (False, True):  # without and with what is measured
@@ -128,7 +128,7 @@ async def test_an_ordinary_attempt_leaves_few_bytes(path: Path, store: SqliteSto
 
 async def test_messages_that_do_not_pack_are_published_in_smaller_batches(store: SqliteStore) -> None:
     large = Outgoing("letters", None, random.Random(1).randbytes(2**20))
-    wish = Desired({"status": Field(Register(Stamp("", "", "", "changes", 0, 1, "", ""), 1))})
+    wish = Claims.of(Desired({"status": Field(Register(Stamp("", "", "", "changes", 0, 1, "", ""), 1))}))
     await store.fold(FoldBatch({"d1": wish}, {}, (), Lane.EVENT, 1000))
     fixed = ("d1", 1, NO_AGREEMENT, Status.SYNCED, "", Lane.RESYNC, None, 2000)
     await store.settle(Settlement(*fixed, outcomes=(large,) * 18))

@@ -26,7 +26,7 @@ from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model.action import ActionKind, Change, OperatorAction
 from reconciler.model.audit import Settlement
-from reconciler.model.desired import Desired, Field, Register
+from reconciler.model.desired import Claims, Desired, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane, Repeating, Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.stamp import Partition, Place, Stamp
@@ -43,7 +43,7 @@ def wish(value: object, number: int = 1) -> Desired:
 
 
 def batch(keys: list[str], value: object = 1, position: int = 1) -> FoldBatch:
-    return FoldBatch(dict.fromkeys(keys, wish(value, position)), {P0: position}, (), Lane.EVENT, 1000)
+    return FoldBatch(dict.fromkeys(keys, Claims.of(wish(value, position))), {P0: position}, (), Lane.EVENT, 1000)
 
 
 def settled(key: str, revision: int = 1) -> Settlement:
@@ -268,7 +268,7 @@ async def test_a_guest_may_requeue_documents_and_discard_dead_letters(
     path: Path, owned: bool, store: SqliteStore, opens: Opens
 ) -> None:
     letter = DeadLetter(Place("changes", 0, 7), 5, None, None, (), "decode", "", 77)
-    await store.fold(FoldBatch({"a": wish(1)}, {}, [(letter, Outgoing("dead", None, None))], Lane.EVENT, 1))
+    await store.fold(FoldBatch({"a": Claims.of(wish(1))}, {}, [(letter, Outgoing("dead", None, None))], Lane.EVENT, 1))
     if not owned:
         await store.close()
     guest = await opens(path, owner=False)

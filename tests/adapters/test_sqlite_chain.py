@@ -13,7 +13,7 @@ from reconciler.adapters import packing
 from reconciler.adapters.sqlite import SqliteStore
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.base import NO_BASE
-from reconciler.model.desired import NOTHING_DESIRED, Desired, Field, Register
+from reconciler.model.desired import NOTHING_DESIRED, Claims, Desired, Field, Register
 from reconciler.model.document import NO_AGREEMENT, Lane, Status
 from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot
@@ -40,7 +40,7 @@ def settlement(key: str, at_us: int = 2000) -> Settlement:
 @pytest.fixture
 async def store(store: SqliteStore) -> SqliteStore:
     wish = Desired({"status": Field(Register(Stamp("", "", "", "changes", 0, 1, "", ""), 1))})
-    await store.fold(FoldBatch(dict.fromkeys(KEYS, wish), {}, (), Lane.EVENT, 1000))
+    await store.fold(FoldBatch(dict.fromkeys(KEYS, Claims.of(wish)), {}, (), Lane.EVENT, 1000))
     return store
 
 

@@ -13,7 +13,7 @@ from reconciler.model import codec
 from reconciler.model.action import ActionKind, Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Contention, Settlement
 from reconciler.model.base import NO_BASE, Agreed, Base
-from reconciler.model.desired import NOTHING_DESIRED, Desired, Element, Field, Register
+from reconciler.model.desired import NOTHING_DESIRED, Claims, Desired, Element, Field, Register
 from reconciler.model.document import (
     NO_AGREEMENT,
     SETTLED,
@@ -77,7 +77,8 @@ def batch(
     *keys: str, rows: dict[str, Desired] | None = None, at_us: int = 1000, lane: Lane = Lane.EVENT, **rest: object
 ) -> FoldBatch:
     settings: dict[str, object] = {"positions": {}, "dead_letters": ()} | rest
-    return FoldBatch(rows=rows or {key: wish() for key in keys}, lane=lane, at_us=at_us, **settings)
+    wanted = rows or {key: wish() for key in keys}
+    return FoldBatch({key: Claims.of(wanted[key]) for key in wanted}, lane=lane, at_us=at_us, **settings)
 
 
 async def desired(store: Store, keys: Sequence[str]) -> dict[str, Desired]:

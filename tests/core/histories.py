@@ -63,8 +63,8 @@ class History:
         for kind, present in (("add", True), ("remove", False)):
             for name, listed in said.pop(kind, {}).items():
                 elements.setdefault(name, {}).update({canonical(one): present for one in listed})
-        wanted = (said.get("set", {}), elements, tuple(said.get("release", ())), said.get("expect", {}))
-        event = Event(DOC, stamp, *wanted, bool(said.get("released")), actor, reason)
+        said["release"] = tuple(said.get("release", ()))
+        event = Event.of(DOC, stamp, actor=actor, reason=reason, elements=elements, **said)
         desired = fold.join(self.document.desired or NOTHING_DESIRED, fold.lift(event))
         self.document = structs.replace(self.document, desired=desired, revision=number)
         return self

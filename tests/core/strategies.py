@@ -72,39 +72,42 @@ SAID: list[Json] = [None, "a", ["b"], "", "A", " a ", 1, 1.0, True, "1", [], ["A
 
 def _contents() -> Iterator[Event]:
     """Every kind of thing that an event can say. Drawing one from a list is far quicker than drawing its parts."""
-    nothing = Event(KEY, all_stamps[0], {}, {}, (), {}, False, "", "")
+
+    def said(**content: Any) -> Event:
+        return Event.of(KEY, all_stamps[0], **content)
+
     texts = [canonical(element) for element in ("a", "A", " a", "b", 1, 1.0, True)]
     odd = [canonical(element) for element in ODD]
     few: list[Json] = ["a", None, ["b", "é", 2**63 - 1], {"x": {"y": 1}}]
-    yield nothing._replace(released=True)
-    yield nothing._replace(released=True, reason="obsolete")
+    yield said(released=True)
+    yield said(released=True, reason="obsolete")
     for name in FIELDS:
-        yield nothing._replace(release=(name,))
+        yield said(release=(name,))
         for value in SAID:
-            yield nothing._replace(set={name: value})
+            yield said(set={name: value})
         for expected in SAID[:3]:
-            yield nothing._replace(set={name: "x"}, expect={name: expected}, actor="jdoe", reason="ECN-1")
-            yield nothing._replace(set={name: expected}, accept={name: "X"}, actor="jdoe")
-            yield nothing._replace(set={name: "x"}, expect={name: expected}, accept={name: expected})
+            yield said(set={name: "x"}, expect={name: expected}, actor="jdoe", reason="ECN-1")
+            yield said(set={name: expected}, accept={name: "X"}, actor="jdoe")
+            yield said(set={name: "x"}, expect={name: expected}, accept={name: expected})
         for text in texts:
-            yield nothing._replace(elements={name: {text: True}})
-            yield nothing._replace(elements={name: {text: False, '"c"': True}}, actor="jdoe")
+            yield said(elements={name: {text: True}})
+            yield said(elements={name: {text: False, '"c"': True}}, actor="jdoe")
     for name in ODD_FIELDS:
-        yield nothing._replace(release=(name,))
+        yield said(release=(name,))
         for value in few:
-            yield nothing._replace(set={name: value})
-        yield nothing._replace(elements={name: {'"a"': True, '"b"': False}})
+            yield said(set={name: value})
+        yield said(elements={name: {'"a"': True, '"b"': False}})
     for text in odd:
-        yield nothing._replace(set={"attributes.Note": msgspec.json.decode(text)})
-        yield nothing._replace(elements={"attributes.Keywords": {text: True}})
-        yield nothing._replace(elements={"attributes.Keywords": {text: False, odd[0]: True}})
-    yield nothing._replace(set={"status": "b", "owner": None}, release=("attributes.Note",))
-    yield nothing._replace(set={"owner": "a"}, elements={"attributes.Keywords": {'"a"': True, '"b"': False}})
+        yield said(set={"attributes.Note": msgspec.json.decode(text)})
+        yield said(elements={"attributes.Keywords": {text: True}})
+        yield said(elements={"attributes.Keywords": {text: False, odd[0]: True}})
+    yield said(set={"status": "b", "owner": None}, release=("attributes.Note",))
+    yield said(set={"owner": "a"}, elements={"attributes.Keywords": {'"a"': True, '"b"': False}})
 
 
 def events(stamped: st.SearchStrategy[Stamp] = stamps) -> st.SearchStrategy[Event]:
     """An event as `decode` gives it. Equal stamps with different content do happen: forged duplicates."""
-    return st.builds(lambda said, stamp: said._replace(stamp=stamp), st.sampled_from(list(_contents())), stamped)
+    return st.builds(lambda said, stamp: said._replace(**stamp._asdict()), st.sampled_from(list(_contents())), stamped)
 
 
 CONTRADICTORY = {(Strategy.EXTERNAL, Adopt.YIELD), (Strategy.FILL, Adopt.WRITE)}  # only the first attempt obeys them

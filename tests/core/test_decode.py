@@ -12,7 +12,7 @@ from reconciler.core.events import decode
 from reconciler.core.folding import fold
 from reconciler.model import codec, instant
 from reconciler.model.desired import NOTHING_DESIRED
-from reconciler.model.event import Event, Foreign, PlainRecord, Refusal, Topics
+from reconciler.model.event import NO_MORE, Event, Foreign, More, PlainRecord, Refusal, Topics
 from reconciler.model.policy import OPERATORS, Policy, Rule, Strategy
 from reconciler.model.value import canonical
 from tests.core import strategies
@@ -22,6 +22,10 @@ OPTIONS = decode.Options()
 ARCHIVED = decode.Options(archived=True)
 BY_POSITION = decode.Options(by_position=True)
 BIG = 2**63 - 1
+
+
+def more_of(event: Event) -> More:
+    return event.more or NO_MORE
 
 
 def refused(record: PlainRecord, options: decode.Options = OPTIONS) -> str:
@@ -168,9 +172,10 @@ def test_an_event_says_what_its_producer_wrote(event):
         return
     assert isinstance(outcome, Event)
     assert (outcome.key, outcome.stamp.id, outcome.stamp.source) == (event["subject"], event["id"], event["source"])
+    more = more_of(outcome)
     assert canonical(outcome.set) == canonical(wanted)
-    assert canonical(outcome.expect) == canonical(expected)
-    assert list(outcome.release) == event["data"].get("release", [])
+    assert canonical(more.expect) == canonical(expected)
+    assert list(more.release) == event["data"].get("release", [])
     assert outcome.stamp.place == ("changes", 0, 7)
 
 
@@ -186,7 +191,7 @@ def test_an_object_is_another_way_to_write_the_dotted_names_of_its_leaves():
         "attributes.Size.Tags": ["a", {"b": {}}],
         "status": None,
     }
-    assert event.expect == {"attributes.CostCenter": None}
+    assert more_of(event).expect == {"attributes.CostCenter": None}
 
 
 @pytest.mark.parametrize(
@@ -234,9 +239,9 @@ def test_the_example_of_the_contract_is_an_event():
         )
     )
     assert event.set == {"status": "RELEASED", "attributes.CostCenter": "4711", "attributes.Note": None}
-    assert event.elements == {"attributes.Keywords": {'"bracket"': True, '"draft"': False}}
-    assert event.release == ("attributes.Legacy",)
-    assert event.expect == {"status": "INREVIEW"}
+    assert more_of(event).elements == {"attributes.Keywords": {'"bracket"': True, '"draft"': False}}
+    assert more_of(event).release == ("attributes.Legacy",)
+    assert more_of(event).expect == {"status": "INREVIEW"}
     assert event.reason == "ECN-2231 approved"
     assert event.stamp.time == "2026-11-22T10:00:00.000001Z"
 
@@ -340,7 +345,7 @@ def test_data_that_cant_be_meant_is_refused_with_a_reason_that_names_it(members,
 
 
 def test_an_empty_list_beside_elements_says_nothing_and_harms_nothing():
-    assert accepted(data(add={"k": ["a"], "m": []}, remove={"k": []})).elements == {"k": {'"a"': True}}
+    assert accepted(data(add={"k": ["a"], "m": []}, remove={"k": []})).more == More({"k": {'"a"': True}})
 
 
 def nested(depth: int) -> object:
@@ -418,7 +423,7 @@ def test_unrelated_headers_leave_a_structured_event_what_it_is():
 
 def test_a_tombstone_releases_the_document_at_its_records_time():
     event = accepted(structured(None, timestamp=1_795_341_600_123))
-    assert event.released
+    assert event.more == More(released=True)
     assert event.key == KEY
     assert event.stamp.time == instant.from_us(1_795_341_600_123_000)
     assert event.stamp.place == ("changes", 0, 7)
@@ -444,7 +449,7 @@ def test_a_null_value_under_ce_headers_is_the_event_that_the_headers_name_and_no
 @pytest.mark.parametrize("content", [{"data": ...}, {"data": None}, {"data": {"reason": "obsolete"}}, {"data": {}}])
 def test_a_released_event_takes_no_more_than_a_reason(content):
     event = accepted(structured(envelope(type=decode.RELEASED, **content)))
-    assert event.released
+    assert event.more == More(released=True)
     assert event.reason in {"", "obsolete"}
     assert accepted(binary(envelope(type=decode.RELEASED, **content))) == event
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.folding import accepting, fold
+from reconciler.core.folding import accepting, fold, gathering
 from reconciler.model import codec
-from reconciler.model.desired import NOTHING_DESIRED, Accepted, Desired, Element, Field, Register
+from reconciler.model.desired import NOTHING_DESIRED, Accepted, Claims, Desired, Element, Field, Register
 from reconciler.model.event import Event
 from reconciler.model.stamp import Stamp
 from tests.core import strategies
@@ -27,9 +27,8 @@ def stamp(second: int, offset: int = 0) -> Stamp:
 
 
 def event(second: int, offset: int = 0, **content) -> Event:
-    empty = {"set": {}, "elements": {}, "release": (), "expect": {}, "released": False, "actor": "", "reason": ""}
     name = content.pop("id", str(second))
-    return Event(strategies.KEY, stamp(second, offset)._replace(id=name), **{**empty, **content})
+    return Event.of(strategies.KEY, stamp(second, offset)._replace(id=name), **content)
 
 
 def folded(*events: Event) -> Desired:
@@ -48,10 +47,7 @@ def copies(log: list[Event], names: st.DataObject) -> list[Event]:
         (topic, partition, offset) for topic in ("a", "changes", "z") for partition in (0, 3) for offset in (0, 9)
     ]
     drawn = names.draw(st.lists(st.tuples(st.sampled_from(log), st.sampled_from(places)), max_size=4)) if log else []
-    return [
-        one._replace(stamp=one.stamp._replace(topic=topic, partition=partition, offset=offset))
-        for one, (topic, partition, offset) in drawn
-    ]
+    return [one._replace(topic=topic, partition=partition, offset=offset) for one, (topic, partition, offset) in drawn]
 
 
 def register(row: Desired, name: str) -> Register:
@@ -82,7 +78,7 @@ def test_every_split_into_two_folds_joins_to_the_same_bytes(log, limit, data):
 
 @given(logs, st.data())
 def test_a_copy_at_a_later_place_changes_no_byte(log, data):
-    later = [one._replace(stamp=one.stamp._replace(topic="z", offset=99 + number)) for number, one in enumerate(log)]
+    later = [one._replace(topic="z", offset=99 + number) for number, one in enumerate(log)]
     row = folded(*log)
     for one in data.draw(st.permutations(later)):
         assert fold.step(row, one) is row
@@ -112,9 +108,20 @@ def test_steps_equal_joining_what_each_event_says(log):
 @given(logs, limits)
 def test_the_hot_path_builds_byte_for_byte_what_joining_gives(log, limit):
     with limited(*limit):
-        assert codec.encode(built(log)) == codec.encode(
-            functools.reduce(fold.join, map(fold.lift, log), NOTHING_DESIRED)
-        )
+        assert codec.encode(built(log).desired()) == codec.encode(folded(*log))
+
+
+@given(logs, logs, limits)
+def test_joining_rows_by_event_gives_byte_for_byte_what_joining_them_by_field_gives(one, other, limit):
+    with limited(*limit):
+        for left in (built(one), Claims.of(folded(*one)), stored(built(one))):
+            joined = gathering.join(left, built(other))
+            assert codec.encode_claims(joined) == codec.encode_desired(folded(*one, *other))
+            assert (joined is left) is (codec.encode_claims(joined) == codec.encode_claims(left))
+            assert gathering.join(joined, left) is joined
+            known, new = left.desired(), folded(*one, *other)
+            lost = gathering.superseded(left, built(other), joined)
+            assert lost == fold.superseded(known, built(other).desired(), new)
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["newest first", "oldest first"])
@@ -130,14 +137,19 @@ def test_the_hot_path_takes_no_special_event_for_a_plain_one(special, first):
     plain = [event(second, second, id=f"p{second}", set={"owner": second, "status": "A"}) for second in (1, 3)]
     log = [event(3 if special == "rival" else 2, 2, id="s", **said), *plain]
     for order in (log, log[::-1], [plain[first], log[0], plain[1 - first]]):
-        assert codec.encode(built(order)) == codec.encode(functools.reduce(fold.join, map(fold.lift, order)))
+        assert codec.encode(built(order).desired()) == codec.encode(functools.reduce(fold.join, map(fold.lift, order)))
 
 
-def built(log: list[Event]) -> Desired:
+def built(log: list[Event]) -> Claims:
     """The row of a log as one replay builds it, without any join at its end."""
-    gathered = fold.Gathered()
+    gathered = gathering.Gathered()
     gathered.add(log)
-    return gathered.get(strategies.KEY, NOTHING_DESIRED)
+    return gathered.get(strategies.KEY, Claims({}))
+
+
+def stored(row: Claims) -> Claims:
+    """The row as it comes back from a store."""
+    return codec.decode_claims(codec.encode_claims(row))
 
 
 @given(rows, rows)
@@ -217,9 +229,9 @@ def least(stamps: Iterable[Stamp]) -> list[Stamp]:
 def test_a_fields_register_is_the_greatest_event_at_its_least_place_that_no_release_covers(log):
     """Said in a second way, straight from docs/explanation.md, without a fold."""
     row = folded(*log)
-    release = max(least(one.stamp for one in log if one.released), default=None)
+    release = max(least(one.stamp for one in log if one.more and one.more.released), default=None)
     for name in strategies.FIELDS:
-        claims = least(one.stamp for one in log if not one.released and (name in one.set or name in one.release))
+        claims = least(one.stamp for one in log if name in one.set or (one.more and name in one.more.release))
         standing = [one for one in claims if release is None or one > release]
         greatest = row.fields[name].register if name in row.fields else None
         assert (greatest.stamp if greatest else None) == max(standing, default=None)

@@ -301,8 +301,7 @@ EARLY, LATE = "2026-11-22T09:00:00.000000Z", "2026-11-22T11:00:00.000000Z"
 
 def event(second: int, **content) -> Event:
     stamp = Stamp("", f"2026-11-22T10:00:{second:02}.000000Z", "", "changes", 0, second, "//erp", str(second))
-    empty = {"set": {}, "elements": {}, "release": (), "expect": {}, "released": False, "actor": "", "reason": ""}
-    return Event(KEY, stamp, **{**empty, **content})
+    return Event.of(KEY, stamp, **content)
 
 
 def wanting(*events: Event) -> Desired:
@@ -367,7 +366,7 @@ def test_every_named_field_of_a_patch_is_refused():
 
 def test_a_yielded_element_stays_yielded_after_a_version_conflict_on_first_sight():
     early = event(1, elements={"tags": {'"early"': True}})
-    early = early._replace(stamp=early.stamp._replace(time="2026-11-22T08:00:00.000000Z"))
+    early = early._replace(time="2026-11-22T08:00:00.000000Z")
     desired = wanting(early, event(2, elements={"tags": {'"late"': True}}))
     first = plan.draft(desired, NO_BASE, reading(tags=[]), under())
     second = plan.draft(desired, first.base, reading('"v2"', LATE, tags=[]), under())
@@ -426,7 +425,7 @@ def test_an_event_that_releases_a_group_is_held_until_its_fields_are_claimed_lat
         "attributes.Note": "keep",
     }
     by_operator = event(3, release=("attributes",))
-    by_operator = by_operator._replace(stamp=by_operator.stamp._replace(source=OPERATORS))
+    by_operator = by_operator._replace(source=OPERATORS)
     for later in (event(3, set={"attributes.Note": "a"}), by_operator):
         desired = wanting(wanted, released, later)
         assert verbs(plan.draft(desired, NO_BASE, live, under())) == {"attributes.Note": "keep"}
@@ -452,7 +451,7 @@ def test_an_enumeration_is_a_field_though_windchill_shows_an_object():
 
 def test_more_events_of_one_time_than_can_be_ranked_hold_the_field():
     stamped = [event(1, set={"status": str(n)}) for n in range(fold.EVENTS_MAX + 1)]
-    log = [one._replace(stamp=one.stamp._replace(id=str(n), offset=n)) for n, one in enumerate(stamped)]
+    log = [one._replace(id=str(n), offset=n) for n, one in enumerate(stamped)]
     drafted = plan.draft(wanting(*log), NO_BASE, reading(status="x"), under(Strategy.EXTERNAL))
     assert isinstance(drafted, Held)
     assert "finer times, or a sequence" in reasons.text(drafted.decisions[0].reasons)
@@ -617,7 +616,7 @@ def test_the_agreed_event_is_no_new_claim_where_only_a_copy_of_it_is_left(strate
     """The log was mirrored to a topic of another name, and folded from there: a person's edit since stands."""
     agreed, policy = event(1, set={"owner": "akim", "tags": ["a"]}), under(strategy, list=ListMode.SET)
     base = written(wanting(agreed), NO_BASE, reading(owner="x", tags=[]), reading(owner="akim", tags=["a"]), policy)
-    copy = agreed._replace(stamp=agreed.stamp._replace(topic="mirrored", offset=99))
+    copy = agreed._replace(topic="mirrored", offset=99)
     assert copy.stamp > agreed.stamp
     edited = reading('"v2"', owner="jdoe", tags=[])
     assert verbs(plan.draft(wanting(copy), base, edited, policy)) == {"owner": "yield", "tags": "yield"}
@@ -639,7 +638,7 @@ def test_a_list_taken_whole_that_the_server_stores_in_another_order_was_altered(
 
 
 def test_an_edit_of_a_value_is_called_theirs():
-    desired = fold.lift(Event(KEY, stamped(1), {"owner": "a"}, {}, (), {}, False, "", ""))
+    desired = fold.lift(Event.of(KEY, stamped(1), {"owner": "a"}))
     read = Snapshot(KEY, {"owner": "mary"}, Token('"2"'))
     (decision,) = plan.draft(desired, Base({"owner": Agreed("a", stamped(1))}), read, Policy(())).decisions
     assert (decision.ours, decision.theirs) == (False, True)

@@ -138,7 +138,7 @@ class World(RuleBasedStateMachine):
         """A producer's retry, a mirrored topic, a replayed letter: another record, and yet the same event."""
         self.offset += 1
         event = self.said[which % len(self.said)]
-        copy = event._replace(stamp=event.stamp._replace(topic=topic, offset=self.offset))
+        copy = event._replace(topic=topic, offset=self.offset)
         before = self.desired
         self.desired = fold.step(self.desired, copy)
         assert self.desired == before, "a copy at a later place changes nothing"
@@ -147,9 +147,8 @@ class World(RuleBasedStateMachine):
         self.now += 1
         self.offset += 1
         stamp = Stamp("", self.at(self.now - age), "", "changes", 0, self.offset, "//erp", str(self.offset))
-        empty = {"set": {}, "elements": {}, "release": (), "expect": {}, "released": False, "actor": "", "reason": ""}
         before = fold.managed(self.desired)
-        self.said.append(Event(KEY, stamp, **{**empty, **content}))
+        self.said.append(Event.of(KEY, stamp, **content))
         self.desired = fold.step(self.desired, self.said[-1])
         for name, field in fold.managed(self.desired).items():
             if name in self.seen and before.get(name) != field:

@@ -19,7 +19,7 @@ from reconciler.model import chain, codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Entry, Head, Recorded
-from reconciler.model.desired import Desired
+from reconciler.model.desired import Claims, Desired
 from reconciler.model.document import NO_AGREEMENT, Agreement, ConflictRow, Document, Due, Lane, Row, Status, Superseded
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
@@ -95,15 +95,15 @@ class MemoryStore:
         changed, superseded = [], 0
         for key in sorted(batch.rows):
             row = self._before(key) or rows.unknown(key)
-            stored = self.rows[key].desired if row.revision else None
-            desired, lost = rows.joined(stored, batch.rows[key])
+            stored = Claims.of(self.rows[key].desired) if row.revision else None
+            claims, lost = rows.joined(stored, batch.rows[key])
             if lost is not None:
                 before = 0 if key not in self.outdone else self.outdone[key].count
                 self.outdone[key] = structs.replace(lost, count=before + lost.count)
                 superseded += lost.count
-            if desired is not stored:
+            if claims is not stored:
                 lane = Lane.OPERATOR if key in batch.urgent else batch.lane
-                self._put(rows.folded(row, lane, batch.at_us), desired=desired)
+                self._put(rows.folded(row, lane, batch.at_us), desired=claims.desired())
                 changed.append(key)
         self.offsets.update(batch.positions)
         self.last.update(batch.anchors)

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.core.settling.cases import Pace
 from reconciler.model.answer import Locked, NotAvailable, Throttled, VersionConflict
-from reconciler.model.desired import NOTHING_DESIRED
+from reconciler.model.desired import Claims
 from reconciler.model.document import Lane, Status
 from reconciler.ports import FoldBatch
 from tests import defaults
@@ -108,7 +108,7 @@ async def test_shortening_the_waits_of_a_large_store_is_no_loop_that_hangs_and_e
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = World()
-    rows = {f"d{number:04}": NOTHING_DESIRED for number in range(1_000)}
+    rows = {f"d{number:04}": Claims({}) for number in range(1_000)}
     year_us = world.clock.now_us() + YEARS_2_US
     await world.store.fold(FoldBatch(rows, {}, (), Lane.EVENT, year_us))
     bring_forward = world.store.bring_forward

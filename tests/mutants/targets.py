@@ -31,6 +31,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "reconciler/core/planning/merge.py": DECIDING,
     "reconciler/core/planning/elements.py": (*DECIDING, *ATTEMPTS),
     "reconciler/core/folding/fold.py": (*DECIDING, "tests/flows/test_ingest.py"),
+    "reconciler/core/folding/gathering.py": ("tests/core/test_fold.py", "tests/flows/test_ingest.py"),
     "reconciler/core/planning/plan.py": (*DECIDING, *ATTEMPTS),
     "reconciler/core/folding/rows.py": (
         "tests/core/test_rows.py",

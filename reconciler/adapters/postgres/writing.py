@@ -324,14 +324,14 @@ def _joined(
     outdone: dict[str, Superseded] = {}
     for key in keys:
         one, text = stored.get(key) or (Stored(0, None, rows.unknown(key)), None)
-        before = None if text is None else readable(codec.decode_desired, text)
+        before = None if text is None else readable(codec.decode_claims, text)
         now, lost = rows.joined(before, batch.rows[key])
         if lost is not None:
             outdone[key] = lost
         if now is not before:
             lane = Lane.OPERATOR if key in batch.urgent else batch.lane
             folded.append((one, rows.folded(one.row, lane, batch.at_us)))
-            desired.append((key, codec.encode_desired(now)))
+            desired.append((key, codec.encode_claims(now)))
     change = Change()
     change.rows(folded)
     change.desired(desired)

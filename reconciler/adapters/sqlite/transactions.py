@@ -71,7 +71,7 @@ def _fold_some(
     changed = []
     for key in keys:
         number, row, text = stored.get(key) or (next(free), rows.unknown(key), None)
-        before = None if text is None else text.desired()
+        before = None if text is None else text.claims()
         now, lost = rows.joined(before, batch.rows[key])
         if lost is not None:
             outdone.append((key, lost.count, codec.encode(lost)))
@@ -82,7 +82,7 @@ def _fold_some(
             again.append((number, after.revision))
         else:
             folded.append((number, after))
-        desired.append((number, codec.encode_desired(now)))
+        desired.append((number, codec.encode_claims(now)))
         changed.append(key)
     _put_rows(connection, folded)
     writes.REVISIONS.put(connection, again)

@@ -24,7 +24,7 @@ import msgspec
 from reconciler.core.events import profile, signing, timing
 from reconciler.core.events.outcomes import OutcomeType
 from reconciler.model import instant, limits
-from reconciler.model.event import Decoded, Event, Foreign, Header, Record, Refusal, Topics
+from reconciler.model.event import Decoded, Event, Foreign, Header, More, Record, Refusal, Topics
 from reconciler.model.policy import OPERATORS, Policy
 from reconciler.model.signing import Keys
 from reconciler.model.stamp import Place, Stamp
@@ -186,7 +186,7 @@ def _event(envelope: _Envelope, source: Record, options: Options, written: bytes
     if len(reason) > TEXT_LENGTH_MAX:
         raise profile.Invalid(f"`reason` has at most {TEXT_LENGTH_MAX} characters")
     if envelope.type == RELEASED:
-        return Event(key, stamp, {}, {}, (), {}, True, actor, reason)
+        return Event.of(key, stamp, released=True, actor=actor, reason=reason)
     if data is None:
         raise profile.Invalid("`data` is missing: give at least one of set, add, remove, release")
     wanted, expect, accept = profile.leaves(data.set), profile.leaves(data.expect), profile.leaves(data.accept)
@@ -202,7 +202,8 @@ def _event(envelope: _Envelope, source: Record, options: Options, written: bytes
         raise profile.Invalid(f"`accept` is a person's decision, which only {OPERATORS} may make")
     if options.sources_restricted and (forbidden := profile.forbidden(envelope.source, fields, options.policy)):
         return _refusal(here, POLICY, forbidden)
-    return Event(key, stamp, wanted, elements, tuple(data.release), expect, False, actor, reason, accept)
+    more = More(elements, tuple(data.release), expect, False, accept)
+    return Event(*stamp, actor, reason, wanted, key, more if any(more) else None)
 
 
 def _check_envelope(envelope: _Envelope) -> None:
@@ -300,7 +301,7 @@ def _tombstone(source: Record, options: Options) -> Event | Refusal:
     time = timing.of_record(max(source.timestamp, 0) * 1000)
     lead = timing.lead(source.timestamp * 1000, partition, offset, archived=False) if options.by_position else ""
     stamp = Stamp(lead, time, "", topic, partition, offset, speaker, f"{partition}/{offset}")
-    return Event(key, stamp, {}, {}, (), {}, True, "", "")
+    return Event.of(key, stamp, released=True)
 
 
 @functools.lru_cache(maxsize=1024)  # bounded; producers send the same headers over and over

@@ -13,13 +13,12 @@ for the slice as a whole (field names are few, times all look alike); if one of 
 """
 
 import functools
-import re
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import chain
-from operator import attrgetter
-from typing import Annotated, Any, Literal
+from operator import attrgetter, itemgetter
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -27,7 +26,6 @@ from reconciler.core.events import decode, profile, timing
 from reconciler.model import instant
 from reconciler.model.event import Event, Record
 from reconciler.model.policy import OPERATORS
-from reconciler.model.stamp import Stamp
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=decode.TEXT_LENGTH_MAX)]
 _TextOrNone = Annotated[str, msgspec.Meta(max_length=decode.TEXT_LENGTH_MAX)] | None
@@ -59,13 +57,13 @@ class _Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 _envelope = msgspec.json.Decoder(_Envelope).decode
-_place = attrgetter("topic", "partition", "offset")
+_topic, _place = attrgetter("topic"), attrgetter("topic", "partition", "offset")
+_source, _kafkatopic = attrgetter("source"), attrgetter("kafkatopic")
 _timestamp, _recordedtime = attrgetter("timestamp"), attrgetter("recordedtime")
 _archived_place = attrgetter("kafkatopic", "kafkapartition", "kafkaoffset")
-_CANONICAL_TIMES = re.compile(r"(\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z)*", re.ASCII)
-_NOTHING: dict[str, Any] = {}  # shared by all events; never changed
-# Building the tuples in C: the generated `__new__` of a named tuple costs twice as much.
-_new_stamp = functools.partial(tuple.__new__, Stamp)
+_MARKS = "0000-00-00T00:00:00.000000Z"  # of a time in canonical form; the zeros are digits
+_NONE = {None}
+# Building the tuple in C: the generated `__new__` of a named tuple costs twice as much.
 _new_event = functools.partial(tuple.__new__, Event)
 _check_field = functools.lru_cache(maxsize=16_384)(profile.check_field)  # bounded: names come from outside
 
@@ -119,28 +117,39 @@ def _events(
     places = _places(records, envelopes, options)
     if envelopes and present.objects(max(times), places):
         raise ValueError("later than the present, or refused before")
-    said_in = places if options.vouched else map(_place, records)
-    for topic, source in {(place[0], one.source) for place, one in zip(said_in, envelopes, strict=True)}:
+    said_in = map(itemgetter(0), places) if options.vouched else map(_topic, records)
+    for topic, source in set(zip(said_in, map(_source, envelopes), strict=True)):
         if options.topics.refusal(topic, source) is not None:
             raise ValueError("its source may not speak there")
-    stamps = [
-        _new_stamp(("", time, one.sequence or "", topic, partition, offset, one.source, one.id))
-        for one, time, (topic, partition, offset) in zip(envelopes, times, places, strict=True)
-    ]
-    none = _NOTHING
     return [
         _new_event(
-            (one.subject, stamp, one.data.set, none, (), none, False, one.actor or "", one.data.reason or "", none)
+            (
+                "",
+                time,
+                one.sequence or "",
+                topic,
+                partition,
+                offset,
+                one.source,
+                one.id,
+                one.actor or "",
+                one.data.reason or "",
+                one.data.set,
+                one.subject,
+                None,
+            )
         )
-        for one, stamp in zip(envelopes, stamps, strict=True)
+        for one, time, (topic, partition, offset) in zip(envelopes, times, places, strict=True)
     ]
 
 
 def _canonical(times: list[str]) -> list[str]:
     """Return times in canonical form; raises ValueError if one is invalid."""
-    if _CANONICAL_TIMES.fullmatch("".join(times)) is None:
+    text = "".join(times)
+    marks = all(text[at :: len(_MARKS)] == mark * len(times) for at, mark in enumerate(_MARKS) if mark != "0")
+    if not marks or "T24" in text or not {len(_MARKS)}.issuperset(map(len, times)):
         return list(map(instant.canonical, times))
-    deque(map(datetime.fromisoformat, times), maxlen=0)  # raises for the 30th of February
+    deque(map(datetime.fromisoformat, times), maxlen=0)  # raises for the 30th of February, and for what is no digit
     return times
 
 
@@ -149,7 +158,7 @@ def _places(
 ) -> list[tuple[str, int, int]]:
     """Return the place of each record; lines of an archive may name their own."""
     places = list(map(_place, records))
-    if not options.archived:
+    if not options.archived or _NONE.issuperset(map(_kafkatopic, envelopes)):
         return places
     archived = map(_archived_place, envelopes)
     return [here if None in there else there for here, there in zip(places, archived, strict=True)]
@@ -160,13 +169,13 @@ def _check_skew(
 ) -> None:
     """Raise ValueError or `profile.Invalid` if an event may be later than its record allows."""
     recorded_us = [recorded_ms * 1000 for recorded_ms in map(_timestamp, records)]
-    if options.archived:
+    if options.archived and not _NONE.issuperset(map(_recordedtime, envelopes)):
         archived = map(_recordedtime, envelopes)
         recorded_us = [
             us if said is None else instant.to_us(instant.canonical(said))
             for us, said in zip(recorded_us, archived, strict=True)
         ]
-    known_us = [us for us in recorded_us if us > 0]  # lines of a file may have no recorded time
+    known_us = [us for us in set(recorded_us) if us > 0]  # lines of a file may have no recorded time
     if not known_us:
         return
     timing.latest_allowed(max(known_us), options.clock_skew_us_max)  # raises for a record from beyond the calendar

@@ -17,7 +17,7 @@ import msgspec
 
 from reconciler.core.folding import normalise
 from reconciler.model.desired import Accepted, Desired
-from reconciler.model.event import Event
+from reconciler.model.event import NO_MORE, Event
 from reconciler.model.plan import Pair
 from reconciler.model.policy import Normaliser
 from reconciler.model.stamp import Level, Stamp
@@ -33,7 +33,7 @@ def said(event: Event) -> dict[str, dict[str, Accepted]]:
     """Return the acceptances of an event."""
     return {
         name: {canonical(event.set[name]): Accepted(event.stamp, stored, event.actor)}
-        for name, stored in event.accept.items()
+        for name, stored in (event.more or NO_MORE).accept.items()
     }
 
 

@@ -3,8 +3,8 @@ Fold: events → desired state, as a join.
 
 Rules of this file:
 1. `join` is commutative, associative and idempotent, and `steps(d, events)` equals joining `d` with each
-   `lift(event)`; `Gathered` does that for many documents. So any order, any duplicates and any split of a set of
-   records give the same rows, the same bytes.
+   `lift(event)`. So any order, any duplicates and any split of a set of records give the same rows, the same bytes.
+   `gathering.py` does it for many documents.
 2. A copy of a record changes nothing, wherever it is: records that agree in time, sequence, source and id are one
    event, and each event counts at the least of its places.
 3. Claims that are covered for good are dropped: those of an earlier level (lead, time, sequence) than their register,
@@ -16,8 +16,7 @@ Rules of this file:
 Theory of operation: a field's value is a last-writer-wins register with element registers on top (docs/explanation.md).
 The greatest stamp wins. Two events of one level rank by their places, and a copy can still lower a place. So the losers
 of that level are kept beside the winner, as rivals, until a later level covers them all. Nearly always there is one
-event and no rival, and claims of different levels are compared by one look at their stamps. So a batch only notes, for
-each field, which event is the newest, and builds the claims of the winners at its end.
+event and no rival, and claims of different levels are compared by one look at their stamps.
 
 If two different records have one stamp (a topic made again under its old name), the greater canonical text wins, so
 that even this has one outcome. More than `EVENTS_MAX` events of one level on one value are too many to rank: those with
@@ -26,15 +25,13 @@ fields: beyond that the oldest levels are cut off, again as a join (`Desired.cut
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
-
-import attrs
 
 from reconciler.core.folding import accepting
 from reconciler.model.desired import NO_ELEMENTS, NOTHING_DESIRED, Desired, Element, Field, Register, Rival
 from reconciler.model.document import Superseded
-from reconciler.model.event import Event
+from reconciler.model.event import NO_MORE, Event
 from reconciler.model.stamp import Level, Stamp
 from reconciler.model.value import canonical
 
@@ -45,96 +42,31 @@ _T = TypeVar("_T")
 # By element (`None`: the whole value), then by event. All claims on one element are of one level.
 _Claims = dict[str | None, dict[tuple[str, ...], Register]]
 
-# Building the tuples in C: the generated `__new__` of a named tuple costs twice as much.
-_new_field = functools.partial(tuple.__new__, Field)
-_new_register = functools.partial(tuple.__new__, Register)
-
 
 def step(desired: Desired, event: Event) -> Desired:
     """Fold one event into a document's row."""
-    return steps(desired, (event,))
+    return join(desired, lift(event))
 
 
 def steps(desired: Desired, events: Iterable[Event]) -> Desired:
     """Fold several events of one document into its row."""
-    gathered = Gathered()
-    gathered.add(events)
-    for said in gathered.values():
-        desired = join(desired, said)
-    return desired
-
-
-@attrs.frozen(eq=False)
-class Gathered(Mapping[str, Desired]):
-    """
-    What a batch of events says about each document, as a row by key; the hot path of every replay.
-
-    `newest` has the newest event of each field, by document. Claims that lose to a later level are never built, so it
-    pays to add the newest events first. What this cannot rank is in `joined`.
-    """
-
-    newest: dict[str, dict[str, Event]] = attrs.field(factory=dict)
-    joined: dict[str, Desired] = attrs.field(factory=dict)
-
-    def add(self, events: Iterable[Event]) -> None:
-        """Add what events say."""
-        newest = self.newest
-        for event in events:
-            key, stamp, fields, elements, release, _, released, _, _, accept = event
-            known = newest.get(key)
-            if released or elements or release or accept:
-                newest.setdefault(key, {})
-                self._join(key, lift(event))
-                continue
-            if known is None:
-                known = newest[key] = dict.fromkeys(fields, event)
-            else:
-                for name in fields:
-                    old = known.setdefault(name, event)
-                    if old is not event:
-                        other = old[1]
-                        if other[1] == stamp[1] and other[:3] == stamp[:3]:  # of one level: their places decide
-                            self._join(key, lift(event))
-                        elif other < stamp:
-                            known[name] = event
-            if len(known) > FIELDS_MAX:
-                self._join(key, self[key])
-                newest[key] = {}
-
-    def __getitem__(self, key: str) -> Desired:
-        """Build what the events say about one of the documents: a row that is not kept."""
-        row = Desired({name: _said(event, name) for name, event in self.newest[key].items()})
-        return join(row, self.joined[key]) if key in self.joined else row
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.newest)
-
-    def __len__(self) -> int:
-        return len(self.newest)
-
-    def _join(self, key: str, row: Desired) -> None:
-        self.joined[key] = join(self.joined.get(key, NOTHING_DESIRED), row)
+    return functools.reduce(join, map(lift, events), desired)
 
 
 def lift(event: Event) -> Desired:
     """Return the row with the claims of one event."""
-    stamp, actor, reason = event.stamp, event.actor, event.reason
-    if event.released:
+    stamp, actor, reason, more = event.stamp, event.actor, event.reason, event.more or NO_MORE
+    if more.released:
         return Desired({}, stamp)
-    fields = {name: _said(event, name) for name in event.set}
-    for name in event.release:
-        fields[name] = Field(Register(stamp, None, False, (), actor, reason), NO_ELEMENTS)
-    for name, elements in event.elements.items():
-        claims = {text: Element(stamp, present, actor, reason) for text, present in elements.items()}
-        fields[name] = Field(None, claims)
-    return Desired(fields, None, accepted=accepting.said(event)) if event.accept else Desired(fields, None)
-
-
-def _said(event: Event, name: str) -> Field:
-    """Return a field with the claim of one event that sets it."""
-    _, stamp, fields, _, _, expect, _, actor, reason, _ = event
-    expected = (expect[name],) if name in expect else ()
-    return _new_field((_new_register((stamp, fields[name], True, expected, actor, reason)), NO_ELEMENTS, ()))
+    fields = {
+        name: Field(Register(stamp, value, True, (more.expect[name],) if name in more.expect else (), actor, reason))
+        for name, value in event.set.items()
+    }
+    for name in more.release:
+        fields[name] = Field(Register(stamp, None, False, (), actor, reason))
+    for name, elements in more.elements.items():
+        fields[name] = Field(None, {text: Element(stamp, there, actor, reason) for text, there in elements.items()})
+    return Desired(fields, accepted=accepting.said(event))
 
 
 def join(left: Desired, right: Desired) -> Desired:
@@ -364,7 +296,7 @@ def superseded(old: Desired, said: Desired, new: Desired) -> Superseded | None:
     a batch, so events of one batch that lose to each other do not count.
     """
     known, joined = old.fields, new.fields
-    lost_fields = [name for name in said.fields if joined.get(name) is known.get(name)]
+    lost_fields = [name for name in said.fields if joined.get(name) == known.get(name)]
     if not lost_fields and said.released is None:
         return None
     won = {newest_stamp(field).event for name, field in said.fields.items() if name not in lost_fields}

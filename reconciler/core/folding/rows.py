@@ -16,11 +16,11 @@ from typing import Final
 
 from msgspec import structs
 
-from reconciler.core.folding import fold
+from reconciler.core.folding import fold, gathering
 from reconciler.model.action import Change
 from reconciler.model.audit import Settlement
 from reconciler.model.base import Agreed
-from reconciler.model.desired import Desired
+from reconciler.model.desired import Claims, Desired
 from reconciler.model.document import Agreement, Lane, Row, Status, Superseded
 from reconciler.model.stamp import LEAST, Stamp
 
@@ -37,12 +37,12 @@ def unknown(key: str) -> Row:
 # ------------------------------------------------------------------------------------------------------------ the fold
 
 
-def joined(before: Desired | None, said: Desired) -> tuple[Desired, Superseded | None]:
+def joined(before: Claims | None, said: Claims) -> tuple[Claims, Superseded | None]:
     """Return what is desired now that events have said more, `before` itself if it stays; and those that lost."""
     if before is None:
         return said, None
-    after = fold.join(before, said)
-    return after, fold.superseded(before, said, after)
+    after = gathering.join(before, said)
+    return after, gathering.superseded(before, said, after)
 
 
 def folded(row: Row, lane: Lane, at_us: int) -> Row:
