@@ -448,6 +448,7 @@ async def daemon(
             access=access,
             webhook=webhook,
             group=group,
+            slots=store.slots,
             policy_source=policy_source,
             tracing=tracing,
         )

@@ -5,6 +5,7 @@ For the daemon, and for commands that need one of these. Only the store is opene
 """
 
 import gc
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -49,7 +50,18 @@ if TYPE_CHECKING:
 
 def store_admin(config: Config) -> StoreAdmin:
     """Return the configured state store as a whole, not yet opened."""
-    return stores.admin(config.store.url)
+    settings = config.store
+    options = stores.Options(
+        password=settings.password,
+        sslmode=settings.sslmode,
+        ca_file=settings.ca_file,
+        cert_file=settings.cert_file,
+        key_file=settings.key_file,
+        pooled=settings.pooled,
+        evict_s=settings.evict_s,
+        name=socket.gethostname(),
+    )
+    return stores.admin(settings.url, options)
 
 
 async def open_store(config: Config, *, owner: bool) -> Store:

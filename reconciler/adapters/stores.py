@@ -1,17 +1,54 @@
 """Which store a URL names. No other module outside the stores' own packages knows which kinds of store there are."""
 
+from pathlib import Path
+
+import attrs
+
+from reconciler.adapters import tls
+from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.sqlite.admin import SqliteAdmin
 from reconciler.errors import StoreError
 from reconciler.ports import StoreAdmin
 
 
-def admin(url: str) -> StoreAdmin:
+@attrs.frozen(kw_only=True)
+class Options:
+    """How to reach a store that is a server; empty texts for what is not set."""
+
+    password: str = attrs.field(default="", repr=False)
+    sslmode: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    pooled: bool = False
+    evict_s: float = 15.0
+    name: str = ""  # of this process, for people
+
+
+DEFAULTS = Options()
+
+
+def admin(url: str, options: Options = DEFAULTS) -> StoreAdmin:
     """Return the store that a URL names, not yet opened."""
     scheme, _, _ = url.partition(":")
     match scheme:
         case "sqlite":
             return SqliteAdmin(url)
         case "postgresql" | "postgres":
-            raise StoreError("this version has no store in PostgreSQL yet; use sqlite:///FILE and one replica")
+            return _postgres(url, options)
         case _:
-            raise StoreError(f"there is no store of the kind {scheme!r}; use sqlite:///FILE")
+            raise StoreError(f"there is no store of the kind {scheme!r}; use sqlite:///FILE or postgresql://…")
+
+
+def _postgres(url: str, options: Options) -> StoreAdmin:
+    try:
+        from reconciler.adapters.postgres.admin import PostgresAdmin  # noqa: PLC0415  asyncpg is an extra
+        from reconciler.adapters.postgres.server import Address  # noqa: PLC0415  the same
+        from reconciler.adapters.postgres.slots import Terms  # noqa: PLC0415  the same
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            "a store on PostgreSQL needs the extra `postgres`: pip install 'windchill-reconciler[postgres]'"
+        ) from error
+    paths = [Path(name) if name else None for name in (options.ca_file, options.cert_file, options.key_file)]
+    address = Address(url, options.password or None, options.sslmode, tls.Files(*paths), options.pooled)
+    return PostgresAdmin(address, SystemClock(), Terms(options.name, options.evict_s))

@@ -22,6 +22,7 @@ from reconciler.cli.commands.run import run
 from reconciler.cli.commands.simulate import simulate
 from reconciler.cli.commands.snapshot import snapshot
 from reconciler.cli.commands.status import status
+from reconciler.cli.commands.store import store
 from reconciler.cli.commands.token import token
 
 main = framework.Root(
@@ -49,6 +50,7 @@ for _command in (
     snapshot,
     restore,
     rebuild,
+    store,
     export,
     audit,
     policy,

@@ -161,7 +161,7 @@ class Store:
     url: _StoreUrl = "sqlite:///state.db"
     """`sqlite:///FILE`, relative to the current directory; `sqlite:////FILE` is absolute. Use a local disk, not a
     share. One process at a time uses it. `postgresql://USER@HOST:PORT/DATABASE`, for several replicas; for a standby,
-    more hosts between commas. (This version refuses it when it starts: its store in PostgreSQL is not ready.)"""
+    more hosts between commas. `reconciler store migrate` makes its schema. (So far one replica at a time uses it.)"""
     password: Secret = ""
     """PostgreSQL's password; empty: that of the file PGPASSFILE or ~/.pgpass, or none. Never in `url`, which
     people see."""
@@ -174,6 +174,9 @@ class Store:
     """PEM file of our client certificate; empty: none is sent."""
     key_file: File = ""
     """PEM file of that certificate's private key; empty: none."""
+    pooled: bool = False
+    """Whether a PgBouncer in transaction mode is between. Then give the role its timeouts (`ALTER ROLE … SET`): see the
+    message when it has none."""
     evict_s: Annotated[Seconds, Meta(ge=3, le=600)] = 15.0
     """Seconds without a sign of life after which others take over a replica's documents. A replica sends nothing to
     Windchill once it has not reached PostgreSQL for two thirds of this. Shorter takes over sooner; longer outlasts a

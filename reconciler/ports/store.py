@@ -15,6 +15,7 @@ from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
 from reconciler.model.standing import HotSpot
+from reconciler.ports.slots import Slots
 
 
 @attrs.frozen
@@ -304,6 +305,10 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
     Decisions and people's actions are in one audit trail, in the order of the transactions: every process appends its
     records after the head of that moment.
     """
+
+    @property
+    def slots(self) -> Slots | None:
+        """The slot that its owner holds among those of other processes; None: no other process can be an owner."""
 
     async def anchors(self) -> Mapping[Partition, Anchor]:
         """Return the last record that was read of each partition that has one."""

@@ -71,6 +71,9 @@ class StoreAdmin(Protocol):
     async def open(self, *, owner: bool) -> Store:
         """Open it, as its owner or to read beside one. An owner makes a store that does not exist."""
 
+    async def migrate(self) -> Sequence[str]:
+        """Bring its schema up to date, and make it if there is none; return which changes that took."""
+
     async def size(self) -> int:
         """Return how many bytes it takes."""
 

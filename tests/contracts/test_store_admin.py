@@ -80,5 +80,3 @@ async def test_a_rebuild_that_ends_early_changes_nothing(admin: StoreAdmin) -> N
 def test_a_kind_of_store_that_there_is_not_is_refused() -> None:
     with pytest.raises(StoreError, match="no store of the kind 'mysql'"):
         stores.admin("mysql://somewhere")
-    with pytest.raises(StoreError, match="no store in PostgreSQL yet; use sqlite:///FILE"):
-        stores.admin("postgresql://user@host/db")

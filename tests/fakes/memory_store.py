@@ -34,6 +34,8 @@ _BROUGHT_MAX = 100  # documents brought forward by one call
 class MemoryStore:
     """`ports.Store` in dicts. Tests may look at the dicts."""
 
+    slots = None
+
     def __init__(self) -> None:
         self.rows: dict[str, Document] = {}
         self.elsewhere: set[str] = set()  # documents that another replica has

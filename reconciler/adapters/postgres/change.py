@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
+from reconciler.adapters import packing
 from reconciler.adapters.changes import Appended, packed
 from reconciler.model import chain, codec
 from reconciler.model.chain import Head
@@ -125,7 +126,7 @@ class Change:
         self.put(("desired_key", "desired_text"), [(key.encode(), text) for key, text in texts])
 
     def agreements(self, texts: Iterable[tuple[str, bytes]]) -> None:
-        self.put(("agreement_key", "agreement_text"), [(key.encode(), text) for key, text in texts])
+        self.put(("agreement_key", "agreement_text"), [(key.encode(), packing.pack(text)) for key, text in texts])
 
     def records(self, records: Iterable[Appended]) -> None:
         for text, *columns in records:

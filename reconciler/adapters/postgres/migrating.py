@@ -46,10 +46,15 @@ async def migrate(server: Server) -> list[str]:
     return await server.transact("migrate", work)
 
 
+async def is_made(server: Server) -> bool:
+    """Whether any migration was run."""
+    found = await server.fetch("read the schema's version", "SELECT to_regclass('schema_version') IS NOT NULL")
+    return bool(found[0][0])
+
+
 async def require_current(server: Server) -> None:
     """Refuse a store that has not run exactly the migrations that this program knows."""
-    (made,) = (await server.fetch("read the schema's version", "SELECT to_regclass('schema_version') IS NOT NULL"))[0]
-    if not made:
+    if not await is_made(server):
         raise StoreError(f"{server.address} has no schema yet; run `reconciler store migrate`")
     found = await server.fetch("read the schema's version", "SELECT number, checksum FROM schema_version")
     run = dict(found)

@@ -10,15 +10,17 @@ is known that the first one was not stored. When patience ends, the store has a 
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import attrs
 import structlog
 
+from reconciler.adapters import tls
 from reconciler.errors import StoreError, StoreFullError
 from reconciler.ports import Clock
 
@@ -34,7 +36,7 @@ TIMEOUTS = {"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transact
 _ANSWER_S = 40.0  # longer than any statement may take: the network has lost the answer
 _CONNECT_S = 10.0
 _RETRY_S, _RETRY_S_MAX = 0.1, 2.0
-_POOLER = "pooler"  # our own option in the URL: `?pooler=transaction`
+_LOCAL = re.compile(r"(localhost|127(\.[0-9]+){3}|\[::1\])(:[0-9]+)?")
 
 _LOST = (
     OSError,
@@ -49,40 +51,67 @@ _LOST = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
+    asyncpg.TargetServerAttributeNotMatched,  # only standbys
 )
 _AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+_NO_FILES = tls.Files()
 
 
 @attrs.frozen
 class Address:
     """
-    Where a store is. `url` is a PostgreSQL URL with libpq's options (`sslmode`, `sslrootcert`, …), without a password.
+    Where a store is, and how to get there.
 
-    `?pooler=transaction` says that a PgBouncer in transaction mode is between: then no statement is prepared, and the
+    `url` is `postgresql://USER@HOST:PORT/DATABASE`, perhaps with more hosts, of which the one that may be written to is
+    used. `password`: `None` for that of PGPASSFILE. `sslmode` is libpq's; empty: `verify-full`, or `prefer` for a
+    server on this machine. `pooled`: a PgBouncer in transaction mode is between; then no statement is prepared, and the
     timeouts must be the role's (`ALTER ROLE … SET`), because what a session sets goes to whoever gets it next.
     """
 
     url: str
-    password: Callable[[], str] | None = None  # asked at each connection; None: the URL's, or PGPASSFILE
+    password: str | None = attrs.field(default=None, repr=False)
+    sslmode: str = ""
+    files: tls.Files = _NO_FILES
+    pooled: bool = False
     patience_s: float = 60.0
 
     def __str__(self) -> str:
         """Return the address without what may be secret."""
         parts = urlsplit(self.url)
-        return f"postgresql://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        return f"postgresql://{self._hosts}{parts.path}"
 
-    def arguments(self) -> dict[str, Any]:
+    @property
+    def _hosts(self) -> str:
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    def trust(self) -> tls.Trust | None:
+        """Return which servers we believe; None for any, or without TLS."""
+        mode = self._mode
+        if mode in ("disable", "prefer") or (mode == "require" and self.files == _NO_FILES):
+            return None
+        trust = tls.Trust(self.files)
+        trust.context.check_hostname = mode == "verify-full"
+        if mode == "require":
+            trust.context.verify_mode = ssl.CERT_NONE
+        return trust
+
+    @property
+    def _mode(self) -> str:
+        return self.sslmode or ("prefer" if all(map(_LOCAL.fullmatch, self._hosts.split(","))) else "verify-full")
+
+    def arguments(self, trust: tls.Trust | None) -> dict[str, Any]:
         """Return how to connect."""
-        parts = urlsplit(self.url)
-        options = dict(parse_qsl(parts.query))
-        pooled = options.pop(_POOLER, None) == "transaction"
         return {
-            "dsn": urlunsplit(parts._replace(query=urlencode(options))),
+            "dsn": self.url,
             "password": self.password,
+            "ssl": self._mode if trust is None else trust.context,
             "timeout": _CONNECT_S,
             "command_timeout": _ANSWER_S,
-            "statement_cache_size": 0 if pooled else 100,
-            "server_settings": {"application_name": "reconciler"} | ({} if pooled else TIMEOUTS),
+            "statement_cache_size": 0 if self.pooled else 100,
+            "server_settings": {"application_name": "reconciler"} | ({} if self.pooled else TIMEOUTS),
+            "target_session_attrs": "read-write",
         }
 
 
@@ -98,9 +127,20 @@ class Server:
 
     async def open(self) -> None:
         """Connect, and refuse a server that is too old or lacks the timeouts."""
+        trust = self.address.trust()
+
+        async def connect(*arguments: Any, **named: Any) -> Any:
+            if trust is not None:
+                trust.refresh()
+            return await asyncpg.connect(*arguments, **named)
+
         try:
             pool = asyncpg.create_pool(
-                **self.address.arguments(), min_size=0, max_size=CONNECTIONS_MAX, reset=_left_as_it_is
+                **self.address.arguments(trust),
+                min_size=0,
+                max_size=CONNECTIONS_MAX,
+                connect=connect,
+                reset=_left_as_it_is,
             )
         except ValueError as error:
             raise StoreError(f"{self.address} is no usable PostgreSQL address: {error}") from error
@@ -118,6 +158,15 @@ class Server:
         """Return the rows of a query, or of a change that does no harm when it is repeated."""
         rows: Any = await self._patiently(operation, lambda: self._pool.fetch(sql, *arguments), None)
         return list(rows)
+
+    async def once(self, operation: str, within_s: float, sql: str, *arguments: Any) -> list[Any]:
+        """Return the rows of a statement, without patience: raises StoreError if it does not answer in time."""
+        self._require_open(operation)
+        try:
+            async with asyncio.timeout(within_s):
+                return list(await self._pool.fetch(sql, *arguments))
+        except (*_LOST, *_AGAIN, asyncpg.PostgresError) as error:
+            raise self._failed(operation, error) from error
 
     async def change(self, operation: str, sql: str, arguments: Sequence[Any], done: Done | None = None) -> Any:
         """Return the one row that a change answers; None if its answer was lost, and `done` says that it is stored."""

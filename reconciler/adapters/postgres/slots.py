@@ -16,7 +16,8 @@ import attrs
 import structlog
 
 from reconciler.adapters.postgres.server import Server
-from reconciler.errors import StoreError
+from reconciler.core.scheduling.replicas import Member, Membership
+from reconciler.errors import EvictedError, StoreError
 from reconciler.model.chain import Head
 from reconciler.ports import Clock
 
@@ -26,12 +27,53 @@ FIRST = 0
 BEATS = 5  # in the time after which a silent owner loses its slot
 
 _READ = "SELECT epoch, held, beat, name, turn, chain_number, chain_link FROM slot WHERE id = $1"
-_TAKE = (
-    "UPDATE slot SET epoch = epoch + 1, beat = beat + 1, held = true, name = $4"
-    " WHERE id = $1 AND epoch = $2 AND beat = $3 RETURNING epoch"
-)
-_BEAT = "UPDATE slot SET beat = beat + 1 WHERE id = $1 AND epoch = $2 RETURNING beat"
-_LEAVE = "UPDATE slot SET held = false WHERE id = $1 AND epoch = $2"
+_TAKE = """
+    WITH taken AS (
+        UPDATE slot SET epoch = epoch + 1, beat = beat + 1, obeys = 0, held = true, leaving = false, name = $4
+        WHERE id = $1 AND epoch = $2 AND beat = $3 RETURNING epoch
+    ), counted AS (UPDATE membership SET number = number + 1 WHERE EXISTS (SELECT FROM taken))
+    SELECT epoch FROM taken
+"""
+_LIVE = "UPDATE slot SET beat = beat + 1 WHERE id = $1 AND epoch = $2 RETURNING beat"
+_BEAT = """
+    WITH beaten AS (
+        UPDATE slot SET beat = beat + 1, obeys = $3 WHERE id = $1 AND epoch = $2 AND held
+        RETURNING id, epoch, beat, obeys, leaving
+    )
+    SELECT membership.number, member.* FROM membership, (
+        SELECT id, epoch, beat, obeys, leaving FROM slot WHERE held AND id <> $1 UNION ALL SELECT * FROM beaten
+    ) AS member WHERE EXISTS (SELECT FROM beaten) ORDER BY id
+"""
+# A duty whose holder has gone, or has another epoch by now, is anyone's.
+_TAKE_DUTIES = """
+    WITH mine AS (SELECT id, epoch FROM slot WHERE id = $1 AND epoch = $2 AND held FOR KEY SHARE),
+    given AS (DELETE FROM duty WHERE slot = $1 AND name <> ALL ($3::text[]) AND EXISTS (SELECT FROM mine)),
+    taken AS (
+        INSERT INTO duty (name, slot, epoch)
+        SELECT wanted.name, mine.id, mine.epoch FROM mine, unnest($3::text[]) AS wanted(name) ORDER BY wanted.name
+        ON CONFLICT (name) DO UPDATE SET slot = excluded.slot, epoch = excluded.epoch WHERE NOT EXISTS (
+            SELECT FROM slot WHERE slot.id = duty.slot AND slot.epoch = duty.epoch AND held AND slot.id <> excluded.slot
+        ) RETURNING name
+    )
+    SELECT (SELECT array_agg(name) FROM taken) FROM mine
+"""
+_EVICT = """
+    UPDATE slot SET epoch = epoch + 1, leaving = true
+    WHERE id = $1 AND epoch = $2 AND beat = $3 AND held AND NOT leaving RETURNING id
+"""
+_REMOVE = """
+    WITH gone AS (
+        UPDATE slot SET held = false, leaving = false
+        WHERE id = $1 AND epoch = $2 AND beat = $3 AND held AND leaving RETURNING id
+    ), counted AS (UPDATE membership SET number = number + 1 WHERE EXISTS (SELECT FROM gone))
+    SELECT id FROM gone
+"""
+_LEAVE = """
+    WITH gone AS (UPDATE slot SET held = false WHERE id = $1 AND epoch = $2 AND held RETURNING id),
+    given AS (DELETE FROM duty WHERE slot = $1 AND epoch = $2),
+    counted AS (UPDATE membership SET number = number + 1 WHERE EXISTS (SELECT FROM gone))
+    SELECT id FROM gone
+"""
 
 
 class Seen(NamedTuple):
@@ -59,16 +101,22 @@ class Terms:
 
 
 class Slot:
-    """The slot that this process holds; beats until it is left."""
+    """
+    The slot that this process holds: `ports.Slots`; the port says what each method does.
+
+    It shows signs of life by itself until it is left. The beats of a lease are apart from these, since only their
+    caller knows when one began.
+    """
 
     def __init__(self, server: Server, clock: Clock, terms: Terms, epoch: int) -> None:
         self.epoch = epoch
+        self.slot = FIRST
         self._server = server
         self._clock = clock
         self._terms = terms
         self._leaving = asyncio.Event()
         # `shield` makes the coroutine a task of its own; `leave` waits for it.
-        self._beating: asyncio.Future[None] = asyncio.shield(self._beat())
+        self._living: asyncio.Future[None] = asyncio.shield(self._live())
 
     @classmethod
     async def enter(cls, server: Server, clock: Clock, terms: Terms) -> "Slot":
@@ -95,21 +143,50 @@ class Slot:
             _log.warning("took the store from an owner that showed no sign of life", owner=seen.name)
         return cls(server, clock, terms, taken[0][0])
 
-    async def leave(self) -> None:
-        """Give the slot to whoever comes next, at once."""
-        self._leaving.set()
-        await self._beating
-        await self._server.fetch("leave the store", _LEAVE, FIRST, self.epoch)
+    async def beat(self, obeys: int) -> Membership:
+        found = await self._server.once("beat", self._terms.beat_s, _BEAT, self.slot, self.epoch, obeys)
+        if not found:
+            raise evicted("beat", self._server)
+        return Membership(found[0][0], tuple(Member(*member) for _, *member in found))
 
-    async def _beat(self) -> None:
+    async def take_duties(self, wanted: frozenset[str]) -> frozenset[str]:
+        asked = self.slot, self.epoch, sorted(wanted)
+        found = await self._server.once("take duties", self._terms.beat_s, _TAKE_DUTIES, *asked)
+        if not found:
+            raise evicted("take duties", self._server)
+        return frozenset(found[0][0] or ())
+
+    async def evict(self, member: Member) -> bool:
+        sql = _REMOVE if member.leaving else _EVICT
+        seen = member.slot, member.epoch, member.beat
+        return bool(await self._server.once("take over from a silent replica", self._terms.beat_s, sql, *seen))
+
+    async def leave(self) -> None:
+        """Give the slot to whoever comes next, at once. A server that is gone finds out by itself, in `evict_s`."""
+        self._leaving.set()
+        await self._living
+        try:
+            await self._server.once("leave the store", self._terms.beat_s, _LEAVE, self.slot, self.epoch)
+        except StoreError as error:
+            _log.warning("the store does not know that we have left it", error=str(error))
+
+    async def _live(self) -> None:
         while not self._leaving.is_set():
             await self._clock.wait(self._leaving, self._terms.beat_s)
             try:
-                if not await self._server.fetch("beat", _BEAT, FIRST, self.epoch):
-                    return  # the next change says that it is fenced
+                if not await self._server.fetch("show a sign of life", _LIVE, self.slot, self.epoch):
+                    return  # the next change says that we were evicted
             except StoreError as error:
                 _log.error("no more signs of life", error=str(error))
                 return
+
+
+def evicted(operation: str, server: Server) -> EvictedError:
+    """Return the error of an owner that lost its slot."""
+    return EvictedError(
+        f"can't {operation} in {server.address}: another process has taken the store over, because this one showed no"
+        " sign of life; end it, and start it again"
+    )
 
 
 async def read(server: Server) -> Seen:

@@ -16,8 +16,9 @@ from reconciler.adapters.postgres import migrating, queries
 from reconciler.adapters.postgres.change import Stored
 from reconciler.adapters.postgres.server import Address, Server
 from reconciler.adapters.postgres.slots import Slot, Terms
-from reconciler.adapters.postgres.writing import Writer, beside, readable
+from reconciler.adapters.postgres.writing import Writer, beside, decode_agreement, readable
 from reconciler.core.folding import rows
+from reconciler.errors import EvictedError
 from reconciler.model import codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
@@ -40,7 +41,7 @@ from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
 from reconciler.model.standing import HotSpot, hour_of
-from reconciler.ports import Changed, Clock, FoldBatch, OutboxMessage, Refolded
+from reconciler.ports import Changed, Clock, FoldBatch, OutboxMessage, Refolded, Slots
 
 T = TypeVar("T")
 
@@ -88,6 +89,10 @@ class PostgresStore:
         self._group = GroupCommit(self._commit)
         self._published: set[int] = set()  # messages that are forgotten with the next settlement
         self._reached: dict[Partition, int] = {}  # positions after them
+
+    @property
+    def slots(self) -> Slots | None:
+        return self._slot
 
     # ------------------------------------------------------------------------------------------------------ projection
 
@@ -369,8 +374,9 @@ class PostgresStore:
     async def close(self) -> None:
         await self._group.close()
         if self._slot and not self._server.closed:
-            if self._published or self._reached:
-                await self._forget()
+            with contextlib.suppress(EvictedError):  # others will publish them again, which does no harm
+                if self._published or self._reached:
+                    await self._forget()
             await self._slot.leave()
         await self._server.close()
 
@@ -397,7 +403,7 @@ def _document(columns: Sequence[Any]) -> Document:
     *scalars, refolded, desired_text, agreement_text = columns
     row: Row = Stored.of(scalars).row
     desired = NOTHING_DESIRED if desired_text is None else readable(codec.decode_desired, desired_text)
-    agreement = NO_AGREEMENT if agreement_text is None else readable(codec.decode_agreement, agreement_text)
+    agreement = NO_AGREEMENT if agreement_text is None else readable(decode_agreement, agreement_text)
     if refolded:
         agreement = rows.refolded_agreement(agreement, desired)
     return Document(**row._asdict(), desired=desired, agreement=agreement)

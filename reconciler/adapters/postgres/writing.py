@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from reconciler.adapters import packing
 from reconciler.adapters.changes import Decided, appended, packed
 from reconciler.adapters.postgres import change as changing
 from reconciler.adapters.postgres import queries, slots
@@ -20,7 +21,7 @@ from reconciler.adapters.postgres.change import Change, Stored, encoded
 from reconciler.adapters.postgres.server import Done, Server
 from reconciler.adapters.postgres.slots import Slot
 from reconciler.core.folding import rows
-from reconciler.errors import EvictedError, StoreDamagedError, StoreError
+from reconciler.errors import StoreDamagedError, StoreError
 from reconciler.model import action as actions
 from reconciler.model import codec
 from reconciler.model.action import OperatorAction
@@ -100,10 +101,7 @@ class Writer:
         answered = await self._server.change(operation, *change.call(), done)
         answer = changing.DONE if answered is None else str(answered[0])
         if answer == changing.FENCED:
-            raise EvictedError(
-                f"can't {operation} in {self._server.address}: another process has taken the store over, because this"
-                " one showed no sign of life; end it, and start it again"
-            )
+            raise slots.evicted(operation, self._server)
         return answer
 
     async def _look(self) -> tuple[Head, int]:
@@ -233,7 +231,7 @@ class Writer:
             for *columns, text in found:
                 one = Stored.of(columns)
                 known[one.row.key] = one
-                told[one.row.key] = None if text is None else readable(codec.decode_agreement, text).told
+                told[one.row.key] = None if text is None else readable(decode_agreement, text).told
             later = [(one, agreements[key]) for key, one in known.items()]
             later = [(one, by) for one, by in later if rows.outdated(told.get(one.row.key), by.told)]
             change.settled((one, rows.rebased(one.row, at_us), by.aside_us) for one, by in later)
@@ -389,6 +387,11 @@ def _forget(change: Change, numbers: Collection[int], positions: Mapping[Partiti
 async def beside(count: int, work: Callable[[], T]) -> T:
     """Do some work on rows beside the event loop, if they are many."""
     return work() if count <= FEW else await asyncio.to_thread(work)
+
+
+def decode_agreement(stored: bytes) -> Agreement:
+    """Return a stored agreement; raises one of `codec.UNREADABLE`."""
+    return codec.decode_agreement(packing.unpack(stored))
 
 
 def readable(decode: Callable[[bytes], T], text: bytes) -> T:

@@ -11,7 +11,7 @@ from reconciler.adapters import files
 from reconciler.adapters.sqlite import backup, damage, locks
 from reconciler.adapters.sqlite.opening import URL_PREFIX, path_of
 from reconciler.adapters.sqlite.store import SqliteStore, open_store
-from reconciler.errors import StoreDamagedError, StoreError
+from reconciler.errors import StoreDamagedError, StoreError, UsageError
 from reconciler.ports.store_admin import Contents, Replaced, Tell
 
 
@@ -51,6 +51,9 @@ class SqliteAdmin:
 
     async def open(self, *, owner: bool) -> SqliteStore:
         return await open_store(self._path, owner=owner)
+
+    async def migrate(self) -> Sequence[str]:
+        raise UsageError("a store in a file is migrated by `reconciler run` itself; there is nothing to do")
 
     async def size(self) -> int:
         return self._path.stat().st_size

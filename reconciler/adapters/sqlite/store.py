@@ -76,6 +76,8 @@ async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
 class SqliteStore:
     """`ports.Store` over one connection; the port says what each method does."""
 
+    slots = None  # the file has one owner
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._group = GroupCommit(self._commit)

@@ -1,6 +1,7 @@
 -- The first schema. Keys and texts are bytea: `text` refuses NUL, and bytea compares byte by byte, which for UTF-8 is the
--- order of code points. Every structured value is one blob of canonical JSON, made by `reconciler.model.codec`; audit
--- records and messages are packed (`adapters/packing.py`). Only what SQL has to search, order or add up has a column.
+-- order of code points. Every structured value is one blob of canonical JSON, made by `reconciler.model.codec`;
+-- agreements, audit records and messages are packed (`adapters/packing.py`). Only what SQL has to search, order or add up
+-- has a column.
 
 -- The dictionary of packed blobs, for other programs: ours has it.
 CREATE TABLE dictionary (
@@ -14,6 +15,8 @@ CREATE TABLE slot (
     epoch bigint NOT NULL DEFAULT 0,
     held boolean NOT NULL DEFAULT false,
     beat bigint NOT NULL DEFAULT 0,
+    obeys bigint NOT NULL DEFAULT 0,   -- the number of the membership that its holder's requests in flight fit
+    leaving boolean NOT NULL DEFAULT false,  -- evicted, but its requests may still be in flight
     name text NOT NULL DEFAULT '',
     turn bigint NOT NULL DEFAULT 0,
     chain_number bigint NOT NULL DEFAULT 0,
@@ -21,6 +24,19 @@ CREATE TABLE slot (
     UNIQUE (id, epoch)                 -- makes the epoch a key column: FOR KEY SHARE keeps an evictor out, but no beat
 ) WITH (fillfactor = 10);
 INSERT INTO slot (id) SELECT generate_series(0, 15);
+
+-- Counts the replicas that came or went (`core/scheduling/replicas.py`).
+CREATE TABLE membership (
+    number bigint NOT NULL
+);
+INSERT INTO membership VALUES (0);
+
+-- What one replica at a time does.
+CREATE TABLE duty (
+    name text COLLATE "C" PRIMARY KEY,
+    slot smallint NOT NULL,
+    epoch bigint NOT NULL
+);
 
 -- What each slot has folded: in how many statements, so that the fate of one whose answer was lost is known, and how many
 -- documents it has added, because counting a hundred million rows takes minutes. Apart from the slot, so that no beat
@@ -60,7 +76,7 @@ CREATE TABLE desired (
 CREATE TABLE agreement (
     key bytea PRIMARY KEY,
     version bigint NOT NULL,           -- counts its changes
-    agreement bytea NOT NULL
+    agreement bytea NOT NULL           -- packed
 ) WITH (fillfactor = 85);
 
 -- Compressed in place where that helps, and moved to a table of its own only if it must be.

@@ -1,0 +1,80 @@
+"""The store on PostgreSQL as a whole, for commands (`ports.StoreAdmin`)."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+
+from reconciler.adapters.postgres import migrating
+from reconciler.adapters.postgres.server import Address, Server
+from reconciler.adapters.postgres.slots import Terms
+from reconciler.adapters.postgres.store import PostgresStore, open_store
+from reconciler.errors import UsageError
+from reconciler.ports import Clock
+from reconciler.ports.store_admin import Contents, Fresh, Replaced, Tell
+
+_SIZE = "SELECT pg_database_size(current_database())"
+_CHECKED = "SELECT current_setting('data_checksums') = 'on'"
+
+
+class PostgresAdmin:
+    """`ports.StoreAdmin` over a database; the port says what each method does."""
+
+    def __init__(self, address: Address, clock: Clock, terms: Terms) -> None:
+        self._address = address
+        self._clock = clock
+        self._terms = terms
+
+    @property
+    def name(self) -> str:
+        return str(self._address)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return ()
+
+    async def exists(self) -> bool:
+        async with self._server() as server:
+            return await migrating.is_made(server)
+
+    async def open(self, *, owner: bool) -> PostgresStore:
+        return await open_store(self._address, self._clock, owner=owner, terms=self._terms)
+
+    async def migrate(self) -> Sequence[str]:
+        async with self._server() as server:
+            return await migrating.migrate(server)
+
+    async def size(self) -> int:
+        async with self._server() as server:
+            return int((await server.fetch("read the store's size", _SIZE))[0][0])
+
+    async def require_place(self) -> None:
+        async with self._server():
+            return
+
+    async def inspect(self, tell: Tell | None) -> str:
+        if tell is not None:
+            raise UsageError("--deep does not read a store on PostgreSQL; use pg_amcheck, and pg_checksums")
+        async with self._server() as server:
+            await migrating.require_current(server)
+            ((checked,),) = await server.fetch("read a setting", _CHECKED)
+        return "its schema is current, and PostgreSQL " + (
+            "checks its pages when it reads them" if checked else "checks no pages (data_checksums is off)"
+        )
+
+    def snapshot(self, to: Path, tell: Tell) -> Contents:
+        raise UsageError("PostgreSQL makes copies of its stores itself: use pg_basebackup, or pg_dump")
+
+    def restore(self, origin: Path, tell: Tell, at: str) -> Replaced:
+        raise UsageError("PostgreSQL restores its stores itself: use its own backups")
+
+    def rebuilding(self, at: str) -> AbstractContextManager[Fresh]:
+        raise UsageError("make another database, migrate it, and name it in store.url: the log is folded into it anew")
+
+    @asynccontextmanager
+    async def _server(self) -> AsyncIterator[Server]:
+        server = Server(self._address, self._clock)
+        try:
+            await server.open()
+            yield server
+        finally:
+            await server.close()
