@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PEERS := .venv/bench/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types arch format sim sim-many mutants crash fuzz bench bench-backlog schemas docs screenshots lock clean
+.PHONY: help demo test lint types arch format sim sim-many models mutants crash fuzz bench bench-backlog schemas docs screenshots lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,10 @@ sim: $(STAMP) ## run one simulated world: SEED=1 STEPS=40; the same seed gives t
 
 sim-many: $(STAMP) ## run many simulated worlds on all processors: N=1000, starting with SEED=1
 	@nice $(BIN)/python -m tests.sim --many $(or $(N),1000) --seed $(or $(SEED),1) --steps $(or $(STEPS),40) $(ARGS)
+
+# ARGS: --only PART-OF-A-NAME, --way.
+models: $(STAMP) ## search models of several replicas in every order of events, some minutes
+	@nice $(BIN)/python -m tests.models $(ARGS)
 
 # ARGS: --only PART-OF-A-PATH (or the name of a bug), --show, --output FILE, --again FILE.
 mutants: $(STAMP) ## make mistakes in the core, one at a time, and list those that no test notices: N=200 SEED=1
