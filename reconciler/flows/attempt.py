@@ -342,7 +342,7 @@ def _settled_doubts(
         base = structs.replace(base, wrote=Wrote(read.token, planning.modified_by_others(base, before)))
     agreement = structs.replace(agreement, base=base)
     if last is not None:
-        left = doubts.standing(doubts.without(intent, last), read.token, now_us)
+        left = doubts.standing(intent, read.token, now_us)
         agreement = structs.replace(agreement, intent=left)
         if before.locked_for(applied):
             agreement = structs.replace(agreement, checked_in_us=last.sent_at_us)

@@ -24,10 +24,13 @@ def test_an_action_stands_in_doubt_for_a_while_beyond_its_token() -> None:
     assert doubts.standing(action, NEW, LATE_US) is None
 
 
+def test_an_answer_to_a_write_does_not_show_that_no_action_has_come_since() -> None:
+    assert doubts.standing(action, NEW, None) is action
+    assert doubts.standing(guarded, NEW, None) is None
+
+
 def test_each_of_several_writes_in_doubt_ends_by_itself() -> None:
     assert doubts.standing(both, NEW, SENT_US) == action
-    assert doubts.without(both, guarded) == action
-    assert doubts.without(both, action) == guarded
 
 
 def test_only_what_no_token_rules_out_is_looked_for_at_a_time() -> None:

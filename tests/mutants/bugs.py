@@ -113,7 +113,7 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             "(structs.replace(intent, earlier=()),)",
         ),
         "a new token rules out an action": (
-            "if one.token == token or (one.action and now_us < _late_us(one)))",
+            "if one.token == token or (one.action and not _is_over(one, read_us)))",
             "if one.token == token)",
         ),
     },
@@ -131,12 +131,12 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             "structs.replace(agreement, cooldowns=cooldowns + 1)",
         ),
         "a write in doubt is forgotten while it may still come": (
-            "doubt = doubts.standing(old.intent, after.token, case.now_us)",
-            "doubt = None",
+            "doubt = doubts.standing(old.intent, after.token, ",
+            "doubt = None and (",
         ),
         "a write in doubt is kept after the document has moved on": (
-            "doubt = doubts.standing(old.intent, after.token, case.now_us)",
-            "doubt = old.intent",
+            "doubt = doubts.standing(old.intent, after.token, ",
+            "doubt = old.intent or (",
         ),
         "an agreement is told under the number of the one before": (
             "number = before.told + tells",

@@ -9,8 +9,9 @@ Rules
    Until then its guard would let it through. That nothing is managed any more, or that a document is parked, ends no
    doubt.
 2. Nothing may guard an action (`Snapshot.later_portions`), so a new token does not rule it out. It stays in doubt for
-   `LATE_S` besides, and is looked for once more after that.
-3. A write that a read has found applied is in doubt no longer: a request is applied once.
+   `LATE_S` besides, and until a read after that has looked for it: an answer to a write shows nothing that came since.
+3. So a write that a read has found applied is in doubt no longer: the token has moved. An action still is, since an
+   equal one may have been sent before it.
 """
 
 from msgspec import structs
@@ -33,21 +34,24 @@ def joined(sent: tuple[Intent, ...]) -> Intent | None:
     return structs.replace(sent[-1], earlier=sent[-KEPT_MAX - 1 : -1]) if sent else None
 
 
-def standing(intent: Intent | None, token: Token | None, now_us: int) -> Intent | None:
-    """Return what is still in doubt once the document has shown `token`; the same object if all of it is."""
+def standing(intent: Intent | None, token: Token | None, read_us: int | None) -> Intent | None:
+    """
+    Return what is still in doubt once the document has shown `token`; the same object if all of it is.
+
+    `read_us` is when a read showed it; `None` if it was an answer to a write.
+    """
     sent = each(intent)
-    left = tuple(one for one in sent if one.token == token or (one.action and now_us < _late_us(one)))
+    left = tuple(one for one in sent if one.token == token or (one.action and not _is_over(one, read_us)))
     return intent if len(left) == len(sent) else joined(left)
-
-
-def without(intent: Intent, applied: Intent) -> Intent | None:
-    """Return the doubts besides a write that was found applied."""
-    return joined(tuple(one for one in each(intent) if one != applied))
 
 
 def looked_for_us(intent: Intent | None) -> int | None:
     """Return when to look once more for writes that no token rules out; `None` if there are none."""
     return max((_late_us(one) for one in each(intent) if one.action), default=None)
+
+
+def _is_over(sent: Intent, read_us: int | None) -> bool:
+    return read_us is not None and read_us >= _late_us(sent)
 
 
 def _late_us(sent: Intent) -> int:

@@ -75,7 +75,7 @@ def agreed(case: Case, after: Snapshot, result: AttemptResult, *, again: str = "
     if isinstance(case.plan, Patch) and (base.refused or any(d.waits or d.later for d in case.plan.decisions)):
         final = planning.draft(case.document.desired, base, after, case.options.policy)
     stable = old.stable + 1 if case.lane is Lane.RESYNC and not isinstance(case.plan, Patch) and not case.drifted else 0
-    doubt = doubts.standing(old.intent, after.token, case.now_us)
+    doubt = doubts.standing(old.intent, after.token, None if isinstance(case.plan, Patch) else case.now_us)
     calm = structs.replace(_calm(case), stable=stable, base=base, snapshot=after, intent=doubt)
     if pacing.makes_an_iteration(case):
         calm = structs.replace(calm, checked_in_us=case.now_us)
