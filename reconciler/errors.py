@@ -33,6 +33,10 @@ class LostError(StoreError):
     """Another replica has the document now: what we decided on it does not count."""
 
 
+class MovedError(StoreError):
+    """Another replica has read on in a partition: what we have read there is stored already, or will be."""
+
+
 class LogError(ReconcilerError):
     """The change log can't be read or appended to."""
 

@@ -4,12 +4,16 @@ Ingest: log → decode → fold → projection, one transaction a batch.
 Rows and offsets advance together, so a crash between two batches loses and repeats nothing. Ingest never calls
 Windchill: it marks documents as due and tells the reconciler.
 
+Of several replicas each reads the partitions that the group gives it. Whoever has one may change at any moment, and two
+may believe to have it: then only the one that began where the store is may move the position; the other drops what it
+has gathered, and takes its share anew.
+
 Records that are read for the first time are checked by the host's clock (`core/events/timing.py`). If a timestamp of
 the broker shows that this clock is behind, folding waits, because good events would be refused.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -18,14 +22,14 @@ import structlog
 
 from reconciler.core.events import anchoring, decode, decode_fast, outcomes, timing
 from reconciler.core.folding import gathering
-from reconciler.errors import ClockBehindError
+from reconciler.errors import ClockBehindError, LogError, LogTruncatedError, MovedError
 from reconciler.flows import collector, watchdog
 from reconciler.model.document import Due, Lane
 from reconciler.model.event import DeadLetter, Event, Foreign, Outgoing, Record, Refusal
 from reconciler.model.limits import MIB
 from reconciler.model.policy import OPERATORS
-from reconciler.model.stamp import Partition, Place
-from reconciler.ports import Changed, Clock, EventLog, FoldBatch, Folded, Telemetry
+from reconciler.model.stamp import Anchor, Partition, Place
+from reconciler.ports import Changed, Clock, EventLog, FoldBatch, Folded, ReaderGroup, SharedLog, Telemetry
 from reconciler.tracing import NO_TRACING, Tracing
 
 _log = structlog.get_logger(__name__)
@@ -67,6 +71,15 @@ class _Batch:
         return len(self.dead) >= _LETTERS_MAX or self.count >= _RECORDS_MAX or self.bytes >= _BYTES_MAX
 
 
+@attrs.frozen
+class Sharing:
+    """The log that we read together with other replicas, the group that divides it, and what was read of it last."""
+
+    log: SharedLog
+    group: ReaderGroup
+    anchors: Callable[[], Awaitable[Mapping[Partition, Anchor]]]
+
+
 @attrs.define(eq=False, slots=False)
 class Ingest:
     """The fold loop. `run` goes on until `stop`."""
@@ -82,6 +95,7 @@ class Ingest:
     _wake: asyncio.Event  # set when a batch had dead letters, which are left in the outbox
     _until: str | None = None  # canonical instant; later events are left out, and positions are not stored
     _tracing: Tracing = NO_TRACING
+    _sharing: Sharing | None = None  # None: we read the whole log
     waits_for: str = attrs.field(init=False, default="")  # why folding waits, if it does
     lane: Lane = attrs.field(init=False, default=Lane.EVENT)
     documents_max: int = attrs.field(init=False, default=_DOCUMENTS_MAX)
@@ -105,27 +119,65 @@ class Ingest:
 
     async def run(self) -> None:
         """Fold new records until stopped."""
+        await self._begin()
+        if self._sharing is not None:
+            self._sharing.group.changed.set()
         while not self._stopping:
             watchdog.beat()
             began_s = self._clock.monotonic_s()
+            await self._take_share()
             records = await self._fetch(self._batch_max, _FETCH_TIMEOUT_S)
             if records is None:
                 return
-            if records:
-                with collector.paused():
-                    await self._take_backlog(records)
-            self.reached = await self._log.positions()
+            try:
+                if records:
+                    with collector.paused():
+                        await self._take_backlog(records)
+                ours = await self._log.positions()
+                if not records:
+                    await self._pass_gaps(ours)
+            except MovedError as error:
+                if self._sharing is None:
+                    raise
+                self._sharing.group.changed.set()
+                _log.info("taking our share of the log anew", reason=str(error))
+                continue
+            self.reached = ours if self._sharing is None else await self._reached_by_all(ours)
             if not records:
-                await self._pass_gaps()
                 await self._clock.sleep(began_s + _PAUSE_S - self._clock.monotonic_s())
 
-    async def _pass_gaps(self) -> None:
+    async def _take_share(self) -> None:
+        """Read what the group gives us, from where the store is."""
+        if self._sharing is None or not self._sharing.group.changed.is_set():
+            return
+        group = self._sharing.group
+        group.changed.clear()
+        stored = self._of_log(await self._projection.positions())
+        try:
+            await self._sharing.log.share(group.assigned, stored, await self._sharing.anchors())
+        except LogTruncatedError:
+            raise
+        except LogError as error:
+            _log.warning("can't take our share of the log yet", reason=str(error))
+            group.changed.set()
+            return
+        self._read, self._kept = stored, {}
+        _log.info("our share of the log", partitions=[f"{place.topic}/{place.partition}" for place in group.assigned])
+
+    async def _reached_by_all(self, ours: Mapping[Partition, int]) -> dict[Partition, int]:
+        return {**self._of_log(await self._projection.positions()), **ours}
+
+    def _of_log(self, positions: Mapping[Partition, int]) -> dict[Partition, int]:
+        topics = self._options.topics.names
+        return {place: offset for place, offset in positions.items() if place.topic in topics}
+
+    async def _pass_gaps(self, ours: Mapping[Partition, int]) -> None:
         """
         Store positions past offsets that hold no record, as after a transaction.
 
         Retention will take them too; an older position would then look like lost records.
         """
-        passed = {place: offset for place, offset in self.reached.items() if offset > self._kept.get(place, 0)}
+        passed = {place: offset for place, offset in ours.items() if offset > self._read_to(place)}
         if passed and self._until is None:
             self._batch.positions |= passed
             await self.commit()
@@ -193,6 +245,7 @@ class Ingest:
                 urgent=frozenset(batch.urgent),
                 replayed=frozenset(batch.replayed),
                 anchors={place: anchoring.of(batch.last[place]) for place in positions.keys() & batch.last.keys()},
+                since={} if self._sharing is None else {place: self._read_to(place) for place in positions},
             )
         )
 

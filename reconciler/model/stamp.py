@@ -19,6 +19,7 @@ class Anchor(NamedTuple):
 
 
 NO_ANCHORS: Mapping[Partition, Anchor] = {}
+NO_POSITIONS: Mapping[Partition, int] = {}
 
 
 class Place(NamedTuple):

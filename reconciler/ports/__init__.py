@@ -6,7 +6,7 @@ classes of `reconciler.errors`; everything expected is returned as a value.
 """
 
 from reconciler.ports.clock import Clock, Telemetry
-from reconciler.ports.log import EventLog, ReaderGroup
+from reconciler.ports.log import EventLog, ReaderGroup, SharedLog
 from reconciler.ports.slots import Slots
 from reconciler.ports.store import (
     Changed,
@@ -35,6 +35,7 @@ __all__ = [
     "OutboxMessage",
     "ReaderGroup",
     "Refolded",
+    "SharedLog",
     "Slots",
     "Store",
     "StoreAdmin",

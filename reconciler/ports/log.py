@@ -1,6 +1,7 @@
 """The event log: reading and appending records, and who else reads it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from reconciler.model.event import Outgoing, Record
@@ -44,8 +45,29 @@ class EventLog(Protocol):
     async def close(self) -> None: ...
 
 
+class SharedLog(EventLog, Protocol):
+    """A log that several may read together."""
+
+    async def share(
+        self,
+        places: Collection[Partition],
+        positions: Mapping[Partition, int],
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
+        """
+        Read only these partitions from here on, from `positions`: others read the rest.
+
+        Raises LogTruncatedError as `open` does, and LogError if the log does not answer; then nothing changes.
+        """
+
+
 class ReaderGroup(Protocol):
     """The group of those who read the change log together, which others watch for lag."""
+
+    assigned: frozenset[Partition]
+    """What we are to read, if the group divides the log."""
+    changed: asyncio.Event
+    """Set when that has changed."""
 
     async def run(self, positions: Callable[[], Mapping[Partition, int]]) -> None:
         """Tell the group how far is read as it moves, until `stop`; nothing that goes wrong there ends it."""

@@ -13,7 +13,7 @@ from reconciler.model.document import Agreement, ConflictRow, Document, Due, Lan
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
-from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
+from reconciler.model.stamp import NO_ANCHORS, NO_POSITIONS, Anchor, Partition, Place
 from reconciler.model.standing import HotSpot
 from reconciler.ports.slots import Slots
 
@@ -34,6 +34,7 @@ class FoldBatch:
     urgent: frozenset[str] = frozenset()  # keys that an operator's event touched: lane OPERATOR
     replayed: frozenset[str] = frozenset()  # ids of dead letters that were appended again and now folded
     anchors: Mapping[Partition, Anchor] = NO_ANCHORS  # the last record read of partitions in `positions`
+    since: Mapping[Partition, int] = NO_POSITIONS  # where reading began, where others may read too
 
 
 @attrs.frozen
@@ -85,6 +86,8 @@ class Folded(Protocol):
         OPERATOR; those that stay the same are not touched. Events that changed nothing are added to the counts of
         `superseded`. Each dead letter is stored once, by id, and only then the record that announces it goes to the
         outbox. `replayed` letters get the status "replayed".
+
+        Raises MovedError, and moves no position, if one is not (any more) as `since` says. Rows may be joined even so.
         """
 
 

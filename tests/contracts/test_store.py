@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from reconciler.core.folding import rows
-from reconciler.errors import StoreError
+from reconciler.errors import MovedError, StoreError
 from reconciler.model import codec
 from reconciler.model.action import ActionKind, Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Contention, Settlement
@@ -163,6 +163,27 @@ async def test_rows_and_positions_advance_together(store: Store) -> None:
     await store.fold(batch(rows={"d": wish("CANCELLED", 2)}, positions={P0: 12}))
     assert await store.positions() == {P0: 12, P1: 3}
     assert await desired(store, ["d", "unknown"]) == {"d": wish("CANCELLED", 2)}
+
+
+async def test_a_batch_that_does_not_begin_where_the_store_is_moves_no_position(store: Store) -> None:
+    """Two replicas may believe that they read one partition: only one of them is right."""
+    mine, other = Partition("t", 0), Partition("t", 1)
+    await store.fold(batch(positions={mine: 5}, since={mine: 0}))
+    await store.fold(batch(positions={mine: 8, other: 2}, since={mine: 5, other: 0}))
+    for since in ({mine: 5, other: 2}, {mine: 9, other: 2}, {mine: 8, other: 0}):
+        with pytest.raises(MovedError):
+            await store.fold(batch("d", positions={mine: 9, other: 3}, since=since))
+        assert await store.positions() == {mine: 8, other: 2}
+    await store.fold(batch("d", positions={mine: 9, other: 3}, since={mine: 8, other: 2}))
+    assert await store.positions() == {mine: 9, other: 3}
+
+
+async def test_of_two_batches_that_begin_at_one_place_one_is_stored(store: Store) -> None:
+    place = Partition("t", 0)
+    for offset in range(10):
+        folds = [store.fold(batch(key, positions={place: offset + 1}, since={place: offset})) for key in ("a", "b")]
+        ends = await asyncio.gather(*folds, return_exceptions=True)
+        assert sorted(isinstance(one, MovedError) for one in ends) == [False, True]
 
 
 async def test_positions_advance_without_rows(store: Store) -> None:

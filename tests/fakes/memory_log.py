@@ -8,7 +8,7 @@ record, as after compaction or a transaction.
 import asyncio
 import bisect
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError, RecordTooLargeError
@@ -86,6 +86,7 @@ class MemoryLog:
         self._broker = broker
         self._topics = topics
         self._positions: dict[Partition, int] = {}
+        self._shared = False
 
     async def open(
         self,
@@ -113,6 +114,20 @@ class MemoryLog:
                     raise LogTruncatedError(anchoring.fault(f"{partition}", anchor))
                 starts[partition] = own.begin
         self._positions = starts
+
+    async def share(
+        self,
+        places: Collection[Partition],
+        positions: Mapping[Partition, int],
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+    ) -> None:
+        self._check_up()
+        for partition in places:
+            own, offset = self._broker.at(partition), positions.get(partition, 0)
+            if not own.begin <= offset <= own.end:
+                raise LogTruncatedError(f"{partition}: offset {offset} comes next, but the log begins at {own.begin}")
+        self._positions = {partition: positions.get(partition, 0) for partition in places}
+        self._shared = True
 
     async def fetch(self, records_max: int, timeout_s: float) -> Sequence[Record]:
         give_up_s = self._broker.clock.monotonic_s() + timeout_s
@@ -148,7 +163,7 @@ class MemoryLog:
         taken: list[Record] = []
         if self._broker.down:
             return taken
-        for partition in self._in_order(self._partitions()):
+        for partition in self._in_order([*self._positions] if self._shared else self._partitions()):
             own = self._broker.at(partition)
             position = self._positions.setdefault(partition, own.begin)
             if position < own.begin:

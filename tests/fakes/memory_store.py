@@ -14,7 +14,7 @@ import attrs
 from msgspec import structs
 
 from reconciler.core.folding import rows
-from reconciler.errors import LostError, StoreError
+from reconciler.errors import LostError, MovedError, StoreError
 from reconciler.model import chain, codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
@@ -94,6 +94,8 @@ class MemoryStore:
 
     async def fold(self, batch: FoldBatch) -> Changed:
         self._require_open()
+        if any(self.offsets.get(place, 0) != offset for place, offset in batch.since.items()):
+            raise MovedError("another replica has read on")
         changed, superseded = [], 0
         for key in sorted(batch.rows):
             row = self._before(key) or rows.unknown(key)

@@ -16,7 +16,7 @@ from reconciler.model import chain, codec
 from reconciler.model.chain import Head
 from reconciler.model.document import Lane, Row, Status
 from reconciler.model.event import DeadLetter, Outgoing
-from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
+from reconciler.model.stamp import NO_ANCHORS, NO_POSITIONS, Anchor, Partition
 
 # How the function answers.
 DONE: Final = "done"
@@ -33,7 +33,7 @@ COLUMNS: Final = "version, aside_us, key, revision, status, reason, lane, due_us
 _SEEN = ("seen_key", "seen_version")
 _ROW = tuple(f"row_{name}" for name in COLUMNS.split(", "))
 _RECORD = tuple(f"record_{name}" for name in ("text", "document", "at_us", "target", "who", "kind"))
-_POSITION = tuple(f"position_{name}" for name in ("topic", "partition", "offset", "anchor", "digest"))
+_POSITION = tuple(f"position_{name}" for name in ("topic", "partition", "offset", "anchor", "digest", "since"))
 _LETTER = tuple(f"letter_{name}" for name in ("id", "status", "clock", "outline", "text", "message"))
 
 
@@ -145,10 +145,19 @@ class Change:
     def marks(self, marks: Iterable[tuple[str, str]]) -> None:
         self.put(("mark_id", "mark_status"), [(letter_id.encode(), status) for letter_id, status in marks])
 
-    def positions(self, positions: Mapping[Partition, int], anchors: Mapping[Partition, Anchor] = NO_ANCHORS) -> None:
+    def positions(
+        self,
+        positions: Mapping[Partition, int],
+        anchors: Mapping[Partition, Anchor] = NO_ANCHORS,
+        since: Mapping[Partition, int] = NO_POSITIONS,
+    ) -> None:
         given = ((place, offset, anchors.get(place) or (None, "")) for place, offset in positions.items())
         self.put(
-            _POSITION, [(place.topic.encode(), place.partition, offset, *anchor) for place, offset, anchor in given]
+            _POSITION,
+            [
+                (place.topic.encode(), place.partition, offset, *anchor, since.get(place))
+                for place, offset, anchor in given
+            ],
         )
 
     def places(self, argument: str, places: Iterable[Partition]) -> None:

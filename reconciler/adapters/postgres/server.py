@@ -21,7 +21,7 @@ import attrs
 import structlog
 
 from reconciler.adapters import tls
-from reconciler.errors import StoreError, StoreFullError
+from reconciler.errors import MovedError, StoreError, StoreFullError
 from reconciler.ports import Clock
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +53,7 @@ _LOST = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
     asyncpg.TargetServerAttributeNotMatched,  # only standbys
 )
+_MOVED = "RC001"  # raised by our own function
 _AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 
@@ -207,6 +208,8 @@ class Server:
                     raise self._fault from error
                 _log.warning("waiting for PostgreSQL", store=str(self.address), error=_told(error))
             except asyncpg.PostgresError as error:
+                if error.sqlstate == _MOVED:
+                    raise MovedError(f"can't {operation} in {self.address}: {_told(error)}") from error
                 raise self._failed(operation, error) from error
             await self._clock.sleep(wait_s)
             wait_s = min(2 * wait_s, _RETRY_S_MAX)

@@ -337,7 +337,7 @@ def _joined(
 
 
 def _rest(change: Change, batch: FoldBatch, outdone: Mapping[str, Superseded]) -> None:
-    change.positions(batch.positions, batch.anchors)
+    change.positions(batch.positions, batch.anchors, batch.since)
     change.letters(batch.dead_letters)
     change.marks((letter, rows.MARKS[actions.Change.REPLAY]) for letter in batch.replayed)
     change.put(

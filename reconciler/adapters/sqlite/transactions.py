@@ -15,7 +15,7 @@ from reconciler.adapters.changes import Appended, Decided, appended, packed
 from reconciler.adapters.sqlite import queries, writes
 from reconciler.adapters.sqlite.damage import Lines, unpacked
 from reconciler.core.folding import rows
-from reconciler.errors import StoreError
+from reconciler.errors import MovedError, StoreError
 from reconciler.model import action as actions
 from reconciler.model import chain, codec
 from reconciler.model.action import OperatorAction
@@ -46,6 +46,10 @@ def fold(connection: sqlite3.Connection, batch: FoldBatch) -> Changed:
 
     In key order, because neighbours share pages, and some rows at a time: only what was said is held in memory whole.
     """
+    if batch.since:
+        stored = _positions(connection)
+        if any(stored.get(place, 0) != offset for place, offset in batch.since.items()):
+            raise MovedError("can't fold: the positions are not those at which reading began")
     keys = sorted(batch.rows)
     free = _free_numbers(connection)
     changed: list[str] = []

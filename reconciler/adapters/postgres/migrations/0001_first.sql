@@ -223,6 +223,7 @@ CREATE FUNCTION change_1(
     agreement_key bytea[] DEFAULT '{}', agreement_text bytea[] DEFAULT '{}',
     position_topic bytea[] DEFAULT '{}', position_partition integer[] DEFAULT '{}',
     position_offset bigint[] DEFAULT '{}', position_anchor bigint[] DEFAULT '{}', position_digest text[] DEFAULT '{}',
+    position_since bigint[] DEFAULT '{}',  -- where reading began; NULL: nobody else reads there
     forget_topic bytea[] DEFAULT '{}', forget_partition integer[] DEFAULT '{}',
     superseded_key bytea[] DEFAULT '{}', superseded_count bigint[] DEFAULT '{}',
     superseded_last bytea[] DEFAULT '{}',
@@ -243,6 +244,7 @@ CREATE FUNCTION change_1(
 DECLARE
     refold_lock CONSTANT bigint := 8243107301;
     made bigint := 0;
+    kept bigint;
     moved boolean;
 BEGIN
     IF by_epoch IS NOT NULL THEN
@@ -331,7 +333,15 @@ BEGIN
             ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset,
                 anchor_offset = coalesce(excluded.anchor_offset, p.anchor_offset),
                 anchor_digest = CASE WHEN excluded.anchor_offset IS NULL THEN p.anchor_digest
-                    ELSE excluded.anchor_digest END;
+                    ELSE excluded.anchor_digest END
+            WHERE p.next_offset = coalesce((
+                SELECT n.since FROM unnest(position_topic, position_partition, position_since)
+                    AS n(topic, partition, since) WHERE n.topic = p.topic AND n.partition = p.partition
+            ), p.next_offset);
+        GET DIAGNOSTICS kept = ROW_COUNT;
+        IF kept <> cardinality(position_topic) THEN
+            RAISE EXCEPTION 'the positions are not those at which reading began' USING ERRCODE = 'RC001';
+        END IF;
     END IF;
     IF cardinality(superseded_key) > 0 THEN
         INSERT INTO superseded AS s (document, count, last)
