@@ -39,7 +39,7 @@ from reconciler.flows.drift import Drift
 from reconciler.flows.due_feeder import DueFeeder
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges, Series
-from reconciler.flows.ingest import Ingest
+from reconciler.flows.ingest import Ingest, Sharing
 from reconciler.flows.lease import Lease
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
@@ -47,7 +47,7 @@ from reconciler.flows.watchdog import IdleClock, Watchdog
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
-from reconciler.ports import ChangeList, Clock, EventLog, ReaderGroup, Slots, Store, Windchill
+from reconciler.ports import ChangeList, Clock, EventLog, ReaderGroup, SharedLog, Slots, Store, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
 from reconciler.web.access import AccessControl
@@ -337,12 +337,19 @@ class Daemon:
             offer=self.reconciler.offer,
             wake=self.reconciler.outbox_filled,
             tracing=tracing,
+            sharing=self._sharing(),
         )
 
     def _duty(self, name: str) -> Callable[[], bool]:
         """Return what tells whether a duty is ours; a lone process has all of them."""
         lease = self._lease
         return (lambda: True) if lease is None else lambda: lease.has(name)
+
+    def _sharing(self) -> Sharing | None:
+        """Return how we read the log together with other replicas; a lone process reads all of it."""
+        if self._lease is None or self._group is None or not isinstance(self.log, SharedLog):
+            return None
+        return Sharing(self.log, self._group, self.store.anchors)
 
     def _make_lease(self, slots: Slots, limiter: Limiter) -> Lease:
         settings = self.config.windchill
@@ -434,7 +441,7 @@ async def daemon(
         outcomes = factory.make_outcome_log(config, clock)
         if (webhook := factory.make_webhook(config, clock)) is not None:
             stack.push_async_callback(webhook.close)
-        group = factory.make_reader_group(config, IdleClock(clock))
+        group = factory.make_reader_group(config, IdleClock(clock), divided=False)
         yield Daemon(
             config,
             store,

@@ -108,13 +108,12 @@ def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
     return kafka.KafkaLog(kafka_options(config), clock)
 
 
-def make_reader_group(config: Config, clock: Clock) -> ReaderGroup | None:
-    """Return the consumer group, None for a log in files."""
-    if config.log.kind == "file":
+def make_reader_group(config: Config, clock: Clock, *, divided: bool) -> ReaderGroup | None:
+    """Return the consumer group, None for a log in files; `divided`: it tells each replica what to read."""
+    log = config.log
+    if log.kind == "file":
         return None
-    return kafka_group.KafkaGroup(
-        kafka_options(config), config.log.group, clock, divided=False, session_s=config.log.session_s
-    )
+    return kafka_group.KafkaGroup(kafka_options(config), log.group, clock, divided=divided, session_s=log.session_s)
 
 
 def make_webhook(config: Config, clock: Clock) -> webhook.Webhook | None:

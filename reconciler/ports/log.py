@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reconciler.model.event import Outgoing, Record
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
@@ -45,6 +45,7 @@ class EventLog(Protocol):
     async def close(self) -> None: ...
 
 
+@runtime_checkable
 class SharedLog(EventLog, Protocol):
     """A log that several may read together."""
 
