@@ -131,7 +131,7 @@ class Change:
     def records(self, records: Iterable[Appended]) -> None:
         for text, *columns in records:
             self._records.append(text)
-            self.put(_RECORD, [list(map(encoded, columns))])
+            self.put(_RECORD, [[packing.pack(text), *map(encoded, columns)]])
 
     def messages(self, messages: Iterable[tuple[int, bytes]]) -> None:
         self.put(("message_bucket", "message_text"), messages)

@@ -355,7 +355,7 @@ def _committed(changes: Sequence[Decided], stored: Rows) -> Change:
     change.settled((before, row, end.agreement.aside_us) for before, row, end in after)
     change.agreements((one.key, one.agreement) for one in changes)
     change.records(record for one, _, _ in ends for record in one.audit)
-    change.messages((bucket_of(one.key), text) for one, _, _ in ends for text in one.outcomes)
+    change.messages((bucket_of(one.key), packing.pack(text)) for one, _, _ in ends for text in one.outcomes)
     change.put(("close_id", "close_at_us"), [(name.encode(), end.at_us) for _, end, _ in ends for name in end.closed])
     change.put(
         ("open_id", "open_document", "open_at_us", "open_text"),

@@ -136,7 +136,7 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Decided]) -> Collec
         [(stored[end.key][0], *_columns(after[end.key]), end.agreement.aside_us) for _, end in ends],
     )
     _append(connection, [record for change, _ in ends for record in change.audit])
-    writes.OUTBOX.put(connection, [(one,) for change, _ in ends for one in change.outcomes])
+    writes.OUTBOX.put(connection, [(packing.pack(one),) for change, _ in ends for one in change.outcomes])
     writes.CLOSE.put(connection, [(conflict_id, end.at_us) for _, end in ends for conflict_id in end.closed])
     writes.OPEN.put(connection, [one for change, _ in ends for one in change.opened])
     _count(connection, [(end, after[end.key]) for _, end in ends])
@@ -287,7 +287,7 @@ def _append(connection: sqlite3.Connection, records: Sequence[Appended]) -> None
     chained = []
     for text, *columns in records:
         head = chain.extend(head, text)
-        chained.append((*head, *columns))
+        chained.append((*head, packing.pack(text), *columns))
     writes.APPEND.put(connection, chained)
 
 
