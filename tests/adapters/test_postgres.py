@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 asyncpg = pytest.importorskip("asyncpg", reason="there is no asyncpg (`make` installs it)")
 
+from reconciler.adapters import tls  # noqa: E402  ditto
 from reconciler.adapters.clock import SystemClock  # noqa: E402  after the check above
 from reconciler.adapters.postgres import (  # noqa: E402  ditto
     Address,
@@ -20,6 +22,7 @@ from reconciler.adapters.postgres import (  # noqa: E402  ditto
     open_store,
     writing,
 )
+from reconciler.adapters.postgres.server import Server  # noqa: E402  ditto
 from reconciler.core.folding import fold, rows  # noqa: E402  ditto
 from reconciler.core.scheduling.replicas import Member  # noqa: E402  ditto
 from reconciler.errors import EvictedError, StoreError  # noqa: E402  ditto
@@ -29,6 +32,7 @@ from reconciler.model.document import Lane, Row, Status  # noqa: E402  ditto
 from reconciler.model.policy import Policy  # noqa: E402  ditto
 from reconciler.ports import Changed  # noqa: E402  ditto
 from tests import postgres  # noqa: E402  ditto
+from tests.brokers import certificates  # noqa: E402  ditto
 from tests.checks import check_chain  # noqa: E402  ditto
 from tests.contracts.test_actions import action, noted  # noqa: E402  ditto
 from tests.contracts.test_store import P0, REFOLDED, batch, letter, record, refolded, row, settlement, stamp, wish  # noqa: E402  ditto
@@ -313,6 +317,49 @@ async def test_a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_a
         await impatient.close()
     finally:
         server.remove()
+
+
+async def test_only_a_server_with_a_trusted_certificate_is_believed_unless_told_otherwise(tmp_path: Path) -> None:
+    if absent := postgres.missing() or (None if certificates.available() else "no openssl"):
+        pytest.skip(absent)
+    ours, others = certificates.Authority(tmp_path / "ours"), certificates.Authority(tmp_path / "others")
+    files = {name: tls.Files(one.certificate) for name, one in (("ours", ours), ("others", others))}
+
+    async def encrypted(url: str, sslmode: str, trusted: str = "ours") -> bool:
+        server = Server(Address(url, sslmode=sslmode, files=files[trusted]), SystemClock())
+        try:
+            await server.open()
+            query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+            return bool((await server.fetch("look", query))[0][0])
+        finally:
+            await server.close()
+
+    with postgres.running(shown=ours.sign("server")) as server:
+        url = server.url("postgres")
+        for mode in ("verify-full", "verify-ca", "require", "prefer"):
+            assert await encrypted(url, mode), mode
+        assert not await encrypted(url, "disable")
+        assert await encrypted(url, "require", "others")
+        for mode in ("verify-full", "verify-ca"):
+            with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
+                await encrypted(url, mode, "others")
+        elsewhere = url.replace("127.0.0.1", "localhost")
+        assert await encrypted(elsewhere, "verify-ca")
+        with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
+            await encrypted(elsewhere, "verify-full")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "mode"),
+    [
+        ("localhost:5432", "prefer"),
+        ("127.0.0.1,[::1]:5433", "prefer"),
+        ("db", "verify-full"),
+        ("127.0.0.1,db", "verify-full"),
+    ],
+)
+def test_a_server_elsewhere_must_show_a_trusted_certificate(hosts: str, mode: str) -> None:
+    assert Address(f"postgresql://me@{hosts}/x")._mode == mode
 
 
 async def test_no_password_is_in_a_message() -> None:

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.brokers.certificates import Signed
 from tests.patience import HANG_S
 
 HOST = "127.0.0.1"
@@ -46,19 +47,25 @@ def missing() -> str | None:
 class Server:
     """One server; `url()` names a new database."""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, shown: Signed | None = None) -> None:
         found = programs()
         assert found is not None, missing()
         self._programs = found
-        self._durable = durable
         self._numbers = itertools.count(1)
         self._folder = Path(tempfile.mkdtemp(prefix="reconciler-postgres-"))
         self._data = self._folder / "data"
         with contextlib.closing(socket.create_server((HOST, 0))) as probe:
             self.port: int = probe.getsockname()[1]
+        self._settings = [] if durable else _OFF.split()
+        if shown is not None:  # over TLS, with this certificate
+            copies = [shutil.copy(path, self._folder) for path in (shown.certificate, shown.key)]
+            for copy in copies:
+                Path(copy).chmod(0o600)
+            self._settings += ["ssl=on", f"ssl_cert_file={copies[0]}", f"ssl_key_file={copies[1]}"]
         if os.getuid() == 0:
             entry = pwd.getpwnam(USER)
-            os.chown(self._folder, entry.pw_uid, entry.pw_gid)
+            for path in (self._folder, *self._folder.iterdir()):
+                os.chown(path, entry.pw_uid, entry.pw_gid)
         self._run(
             "initdb", "--pgdata", self._data, "--auth", "trust", "--username", USER, "--no-sync", "--encoding", "UTF8"
         )
@@ -67,7 +74,7 @@ class Server:
         settings = [
             *("listen_addresses=127.0.0.1", f"port={self.port}", f"unix_socket_directories={self._folder}"),
             *("shared_buffers=32MB", "max_connections=60", "log_min_messages=fatal"),
-            *(() if self._durable else _OFF.split()),
+            *self._settings,
         ]
         options = " ".join(f"-c {setting}" for setting in settings)
         log = self._folder / "log"
@@ -115,9 +122,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Server]:
+def running(*, shown: Signed | None = None) -> Iterator[Server]:
     """A server, until the block ends."""
-    server = Server()
+    server = Server(shown=shown)
     try:
         server.start()
         yield server
