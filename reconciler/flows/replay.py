@@ -87,20 +87,18 @@ async def replay(log: EventLog, ingest: Ingest, bases: Bases, archives: Archives
     ingest.no_event, ingest.documents_max = bases.see, _DOCUMENTS_MAX
     if not archives.alone:
         ingest.folding = partial(_told, spans, ingest.folding)
-    records, changed, room = 0, 0, BATCH
-    with collector.paused():
-        while True:
-            batch = await log.fetch(min(room, BATCH), _FETCH_TIMEOUT_S)  # each may be of another document
-            room = await ingest.gather(batch)
-            records += len(batch)
-            if bases.full:
-                await bases.store({})
-            if batch and room:
-                continue
-            changed, room = changed + await ingest.commit(), BATCH
-            reached = await log.positions()  # past gaps that hold no record
-            if not batch and all(reached.get(place, 0) >= end for place, end in ends.items()):
-                break
+    records, changed, more = 0, 0, True
+    while more:
+        with collector.paused():  # it is on between two transactions
+            room = BATCH
+            while room and (batch := await log.fetch(min(room, BATCH), _FETCH_TIMEOUT_S)):
+                room = await ingest.gather(batch)  # each record may be of another document
+                records += len(batch)
+                if bases.full:
+                    await bases.store({})
+            changed += await ingest.commit()
+        reached = await log.positions()  # past gaps that hold no record
+        more = bool(batch) or any(reached.get(place, 0) < end for place, end in ends.items())
     await bases.store({})
     archives.add(spans)
     archives.add(bases.spans)

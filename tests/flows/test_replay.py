@@ -1,13 +1,18 @@
 """Replay: the logs give everything back (law 8), and differences are found."""
 
+import gc
+from collections.abc import Mapping, Sequence
+
+import pytest
 from msgspec import structs
 
-from reconciler.flows import replay
+from reconciler.flows import ingest, replay
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.recovery import Bases
 from reconciler.model.document import Agreement, Status
-from reconciler.model.event import Outgoing
+from reconciler.model.event import Outgoing, Record
 from reconciler.model.policy import Policy, Rule, Strategy
+from reconciler.model.stamp import Partition
 from tests.fakes.memory_log import MemoryLog
 from tests.fakes.memory_store import MemoryStore
 from tests.flows.world import KEY, OUTCOMES, TOPIC, World
@@ -31,6 +36,32 @@ async def test_a_replay_folds_the_same_rows(world: World) -> None:
     for number in range(5):
         await world.emit({"title": f"title {number}"}, key=f"{number % 3}")
     assert await keys_that_differ(world, await rebuilt(world, TOPIC)) == []
+
+
+async def test_a_long_replay_lets_the_garbage_collector_work_between_two_transactions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever others leave in cycles meanwhile would add up otherwise, for as long as the replay takes."""
+    monkeypatch.setattr(ingest, "_RECORDS_MAX", 2)
+    for number in range(6):
+        await world.emit({"title": f"title {number}"}, key=f"{number}")
+    fetch, positions, seen = world.log.fetch, world.log.positions, list[tuple[str, bool]]()
+
+    async def fetching(records_max: int, timeout_s: float) -> Sequence[Record]:
+        seen.append(("fetch", gc.isenabled()))
+        return await fetch(min(2, records_max), timeout_s)
+
+    async def between() -> Mapping[Partition, int]:
+        seen.append(("between", gc.isenabled()))
+        return await positions()
+
+    monkeypatch.setattr(world.log, "fetch", fetching)
+    monkeypatch.setattr(world.log, "positions", between)
+    store = MemoryStore()
+    await world.run(replay.replay(world.log, world.make_ingest(store=store), Bases(store, world.clock)))
+    assert len(store.rows) == 6
+    assert seen.count(("between", True)) >= 4
+    assert {one for one in seen if one[0] == "fetch"} == {("fetch", False)}
 
 
 async def test_differences_name_what_is_missing_on_either_side_and_what_is_not_the_same(world: World) -> None:
