@@ -73,6 +73,25 @@ async def test_a_second_owner_is_refused_while_the_first_shows_signs_of_life(ope
     await first.fold(batch("d"))
 
 
+async def test_an_owner_whose_answer_was_lost_when_it_took_the_store_knows_that_it_has_it(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, lost = Server.fetch, list[Any]()
+
+    async def fetch(self: Server, operation: str, sql: str, *arguments: Any) -> list[Any]:
+        found = await real(self, operation, sql, *arguments)
+        if operation == "take the store" and not lost:
+            lost.append(found)
+            return await real(self, operation, sql, *arguments)  # as after a lost answer
+        return found
+
+    monkeypatch.setattr(Server, "fetch", fetch)
+    store = await open_store(Address(postgres_url), SystemClock(), owner=True, terms=SOON)
+    assert lost
+    await store.fold(batch("d"))
+    await store.close()
+
+
 async def test_an_owner_that_ended_is_followed_at_once(opens: Any) -> None:
     await (await opens(terms=Terms(evict_s=3600))).close()
     async with asyncio.timeout(30):
@@ -275,6 +294,38 @@ async def test_a_change_whose_answer_is_lost_is_stored_once(opens: Any, committe
     assert found is not None
     assert (found.count, len(await store.waiting(9)), (await row(store, "f")).revision) == (1, 1, 1)
     await check_chain(store, {2})
+
+
+async def test_a_change_that_the_server_runs_after_we_gave_it_up_is_not_stored_twice(opens: Any) -> None:
+    store = await opens()
+    await store.fold(batch("d"))
+    answers: list[str] = []
+
+    class Late(Losing):
+        """Loses the connection at the first change, which the server gets to just before it is repeated."""
+
+        _given: tuple[Any, ...] | None = None
+
+        async def fetchrow(self, sql: str, *arguments: Any) -> Any:
+            if not self._lost:
+                self._lost, self._given = True, (sql, *arguments)
+                raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+            if self._given is not None:
+                late, self._given = self._given, None
+                answers.append(await self._pool.fetchval(*late))
+            return await self._pool.fetchrow(sql, *arguments)
+
+    pool = store._server._pool
+    for change in (
+        lambda: store.settle(settlement(attempts=1, audit=(record(),))),
+        lambda: store.fold(batch(rows={"d": wish("NEW", 5), "e": wish()})),
+    ):
+        store._server._pool = Late(pool, committed=False)
+        await change()
+    assert answers == ["head", "late"]
+    found = await row(store)
+    assert (found.attempts, found.revision, found.desired) == (1, 2, wish("NEW", 5))
+    await check_chain(store, {1})
 
 
 async def test_a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_an_error() -> None:

@@ -25,6 +25,9 @@ ROWS = f"SELECT {COLUMNS} FROM document WHERE key = ANY ($1::bytea[])"
 _DESIRED = "(SELECT desired FROM desired WHERE desired.key = document.key)"
 FOLDED = f"SELECT {COLUMNS}, {_DESIRED} FROM document WHERE key = ANY ($1::bytea[])"
 FOLD_TURN = "SELECT turn FROM folding WHERE slot = $1"
+# How to pass over the turn of a change that was lost, and how to read it.
+OF_FOLDS = "UPDATE folding SET turn = $2::bigint + 2 WHERE slot = $1 AND turn = $2", FOLD_TURN
+OF_CHAIN = "UPDATE slot SET turn = $2::bigint + 2 WHERE id = $1 AND turn = $2", "SELECT turn FROM slot WHERE id = $1"
 AGREED = f"""
     SELECT {COLUMNS}, (SELECT agreement FROM agreement WHERE agreement.key = document.key)
     FROM document WHERE key = ANY ($1::bytea[])

@@ -10,6 +10,7 @@ For now there is one owner, in slot 0; the store has room for 16.
 """
 
 import asyncio
+import uuid
 from typing import NamedTuple
 
 import attrs
@@ -121,27 +122,33 @@ class Slot:
     @classmethod
     async def enter(cls, server: Server, clock: Clock, terms: Terms) -> "Slot":
         """Take the slot, or raise StoreError if its holder shows signs of life."""
+        mark = f"{terms.name} {uuid.uuid4().hex[:8]}"  # by which we know our own name, if the answer is lost
         first = seen = await read(server)
         since_s = looked_s = clock.monotonic_s()
         while True:
             if not seen.held or clock.monotonic_s() - since_s >= terms.evict_s:
-                taken = await server.fetch("take the store", _TAKE, FIRST, seen.epoch, seen.beat, terms.name)
+                taken = await server.fetch("take the store", _TAKE, FIRST, seen.epoch, seen.beat, mark)
                 if taken:
+                    epoch = taken[0][0]
                     break
             elif seen is first:
                 _log.info("waiting to see whether the store's owner lives", owner=seen.name, evict_s=terms.evict_s)
             await clock.sleep(terms.beat_s)
-            seen = await read(server)
+            before, seen = seen, await read(server)
+            if seen.name == mark:
+                epoch, seen = seen.epoch, before
+                break
             now_s = clock.monotonic_s()
             if now_s - looked_s > 2 * terms.beat_s:
                 first, since_s = seen, now_s
             looked_s = now_s
             if seen.held and (seen.epoch, seen.beat) != (first.epoch, first.beat):
-                who = f"another process ({seen.name})" if seen.name else "another process"
+                name = seen.name.rpartition(" ")[0]
+                who = f"another process ({name})" if name else "another process"
                 raise StoreError(f"{server.address} is in use by {who}; stop it first")
         if seen.held:
             _log.warning("took the store from an owner that showed no sign of life", owner=seen.name)
-        return cls(server, clock, terms, taken[0][0])
+        return cls(server, clock, terms, epoch)
 
     async def beat(self, obeys: int) -> Membership:
         found = await self._server.once("beat", self._terms.beat_s, _BEAT, self.slot, self.epoch, obeys)

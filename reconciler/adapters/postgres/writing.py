@@ -83,9 +83,9 @@ class Writer:
         change.say(by_slot=slots.FIRST, by_epoch=self._slot and self._slot.epoch)
         if change.folded:
             async with self._folding:
-                turn = await self._fold_turn() if self._fold_next is None else self._fold_next
+                turn = await self._turn(queries.FOLD_TURN) if self._fold_next is None else self._fold_next
                 change.say(fold_turn=turn)
-                answer = await self._call(operation, change, lambda: self._was_folded(turn))
+                answer = await self._call(operation, change, lambda: self._was_stored(*queries.OF_FOLDS, turn))
                 self._fold_next = turn + 1 if answer == changing.DONE else None
             return answer
         if not change.chained:
@@ -108,17 +108,24 @@ class Writer:
         seen = await slots.read(self._server)
         return seen.head, seen.turn
 
-    async def _fold_turn(self) -> int:
-        ((turn,),) = await self._server.fetch("read the slot's turn", queries.FOLD_TURN, slots.FIRST)
+    async def _turn(self, sql: str) -> int:
+        ((turn,),) = await self._server.fetch("read the slot's turn", sql, slots.FIRST)
         return int(turn)
 
-    async def _was_folded(self, turn: int) -> bool:
-        return await self._fold_turn() > turn
+    async def _was_stored(self, passing: str, reading: str, turn: int) -> bool:
+        """
+        Whether a change of this turn, whose answer was lost, is stored; if not, it will never be.
+
+        The server may still be at it. So the turn is passed over first, which waits for that, and leaves a change that
+        comes later without its turn. A change goes on by one turn, this by two.
+        """
+        await self._server.fetch("pass over a lost change", passing, slots.FIRST, turn)
+        return await self._turn(reading) == turn + 1
 
     async def _appended(self, head: Head, turn: int) -> bool:
         """Whether a change whose answer was lost is stored."""
         if self._slot:
-            return (await slots.read(self._server)).turn > turn
+            return await self._was_stored(*queries.OF_CHAIN, turn)
         found = await self._server.fetch("read the audit trail", queries.LINK, head.number)
         return bool(found) and found[0][0] == head.link
 
