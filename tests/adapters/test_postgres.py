@@ -26,6 +26,7 @@ from reconciler.adapters.postgres.server import Server  # noqa: E402  ditto
 from reconciler.core.folding import fold, rows  # noqa: E402  ditto
 from reconciler.core.scheduling.replicas import Member  # noqa: E402  ditto
 from reconciler.errors import EvictedError, StoreError  # noqa: E402  ditto
+from reconciler.model import codec  # noqa: E402  ditto
 from reconciler.model.action import Change  # noqa: E402  ditto
 from reconciler.model.desired import Desired, Field, Register  # noqa: E402  ditto
 from reconciler.model.document import Lane, Row, Status  # noqa: E402  ditto
@@ -501,6 +502,26 @@ async def test_whatever_several_do_at_once_is_what_the_rules_make_of_it_one_afte
     await check_chain(store, {one.id for one in await store.audit()})
     assert (await store.counts()).keys() == set(Status)
     assert sum((await store.counts()).values()) == len(found)
+
+
+async def test_a_document_that_two_add_at_the_same_time_is_joined(opens: Any, postgres_url: str) -> None:
+    store = await opens()
+    other = await asyncpg.connect(postgres_url)
+    row = "INSERT INTO document VALUES ('d', 1, 1, 'pending', '', 1, 5, 5, 0, 0)"
+    try:
+        adding = other.transaction()
+        await adding.start()
+        await other.execute(row)
+        await other.execute("INSERT INTO desired VALUES ('d', 1, $1)", codec.encode_desired(said(1)))
+        folding = asyncio.ensure_future(store.fold(batch(rows={"d": said(2)})))
+        await asyncio.sleep(0.3)
+        assert not folding.done()
+        await adding.commit()
+        assert (await folding).keys == ["d"]
+    finally:
+        await other.close()
+    found = (await store.documents(["d"]))["d"]
+    assert (found.desired, found.revision) == (fold.join(said(1), said(2)), 2)
 
 
 async def test_what_was_folded_in_parts_is_folded_once_more_if_a_document_was_folded_again_meanwhile(

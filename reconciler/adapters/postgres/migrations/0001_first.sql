@@ -293,8 +293,12 @@ BEGIN
                 conflicts, attempts)
             SELECT r.* FROM unnest(row_key, row_version, row_aside_us, row_revision, row_status, row_reason, row_lane,
                 row_due_us, row_pending_since_us, row_conflicts, row_attempts) AS r(key, version)
-            WHERE r.version = 1 ORDER BY r.key;
+            WHERE r.version = 1 ORDER BY r.key ON CONFLICT (key) DO NOTHING;
         GET DIAGNOSTICS made = ROW_COUNT;
+        IF made < (SELECT count(*) FROM unnest(row_version) AS v(version) WHERE v.version = 1) THEN
+            -- Undoes all of it; called again, it answers that the row has moved.
+            RAISE EXCEPTION 'a document was added meanwhile' USING ERRCODE = 'serialization_failure';
+        END IF;
         UPDATE document d SET version = r.version, aside_us = r.aside_us, revision = r.revision, status = r.status,
                 reason = r.reason, lane = r.lane, due_us = r.due_us, pending_since_us = r.pending_since_us,
                 conflicts = r.conflicts, attempts = r.attempts
