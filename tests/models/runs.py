@@ -63,8 +63,8 @@ HOLDING = (
     holds("released and managed again", replicas=1, wishes=RELEASED, edits=NONE),
     holds("released and managed again, by two", wishes=RELEASED, edits=NONE, faults=0, quick=False),
     holds("an action, a wish taken back, and a kill", replicas=1, wishes=BACK, edits=NONE, guarded=False),
-    holds("an action, a wish taken back, by two", wishes=BACK, edits=NONE, faults=0, guarded=False, quick=False),
-    holds("an action, two wishes, by two", wishes=THREE, edits=NONE, faults=0, guarded=False, quick=False),
+    holds("an action, two wishes, and a kill", replicas=1, wishes=THREE, edits=NONE, guarded=False),
+    holds("an action, by two", edits=NONE, faults=0, guarded=False, quick=False),
     holds("a late statement", replicas=1, wishes=(*THREE, "z"), edits=NONE, kills=False, late_statements=True),
     holds("the answer of a take is lost", replicas=1, lost_takes=True),
     holds("the answer of a take is lost, by two", lost_takes=True, quick=False),
@@ -83,18 +83,20 @@ HOLDING = (
             ("an edit and a kill", True, {"replicas": 1}),
             ("an edit and a kill, by two", False, {}),
             ("two edits", False, {"replicas": 1, "edits": ("p", "q")}),
-            ("two wishes and an edit", False, {"wishes": THREE, "faults": 0}),
+            ("two wishes, an edit and a kill", False, {"replicas": 1, "wishes": THREE}),
             ("a wish taken back, and a kill", True, {"replicas": 1, "wishes": BACK, "edits": NONE}),
             ("released and managed again", False, {"replicas": 1, "wishes": RELEASED, "edits": NONE}),
         )
     ),
+    holds("preserve: two wishes and an edit, by two", strategy="preserve", wishes=THREE, faults=0, quick=False),
+    holds("hold: two wishes and an edit, by two", strategy="hold", wishes=THREE, faults=0, quick=False),
     holds("hold: a person decides", strategy="hold", replicas=1, edits=("p", "q"), decides=True),
     holds("hold: a person decides, by two", strategy="hold", decides=True, quick=False),
     holds("merge: a person decides", replicas=1, edits=("p", "q"), decides=True),
 )  # fmt: skip
 
 BROKEN = (
-    without("fenced", THEIRS_AS_OURS, quick=False),
+    without("fenced", OURS_AS_THEIRS, quick=False),
     without("intent_first", OURS_AS_THEIRS, replicas=1, wishes=BACK, edits=NONE),
     without("doubts_stand", OURS_AS_THEIRS, replicas=1, wishes=BACK, edits=NONE, faults=0),
     without("release_keeps", OURS_AS_THEIRS, replicas=1, wishes=RELEASED, edits=NONE, faults=0),
