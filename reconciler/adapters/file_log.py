@@ -30,7 +30,8 @@ from reconciler.ports import Clock
 if sys.platform != "win32":
     import fcntl
 
-POLL_S = 0.1  # between two looks at a growing file, unless the system tells of a change sooner
+POLL_S = 0.1  # between two looks at a growing file of whose changes nobody tells
+TOLD_POLL_S = 1.0  # the same where the system tells of changes, which it can't for a network's file system
 LOCK_POLL_S = 0.02
 LOCK_S_MAX = 10.0  # an append takes milliseconds; a process that holds the lock longer hangs
 OUTCOMES, DEAD_LETTERS = "outcomes", "dead-letters"  # in the names of the files beside a log
@@ -125,7 +126,7 @@ class FileLog:
             if at_end and (not self._grows or left_s <= 0):
                 return ()
             if at_end:
-                await self._clock.wait(changed, min(POLL_S, left_s))
+                await self._clock.wait(changed, min(TOLD_POLL_S if self._changes.told else POLL_S, left_s))
 
     async def positions(self) -> Mapping[Partition, int]:
         """Return the number of each file's next line, past blank ones."""

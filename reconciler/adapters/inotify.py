@@ -22,6 +22,11 @@ class FileChanges:
         self.happened = asyncio.Event()
         self._inotify: int | None = None
 
+    @property
+    def told(self) -> bool:
+        """Whether the system tells of changes."""
+        return self._inotify is not None
+
     def watch(self, path: pathlib.Path) -> None:
         """Watch a file as well; does nothing where that is impossible."""
         if sys.platform != "linux":
