@@ -111,11 +111,6 @@ class Claims(NamedTuple):
         """Whether there is nothing but fields with one plain value."""
         return not any(self.rest)
 
-    @property
-    def width(self) -> int:
-        """How many fields there are."""
-        return len(self.newest) + len(self.rest.fields)
-
     def desired(self) -> Desired:
         """Return the desired state by field."""
         stamps = {id(event): event.stamp for event in self.newest.values()}
