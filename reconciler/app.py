@@ -122,9 +122,8 @@ class Daemon:
         breaker = Breaker(cooldown_max_s=config.windchill.retry_after_max_s)
         self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
         self._lease = None if slots is None else self._make_lease(slots, limiter)
-        may_send = (lambda: True) if self._lease is None else self._lease.holds
         held_back_by = limiter, breaker, RetryQuota()
-        gate = Gate(windchill, IdleClock(clock), *held_back_by, may_send=may_send)
+        gate = Gate(windchill, IdleClock(clock), *held_back_by, may_send=self.may_send)
         budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
         self._in_force = factory.in_force(config)
         attempt = Attempt(gate, store, clock, self._in_force.options, budget)
@@ -144,6 +143,10 @@ class Daemon:
         backlog = (lambda: notify.Backlog(0, 0.0)) if self._notifier is None else self._notifier.backlog
         self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker, backlog=backlog)
         self._series = Series(self.telemetry, store, log, self.ingest, IdleClock(clock))
+
+    def may_send(self) -> bool:
+        """Whether we may send requests to Windchill: no other replica can have taken our place."""
+        return self._lease is None or self._lease.holds()
 
     async def run(self, stop: asyncio.Event, *, once: bool = False, accept_truncation: bool = False) -> Summary:
         """
@@ -436,13 +439,17 @@ async def daemon(
         telemetry = Counters()
         tracing = configured_tracing(os.environ)
         stack.push_async_callback(tracing.close)
-        windchill = factory.make_windchill(config, clock, telemetry, tracing)
+
+        def may_send() -> bool:
+            return running.may_send()  # asked only while it runs
+
+        windchill = factory.make_windchill(config, clock, telemetry, tracing, may_send=may_send)
         stack.push_async_callback(windchill.close)
         outcomes = factory.make_outcome_log(config, clock)
         if (webhook := factory.make_webhook(config, clock)) is not None:
             stack.push_async_callback(webhook.close)
-        group = factory.make_reader_group(config, IdleClock(clock), divided=False)
-        yield Daemon(
+        group = factory.make_reader_group(config, IdleClock(clock), divided=store.slots is not None)
+        running = Daemon(
             config,
             store,
             log,
@@ -459,6 +466,7 @@ async def daemon(
             policy_source=policy_source,
             tracing=tracing,
         )
+        yield running
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T], grace_s: float) -> T | None:

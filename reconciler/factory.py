@@ -211,8 +211,15 @@ def make_access_control(config: Config, clock: Clock, identity: "Oidc | None" = 
     return AccessControl(clock, token_file, browsing, provider)
 
 
-def make_windchill(config: Config, clock: Clock, telemetry: Telemetry, tracing: Tracing = NO_TRACING) -> Windchill:
-    """Return the configured Windchill. Call it inside a running event loop."""
+def make_windchill(
+    config: Config,
+    clock: Clock,
+    telemetry: Telemetry,
+    tracing: Tracing = NO_TRACING,
+    *,
+    may_send: Callable[[], bool] = lambda: True,
+) -> Windchill:
+    """Return the configured Windchill; it sends only while it `may_send`. Call it inside a running event loop."""
     settings = config.windchill
     options = http.HttpOptions(
         timeout_s=settings.timeout_s,
@@ -221,7 +228,7 @@ def make_windchill(config: Config, clock: Clock, telemetry: Telemetry, tracing: 
         cert_file=Path(settings.cert_file) if settings.cert_file else None,
         key_file=Path(settings.key_file) if settings.key_file else None,
     )
-    client = http.HttpClient(options, clock, _auth(config), telemetry, tracing)
+    client = http.HttpClient(options, clock, _auth(config), telemetry, tracing, may_send=may_send)
     if settings.dialect == "wrs":
         names = [field.name for field in attrs.fields(WrsOptions)]  # each is a key of the configuration
         return WrsWindchill(client, WrsOptions(**{name: getattr(settings, name) for name in names}), clock)

@@ -22,7 +22,7 @@ import attrs
 
 from reconciler.adapters import replies
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
-from reconciler.model.answer import Failed, Throttled, Unauthorised
+from reconciler.model.answer import Failed, NotSent, Throttled, Unauthorised
 from reconciler.model.limits import SECRET_BYTES_MAX
 from reconciler.ports import Clock
 
@@ -71,7 +71,7 @@ class ClientCredentials:
 
 
 Auth = NoAuth | Basic | Bearer | ClientCredentials
-Trouble = Unauthorised | Throttled | Failed  # why there are no credentials; the request was not sent
+Trouble = Unauthorised | Throttled | Failed | NotSent  # why there are no credentials; the request was not sent
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
@@ -240,7 +240,7 @@ async def _from_token_endpoint(auth: ClientCredentials, send: Send, clock: Clock
             return _refused(reply, status, clock, shown)
         case Lost(message) | Unusable(message):
             return Failed(f"no token from the authorisation server: {message}")
-        case Failed() | Throttled() | Unauthorised() as trouble:
+        case Failed() | Throttled() | Unauthorised() | NotSent() as trouble:
             return trouble
 
 

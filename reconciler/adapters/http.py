@@ -12,12 +12,15 @@ authentication that we don't want, so requests go straight to the transport. The
 - Nothing is sent twice without our knowledge: no redirect is followed, and no write is repeated after a broken
   connection. One exception, RFC 9110 section 15.5.2: a 401 was not carried out, so the request is sent once more with
   new credentials.
+- Whether we may send at all is looked up last, when there are credentials and nothing is left to wait for but the
+  connection: the process may have slept since anything earlier (`flows/lease.py`).
 """
 
 import asyncio
 import re
 import zlib
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,7 +36,7 @@ from msgspec import structs
 from reconciler.adapters import credentials, replies, tls
 from reconciler.adapters.credentials import Auth, Grant, Headers, NoAuth
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
-from reconciler.model.answer import Failed, Unauthorised
+from reconciler.model.answer import Failed, NotSent, Unauthorised
 from reconciler.ports import Clock, Telemetry
 from reconciler.tracing import NO_TRACING, RequestSpan, Tracing
 
@@ -88,6 +91,8 @@ class HttpClient:
     """
     Sends requests to one server, from one event loop. It does not limit concurrency; its caller does.
 
+    `may_send` tells whether a request may be sent at this moment; if not, the answer is `NotSent`.
+
     `telemetry` gets `http_requests_total` and `http_request_seconds` (docs/observing.md). Raises ConfigError when
     a certificate's file can't be used.
     """
@@ -99,11 +104,14 @@ class HttpClient:
         auth: Auth | None = None,
         telemetry: Telemetry | None = None,
         tracing: Tracing = NO_TRACING,
+        *,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         self._options = options
         self._tracing = tracing
         self._clock = clock
         self._telemetry = telemetry
+        self._may_send = may_send
         self._keeper = credentials.keeper(auth or NoAuth(), self._send, clock)
         self._trust = tls.Trust(tls.Files(options.ca_file, options.cert_file, options.key_file))
         self._transport = _transport(options, self._trust)
@@ -161,6 +169,8 @@ class HttpClient:
             self._grants.append(grant)
         if grant.authorization is not None:
             headers = (*headers, (b"authorization", grant.authorization))
+        if not self._may_send():
+            return NotSent()
         return await self._send(method, url, headers, content)
 
     async def _send(self, method: str, url: str, headers: Headers, content: bytes) -> Exchange:

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from reconciler.model.answer import Broken, Failed, Throttled, Trouble, Unauthorised
+from reconciler.model.answer import Broken, Failed, NotSent, Throttled, Trouble, Unauthorised
 from reconciler.model.snapshot import Token
 from reconciler.model.value import DEPTH_MAX, Json, is_deep
 
@@ -50,12 +50,12 @@ class Unusable(msgspec.Struct, frozen=True):
     message: str
 
 
-# Failed, Unauthorised and Throttled without a reply: the request surely was not carried out, because there was no
-# connection or no credentials.
-Exchange = Reply | Lost | Unusable | Failed | Unauthorised | Throttled
+# Failed, Unauthorised, Throttled and NotSent: the request surely was not carried out, because there was no connection,
+# no credentials, or no right to send it.
+Exchange = Reply | Lost | Unusable | Failed | Unauthorised | Throttled | NotSent
 
 
-def no_reply(exchange: Lost | Unusable | Failed | Unauthorised | Throttled) -> Trouble:
+def no_reply(exchange: Lost | Unusable | Failed | Unauthorised | Throttled | NotSent) -> Trouble:
     """Return what it means for a read that no reply came."""
     match exchange:
         case Lost(message):

@@ -29,6 +29,7 @@ from reconciler.model.answer import (
     Failed,
     Locked,
     NotAvailable,
+    NotSent,
     Refused,
     Released,
     Throttled,
@@ -284,6 +285,8 @@ class Attempt:
                 return settle.failed(case, answer.message, intent)
             case Broken():
                 return settle.failed(case, f"unusable answer: {answer.message}", intent)
+            case NotSent():
+                raise AssertionError("the gate raises HeldUpError for this")
             case _:
                 assert_never(answer)
 

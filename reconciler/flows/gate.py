@@ -9,8 +9,9 @@ one itself. If it knows of none (after a start, or when all are in trouble), the
 Every other request raises HeldUpError at once and starts again later from the row, because the log may ask for
 something else by then.
 
-Of several replicas, one that may have been evicted sends nothing (`flows/lease.py`). It looks at that right before each
-request: it may have slept since anything earlier.
+Of several replicas, one that may have been evicted sends nothing (`flows/lease.py`). That is looked at right before
+each call of the port, and by the HTTP client once more right before each request of a longer write: we may have slept
+since anything earlier. What was not sent raises HeldUpError too.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from reconciler.core.scheduling.limiter import Limiter, Load, Permit, RetryQuota
 from reconciler.model.answer import (
     Broken,
     Failed,
+    NotSent,
     ReadAnswer,
     ReleaseAnswer,
     Throttled,
@@ -134,6 +136,8 @@ class Gate:
             answer = await request()
         finally:
             self._leave(passed, answer, key, known=failures > 0)
+        if isinstance(answer, NotSent):
+            raise HeldUpError
         return answer
 
     async def _enter(self, key: str) -> tuple[Permit, Pass]:
@@ -209,7 +213,7 @@ class Gate:
 def _meaning(answer: object) -> tuple[Load, RequestResult, float | None]:
     """Return what an answer says about the server's load and health; `None`: the request was cancelled."""
     match answer:
-        case None:
+        case None | NotSent():
             return Load.UNKNOWN, RequestResult.ABANDONED, None
         case Throttled():
             return Load.OVERLOAD, RequestResult.FAILURE, answer.retry_after_s

@@ -116,7 +116,13 @@ class Broken(msgspec.Struct, frozen=True):
     message: str
 
 
-Trouble = NotAvailable | Unauthorised | Throttled | Failed | Broken
+class NotSent(msgspec.Struct, frozen=True):
+    """We did not send the request, as another replica may have taken our place. It says nothing about the server."""
+
+    message: str = "not sent, because another replica may have taken our place"
+
+
+Trouble = NotAvailable | Unauthorised | Throttled | Failed | Broken | NotSent
 ReadAnswer = Snapshot | Unchanged | Trouble
 ReleaseAnswer = Released | Locked | Trouble
 WriteAnswer = Written | VersionConflict | Refused | Locked | Unknown | Unguarded | Trouble

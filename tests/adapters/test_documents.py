@@ -19,6 +19,7 @@ from reconciler.model.answer import (
     Failed,
     Locked,
     NotAvailable,
+    NotSent,
     ReadAnswer,
     Refused,
     Throttled,
@@ -611,6 +612,17 @@ async def test_requests_are_counted_by_method_and_status(server: Simulated) -> N
         {"method": "GET", "status": "none"},
     ]
     assert counted.count(("http_request_seconds", {})) == 2
+
+
+async def test_nothing_is_sent_once_another_replica_may_have_our_place(server: Simulated) -> None:
+    server.behave(auth="bearer", users={"integration": "secret"})
+    grant = ClientCredentials(f"{server.url}/oauth/token", "integration", "secret")
+    client = HttpClient(defaults.http(), SystemClock(), grant, may_send=lambda: False)
+    documents = DocumentsWindchill(client, defaults.documents(base_url=server.url))
+    assert await documents.read(DOCUMENT) == NotSent()
+    assert await write_on(documents, READ, {"owner": "akim"}) == NotSent()
+    await documents.close()
+    assert server.requests() == {"POST": {"200": 1}}, "for credentials it has waited before it looked"
 
 
 def test_certificates_that_can_not_be_used_are_a_fault_of_the_configuration(tmp_path: Path) -> None:

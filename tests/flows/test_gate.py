@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from reconciler.core.scheduling.breaker import Breaker, State
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota
 from reconciler.flows.gate import Gate, HeldUpError
-from reconciler.model.answer import Failed, NotAvailable, ReadAnswer, ReleaseAnswer, Throttled, Unchanged, WriteAnswer
+from reconciler.model.answer import (
+    Failed,
+    NotAvailable,
+    NotSent,
+    ReadAnswer,
+    ReleaseAnswer,
+    Throttled,
+    Unchanged,
+    WriteAnswer,
+)
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
 from reconciler.ports import Journal
@@ -173,6 +182,16 @@ async def test_one_that_sleeps_between_its_permit_and_its_request_looks_again() 
         await gate.read("0")
     assert not windchill.asked
     assert gate._limiter.in_flight == 0
+
+
+async def test_what_was_not_sent_is_held_up_and_says_nothing_about_the_server() -> None:
+    clock = CountingClock()
+    limiter, breaker = Limiter(8), Breaker(documents_max=20)
+    gate = Gate(Slow(clock, [(0.1, NotSent())] * 20), clock, limiter=limiter, breaker=breaker, quota=RetryQuota())
+    tasks = [asyncio.ensure_future(gate.read(str(number))) for number in range(20)]
+    await clock.advance(5)
+    assert {type(task.exception()) for task in tasks} == {HeldUpError}
+    assert (breaker.state, limiter.limit, limiter.in_flight) == (State.CLOSED, 8, 0)
 
 
 async def test_while_the_breaker_is_open_no_one_asks_and_one_probe_lets_all_in_again() -> None:

@@ -37,6 +37,7 @@ from reconciler.model.answer import (
     Failed,
     Locked,
     NotAvailable,
+    NotSent,
     Refused,
     ReleaseAnswer,
     Released,
@@ -387,7 +388,7 @@ class CheckOuts:
 def _as_release(answer: Unfulfilled, message: str) -> ReleaseAnswer:
     """Return what a failed request means for a release."""
     match answer:
-        case Locked() | NotAvailable() | Unauthorised() | Throttled():
+        case Locked() | NotAvailable() | Unauthorised() | Throttled() | NotSent():
             return answer
         case _:
             return Failed(replies.cut(message))

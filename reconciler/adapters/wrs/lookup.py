@@ -18,7 +18,7 @@ import attrs
 
 from reconciler.adapters.wrs.metadata import Schema
 from reconciler.adapters.wrs.service import Row, Service, encoded, literal
-from reconciler.model.answer import Failed, NotAvailable, Throttled, Trouble, Unauthorised
+from reconciler.model.answer import Failed, NotAvailable, NotSent, Throttled, Trouble, Unauthorised
 from reconciler.ports import Clock
 
 KEYS_MAX = 50  # of one batch
@@ -146,7 +146,7 @@ class Lookup:
 def _is_about_all(trouble: Trouble) -> bool:
     """Whether single requests would fail the same way: no credentials, too many requests, no answer."""
     match trouble:
-        case Unauthorised() | Throttled():
+        case Unauthorised() | Throttled() | NotSent():
             return True
         case Failed(status=status):
             return status is None

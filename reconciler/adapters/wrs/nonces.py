@@ -30,7 +30,7 @@ from reconciler.adapters.credentials import Headers
 from reconciler.adapters.replies import Exchange, Lost, Reply, Unusable
 from reconciler.adapters.wrs import cookies
 from reconciler.adapters.wrs.cookies import Cookies
-from reconciler.model.answer import Failed, Throttled, Trouble, Unauthorised
+from reconciler.model.answer import Failed, NotSent, Throttled, Trouble, Unauthorised
 from reconciler.ports import Clock
 
 _log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ _OLD = 0.9  # of its life
 _SECRETS_MAX = 4  # nonces that later replies may quote
 _TRIES = 3  # of one write: others may use up its nonce, and the next; then it gets its own
 
-Unsent = Failed | Unauthorised | Throttled  # why there is no nonce, so the write was not sent
+Unsent = Failed | Unauthorised | Throttled | NotSent  # why there is no nonce, so the write was not sent
 
 
 @attrs.frozen

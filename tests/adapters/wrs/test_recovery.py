@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.flows.gate import HeldUpError
 from reconciler.model.answer import Locked, Released
 from reconciler.model.document import Status
 from tests import brokers
@@ -116,6 +117,40 @@ async def test_a_death_around_any_commit_leaves_neither_lock_nor_second_iteratio
     wire = ready.wire
     await ready.cut_short(restarted=False)
     assert ready.wire is not wire, "it did not die"
+    await check_once_and_for_all(ready)
+
+
+@pytest.mark.parametrize(
+    ("ready", "step", "goes_on"), on_servers([(step,) for step in STEPS], [("we",), ("another",)]), indirect=["ready"]
+)
+async def test_nothing_more_of_a_write_is_sent_once_another_replica_may_have_our_place(
+    ready: WrsWorld, step: str, goes_on: str
+) -> None:
+    wire, before = ready.wire, ready.iterations()
+    wire.faults[step] = Fault.OUTLIVED
+    ready.simulated.forget_requests()
+    await ready.cut_short()
+    sent = sum(count for by_status in ready.simulated.requests().values() for count in by_status.values())
+    assert sent == wire.asked.index(step)
+    assert ready.iterations() == before + (step == "GET new")
+    assert ready.holder() == (ME if step in ("GET copy", "PATCH", "CheckIn") else None)
+    if goes_on == "we":
+        wire.outlived = False
+    else:
+        await ready.adapter.close()
+        ready.connect()
+    await check_once_and_for_all(ready)
+
+
+async def test_a_release_that_was_not_sent_is_made_later(ready: WrsWorld) -> None:
+    ready.wire.faults["PATCH"] = Fault.OUTLIVED
+    await ready.cut_short()
+    asked = [*ready.wire.asked]
+    with pytest.raises(HeldUpError):
+        await ready.attempt()
+    assert ready.wire.asked == [*asked, "GET one"], "it begins with the release, and ends there"
+    assert ready.holder() == ME
+    ready.wire.outlived = False
     await check_once_and_for_all(ready)
 
 

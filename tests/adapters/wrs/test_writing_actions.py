@@ -141,6 +141,21 @@ async def test_an_action_whose_refusal_can_not_be_told_from_a_stale_one_is_tried
     assert ready.live()["name"] == "Lid"
 
 
+@pytest.mark.parametrize("step", STATE)
+async def test_a_state_is_not_set_once_another_replica_may_have_our_place(ready: WrsWorld, step: str) -> None:
+    await ready.emit({"State": "INREVIEW"})
+    ready.wire.asked.clear()
+    ready.wire.faults[step] = Fault.OUTLIVED
+    await ready.cut_short()
+    assert ready.live()["status"] == ("INREVIEW" if step == "GET new" else "INWORK")
+    intent = ready.document().agreement.intent
+    assert intent is None or step == "GET new", "what was not sent is not in doubt"
+    ready.wire.outlived = False
+    await ready.settle()
+    assert ready.live()["status"] == "INREVIEW"
+    assert ready.written().count({"status"}) == 1
+
+
 @pytest.mark.parametrize("step", ["GET one", "SetState", "UpdateCommonProperties"])
 @pytest.mark.parametrize("reply", ["same", 400, 409, 423, 500])
 async def test_a_document_that_is_checked_out_is_locked_for_actions_too(

@@ -19,7 +19,7 @@ from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota
 from reconciler.flows.attempt import Attempt
-from reconciler.flows.gate import Gate
+from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.model.answer import WriteAnswer
 from reconciler.model.document import Agreement
 from reconciler.model.policy import Policy
@@ -51,13 +51,16 @@ class Fault(enum.Enum):
     """The attempt is given up while the reply is under way; the process lives on."""
     LATE = "late"
     """Lost as it seems; it arrives when the test lets it."""
+    OUTLIVED = "outlived"
+    """From here on another replica may have our place."""
 
 
 class Wire(HttpClient):
     """An HTTP client with faults. `asked` are the steps of all requests, in order."""
 
     def __init__(self, timeout_s: float = 30) -> None:
-        super().__init__(defaults.http(timeout_s=timeout_s), SystemClock())
+        super().__init__(defaults.http(timeout_s=timeout_s), SystemClock(), may_send=lambda: not self.outlived)
+        self.outlived = False
         self.asked: list[str] = []
         self.faults: dict[str, Fault] = {}
         """Step → what happens the next time."""
@@ -79,6 +82,7 @@ class Wire(HttpClient):
         if fault is Fault.LATE:
             self.late.append(lambda: super(Wire, self).exchange(method, url, headers, content))
             return Lost("no whole answer in time")
+        self.outlived |= fault is Fault.OUTLIVED
         reply = await super().exchange(method, url, headers, content)
         if fault is Fault.DIED_AFTER:
             raise Died(step)
@@ -226,7 +230,7 @@ class WrsWorld(World):
             await self.attempt()
         except Died:
             restarted = True
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, HeldUpError):
             pass
         if restarted:
             await self.adapter.close()
