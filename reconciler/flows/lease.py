@@ -1,11 +1,11 @@
 """
 The lease: this replica's place among the replicas of a store.
 
-Theory of operation: each replica holds a slot of the store, and beats every two seconds. A beat shows who else is
-there; from that follow our share of the requests in flight, our duties, and who is dead. Everything that a replica
-changes in the store names its slot and the slot's epoch, so once others have taken it for dead, nothing of it counts
-any more. Windchill knows nothing of that, so a replica sends nothing unless its last beat began less than two thirds
-of `evict_s` ago: until then nobody can have evicted it.
+Theory of operation: each replica holds a slot of the store, and beats every two seconds, or sooner if `evict_s` is
+short. A beat shows who else is there; from that follow our share of the requests in flight, our duties, and who is
+dead. Everything that a replica changes in the store names its slot and the slot's epoch, so once others have taken it
+for dead, nothing of it counts any more. Windchill knows nothing of that, so a replica sends nothing unless its last
+beat began less than two thirds of `evict_s` ago: until then nobody can have evicted it.
 
 A beat that fails only pauses. An eviction ends the replica, with all that it knows.
 """
@@ -24,6 +24,7 @@ from reconciler.ports import Clock, Slots
 _log = structlog.get_logger(__name__)
 
 BEAT_S = 2.0
+_BEATS = 6  # at least so many in `evict_s`, or a lease would not hold from one beat to the next
 _HOLDS = 2 / 3  # of `evict_s`; with the fifth that a beat may take, it is over before an eviction
 
 
@@ -41,11 +42,13 @@ class Lease:
     _began_s: float = attrs.field(init=False, default=float("-inf"))  # of the last beat that succeeded
     _share: replicas.Share = attrs.field(init=False, default=replicas.NOTHING_YET)
     _held: frozenset[str] = attrs.field(init=False, default=frozenset())
+    _beat_s: float = attrs.field(init=False)
     _watch: replicas.Deathwatch = attrs.field(init=False)
     _stopping: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
 
     def __attrs_post_init__(self) -> None:
-        self._watch = replicas.Deathwatch(self.evict_s, self.requests_s, BEAT_S)
+        self._beat_s = min(BEAT_S, self.evict_s / _BEATS)
+        self._watch = replicas.Deathwatch(self.evict_s, self.requests_s, self._beat_s)
         self.limiter.allow(0)  # until a beat has shown our share
 
     def holds(self) -> bool:
@@ -66,7 +69,7 @@ class Lease:
             while not self._stopping.is_set():
                 watchdog.beat()
                 await self.beat()
-                await self.clock.wait(self._stopping, BEAT_S)
+                await self.clock.wait(self._stopping, self._beat_s)
         finally:
             self._began_s = float("-inf")
         await self.slots.leave()

@@ -21,13 +21,13 @@ IN_FLIGHT_MAX, EVICT_S, REQUESTS_S = 5, 15.0, 30.0
 DUTIES = ("outbox 0", "outbox 1", "outbox 2", "recovery", "checkpoint")
 
 
-def leased(shared: SharedSlots, clock: VirtualClock) -> Lease:
+def leased(shared: SharedSlots, clock: VirtualClock, evict_s: float = EVICT_S) -> Lease:
     return Lease(
         slots=shared.enter(),
         clock=clock,
         limiter=Limiter(IN_FLIGHT_MAX),
         in_flight_max=IN_FLIGHT_MAX,
-        evict_s=EVICT_S,
+        evict_s=evict_s,
         requests_s=REQUESTS_S,
         duties=DUTIES,
     )
@@ -53,6 +53,16 @@ async def test_a_lone_replica_has_everything() -> None:
         assert one.holds()
         assert all(map(one.has, DUTIES))
         assert one.limiter.limit == IN_FLIGHT_MAX
+
+
+@pytest.mark.parametrize("evict_s", [3.0, 600.0])
+async def test_a_lease_that_beats_holds_without_a_gap(evict_s: float) -> None:
+    shared, clock = SharedSlots(), VirtualClock()
+    one = leased(shared, clock, evict_s)
+    async with running(one):
+        for _ in range(100):
+            await clock.advance(0.1)
+            assert one.holds()
 
 
 async def test_replicas_divide_duties_and_requests_and_take_over_from_one_that_leaves() -> None:
