@@ -61,6 +61,7 @@ class Application:
         self._dialects = dialects
         self._control = control
         self._base = world.settings.base_path.rstrip("/")
+        self._under_way: list[tuple[bool, str | None]] = []  # requests: whether to write, and which document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -75,13 +76,26 @@ class Application:
             requests[method, dialect.status] += 1
             await _send(send, dialect)
             return
-        met = self._world.faults.met(dialect.target(self._world, request), method, request.path)
-        if met is None:
-            reply = self._answer(dialect, request)
-            requests[method, reply.status] += 1
-            await _send(send, reply)
-        else:
-            await self._faulty(dialect, request, met, Connection(scope, receive, send))
+        key = dialect.target(self._world, request)
+        under_way = method != "GET", key
+        self._crowds(*under_way)
+        try:
+            met = self._world.faults.met(key, method, request.path)
+            if met is None:
+                reply = self._answer(dialect, request)
+                requests[method, reply.status] += 1
+                await _send(send, reply)
+            else:
+                await self._faulty(dialect, request, met, Connection(scope, receive, send))
+        finally:
+            self._under_way.remove(under_way)
+
+    def _crowds(self, writes: bool, key: str | None) -> None:
+        """Count how many are under way at once, and a write that comes during another one on its document."""
+        crowding = self._world.statistics.crowding
+        crowding["overlaps"] += writes and key is not None and (writes, key) in self._under_way
+        self._under_way.append((writes, key))
+        crowding["in_flight"] = max(crowding["in_flight"], len(self._under_way))
 
     def _dialect(self, path: str, request: Request) -> Dialect | Reply:
         """The dialect that answers, or the reply if no dialect does."""

@@ -26,6 +26,8 @@ class Statistics:
         self.causes: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.writes: Counter[str] = Counter()
+        self.crowding: Counter[str] = Counter()
+        """`in_flight`: the most requests at once; `overlaps`: writes that came during another one on their document."""
 
     def reset(self) -> None:
         """Count from zero."""
@@ -51,6 +53,7 @@ class Statistics:
             "refusals": dict(sorted(self.causes.items())),
             "faults": dict(sorted(self.faults.items())),
             "accepted_writes": writes | dict(self.writes),
+            "crowding": {"in_flight": self.crowding["in_flight"], "overlaps": self.crowding["overlaps"]},
         }
 
 

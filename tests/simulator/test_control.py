@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 
@@ -30,6 +32,15 @@ def test_statistics_count_guarded_and_unguarded_writes_apart(server: httpx.Clien
     assert stats["accepted_writes"] == {
         "guarded": 1, "unguarded": 1, "stale": 0, "rival": 0, "control": 1, "changed_nothing": 1,
     }  # fmt: skip
+
+
+def test_statistics_tell_how_many_requests_came_at_once_and_writes_of_one_document(server: httpx.Client) -> None:
+    server.patch("/_control/faults", json={"slow": 1.0, "slow_ms": 300}).raise_for_status()
+    with ThreadPoolExecutor() as threads:
+        for key in (DOCUMENT, DOCUMENT, "0000000002"):
+            threads.submit(patch, server, {"owner": "a"}, path=f"/documents/{key}")
+        threads.submit(server.get, PATH)
+    assert server.get("/_control/stats").json()["crowding"] == {"in_flight": 4, "overlaps": 1}
 
 
 def test_a_document_can_be_made_replaced_and_removed(server: httpx.Client) -> None:
