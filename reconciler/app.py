@@ -364,7 +364,13 @@ class Daemon:
             evict_s=self.config.store.evict_s,
             requests_s=settings.timeout_s,
             duties=DUTIES,
+            moved=self._look_around,
         )
+
+    def _look_around(self) -> None:
+        """Take up what another replica has left, now and not when we would have looked again."""
+        self.due_feeder.wake()
+        self.reconciler.outbox_filled.set()
 
     def _make_drift(self, changes: ChangeList, gate: Gate) -> Drift:
         return Drift(

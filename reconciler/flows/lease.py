@@ -11,6 +11,7 @@ A beat that fails only pauses. An eviction ends the replica, with all that it kn
 """
 
 import asyncio
+from collections.abc import Callable
 
 import attrs
 import structlog
@@ -39,8 +40,10 @@ class Lease:
     evict_s: float
     requests_s: float  # the longest that a request is in flight
     duties: tuple[str, ...]  # what one replica at a time does
+    moved: Callable[[], None]  # is told when a replica has come, gone or died: documents of it may be free
     _began_s: float = attrs.field(init=False, default=float("-inf"))  # of the last beat that succeeded
     _share: replicas.Share = attrs.field(init=False, default=replicas.NOTHING_YET)
+    _others: frozenset[tuple[int, int, bool]] = attrs.field(init=False, default=frozenset())
     _held: frozenset[str] = attrs.field(init=False, default=frozenset())
     _beat_s: float = attrs.field(init=False)
     _watch: replicas.Deathwatch = attrs.field(init=False)
@@ -82,7 +85,11 @@ class Lease:
             self._began_s = began_s
             self._take_share(seen)
             await self._take_duties(seen)
-            await self._bury(seen, began_s)
+            died = await self._bury(seen, began_s)
+            others = frozenset((one.slot, one.epoch, one.leaving) for one in seen.members)
+            if died or others != self._others:
+                self._others = others
+                self.moved()
         except EvictedError:
             raise
         except StoreError as error:
@@ -98,9 +105,13 @@ class Lease:
         self._held &= wanted  # we stop before the next one is told that it may begin
         self._held = await self.slots.take_duties(wanted)
 
-    async def _bury(self, seen: replicas.Membership, now_s: float) -> None:
+    async def _bury(self, seen: replicas.Membership, now_s: float) -> bool:
+        """Take the silent ones for dead; return whether any was."""
+        died = False
         for member in self._watch.dead(seen, self.slots.slot, now_s):
             if await self.slots.evict(member) and not member.leaving:
+                died = True
                 _log.warning(
                     "a replica is silent, and its work goes on elsewhere", slot=member.slot, epoch=member.epoch
                 )
+        return died

@@ -1,7 +1,7 @@
 """The lease: what several replicas may do at one time, while some of them sleep, and the store is away at times."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.scheduling.limiter import Limiter, Load, Permit
+from reconciler.core.scheduling.replicas import Member
 from reconciler.errors import EvictedError
 from reconciler.flows.lease import BEAT_S, Lease
-from tests.fakes.shared_slots import SharedSlots
+from tests.fakes.shared_slots import OwnSlot, SharedSlots
 from tests.fakes.virtual_clock import VirtualClock
 from tests.flows.world import KEY, World
 
@@ -21,7 +22,9 @@ IN_FLIGHT_MAX, EVICT_S, REQUESTS_S = 5, 15.0, 30.0
 DUTIES = ("outbox 0", "outbox 1", "outbox 2", "recovery", "checkpoint")
 
 
-def leased(shared: SharedSlots, clock: VirtualClock, evict_s: float = EVICT_S) -> Lease:
+def leased(
+    shared: SharedSlots, clock: VirtualClock, evict_s: float = EVICT_S, moved: Callable[[], None] | None = None
+) -> Lease:
     return Lease(
         slots=shared.enter(),
         clock=clock,
@@ -30,6 +33,7 @@ def leased(shared: SharedSlots, clock: VirtualClock, evict_s: float = EVICT_S) -
         evict_s=evict_s,
         requests_s=REQUESTS_S,
         duties=DUTIES,
+        moved=moved or (lambda: None),
     )
 
 
@@ -95,6 +99,49 @@ async def test_a_silent_replica_stops_in_time_and_its_successor_begins_after_it(
         with pytest.raises(EvictedError):
             await frozen.beat()
         assert not frozen.holds()
+
+
+async def test_it_tells_when_a_replica_comes_leaves_dies_and_is_gone_and_not_in_between() -> None:
+    shared, clock, told = SharedSlots(), VirtualClock(), list[int]()
+    one = leased(shared, clock, moved=lambda: told.append(len(shared.members)))
+    async with running(one):
+        await clock.advance(5 * BEAT_S)
+        assert told == [1]
+        other = leased(shared, clock)
+        async with running(other):
+            await clock.advance(5 * BEAT_S)
+            assert told == [1, 2]
+            other.stop()
+            await clock.advance(5 * BEAT_S)
+            assert told == [1, 2, 1]
+        leased(shared, clock)  # and nothing more is seen of it
+        await clock.advance(EVICT_S + 3 * BEAT_S)
+        assert told[3] == 2
+        assert 2 <= len(told[3:]) <= 3
+        told.clear()
+        await clock.advance(REQUESTS_S + 5 * BEAT_S)
+        assert told == [1]
+
+
+async def test_what_a_dead_replica_had_is_taken_up_when_it_is_taken_for_dead(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, evict = SharedSlots(), OwnSlot.evict
+
+    async def freeing(self: OwnSlot, member: Member) -> bool:
+        world.store.elsewhere.clear()
+        return await evict(self, member)
+
+    monkeypatch.setattr(OwnSlot, "evict", freeing)
+    async with world.running(slots=shared.enter()):
+        await world.clock.advance(5 * BEAT_S)
+        shared.enter()  # and nothing more is seen of it
+        world.store.elsewhere.add(KEY)
+        world.append(world.event({"title": "Cover"}))
+        await world.clock.advance(EVICT_S - BEAT_S)
+        assert not world.windchill.writes
+        await world.clock.advance(3 * BEAT_S)
+        assert world.live()["title"] == "Cover"
 
 
 async def test_a_beat_counts_from_its_beginning() -> None:
