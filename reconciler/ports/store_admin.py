@@ -38,6 +38,16 @@ class Replaced:
     audited: int | None = None  # the former store's audit records; None: they can't all be read
 
 
+@attrs.frozen
+class Replica:
+    """A process that uses the store as one of its owners."""
+
+    slot: int
+    name: str
+    silent_s: float  # since its last sign of life, by the store's clock
+    evicted: bool  # others have taken it for dead
+
+
 class Fresh(Protocol):
     """A store in the making, which is to take another one's place."""
 
@@ -76,6 +86,9 @@ class StoreAdmin(Protocol):
 
     async def size(self) -> int:
         """Return how many bytes it takes."""
+
+    async def replicas(self) -> Sequence[Replica] | None:
+        """Return who uses it as one of its owners; None for a store that can only have one."""
 
     async def require_place(self) -> None:
         """Raise StoreError if no store can be made here."""

@@ -54,3 +54,21 @@ def test_what_postgresql_does_itself_is_left_to_it(empty: Program, order: list[s
 
 def test_a_file_needs_no_migration(program: Program) -> None:
     assert "nothing to do" in program.fails("store", "migrate", code=2)
+
+
+def test_the_doctor_names_the_replicas_and_which_of_them_are_silent(
+    program: Program, postgres_server: postgres.Server
+) -> None:
+    url = postgres_server.new()
+    program.reconfigure(f'url = "sqlite:///{program.folder}/state.db"', f'url = "{url}"')
+    program.emits(DOC, "--set", "owner=akim")
+    assert program.checks()["replicas"]["message"] == "none uses the store now"
+    for change in (
+        "held = true, name = 'pod-' || id || ' 1a2b' WHERE id < 3",
+        "seen = now() - interval '1 h' WHERE id = 1",
+        "leaving = true WHERE id = 2",
+    ):
+        postgres_server.sql(f"UPDATE slot SET {change}", url.rpartition("/")[2])
+    found = program.checks()["replicas"]
+    assert found["message"] == "slot 0: pod-0; slot 1: pod-1, silent for 3600 s; slot 2: pod-2, taken for dead"
+    assert found["result"] == "warning"

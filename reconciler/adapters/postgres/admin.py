@@ -10,9 +10,13 @@ from reconciler.adapters.postgres.slots import Terms
 from reconciler.adapters.postgres.store import PostgresStore, open_store
 from reconciler.errors import UsageError
 from reconciler.ports import Clock
-from reconciler.ports.store_admin import Contents, Fresh, Replaced, Tell
+from reconciler.ports.store_admin import Contents, Fresh, Replaced, Replica, Tell
 
 _SIZE = "SELECT pg_database_size(current_database())"
+_REPLICAS = """
+    SELECT id, name, extract(epoch FROM greatest(clock_timestamp() - seen, '0'))::double precision, leaving
+    FROM slot WHERE held ORDER BY id
+"""
 _CHECKED = "SELECT current_setting('data_checksums') = 'on'"
 
 
@@ -42,6 +46,11 @@ class PostgresAdmin:
     async def migrate(self) -> Sequence[str]:
         async with self._server() as server:
             return await migrating.migrate(server)
+
+    async def replicas(self) -> Sequence[Replica]:
+        async with self._server() as server:
+            found = await server.fetch("read who uses the store", _REPLICAS)
+        return [Replica(slot, name.rpartition(" ")[0] or name, *said) for slot, name, *said in found]
 
     async def size(self) -> int:
         async with self._server() as server:

@@ -30,15 +30,16 @@ BEATS = 5  # in the time after which a silent owner loses its slot
 _READ = "SELECT epoch, held, beat, name, turn, chain_number, chain_link FROM slot WHERE id = $1"
 _TAKE = """
     WITH taken AS (
-        UPDATE slot SET epoch = epoch + 1, beat = beat + 1, obeys = 0, held = true, leaving = false, name = $4
+        UPDATE slot
+        SET epoch = epoch + 1, beat = beat + 1, seen = now(), obeys = 0, held = true, leaving = false, name = $4
         WHERE id = $1 AND epoch = $2 AND beat = $3 RETURNING epoch
     ), counted AS (UPDATE membership SET number = number + 1 WHERE EXISTS (SELECT FROM taken))
     SELECT epoch FROM taken
 """
-_LIVE = "UPDATE slot SET beat = beat + 1 WHERE id = $1 AND epoch = $2 RETURNING beat"
+_LIVE = "UPDATE slot SET beat = beat + 1, seen = now() WHERE id = $1 AND epoch = $2 RETURNING beat"
 _BEAT = """
     WITH beaten AS (
-        UPDATE slot SET beat = beat + 1, obeys = $3 WHERE id = $1 AND epoch = $2 AND held
+        UPDATE slot SET beat = beat + 1, seen = now(), obeys = $3 WHERE id = $1 AND epoch = $2 AND held
         RETURNING id, epoch, beat, obeys, leaving
     )
     SELECT membership.number, member.* FROM membership, (

@@ -55,6 +55,9 @@ class SqliteAdmin:
     async def migrate(self) -> Sequence[str]:
         raise UsageError("a store in a file is migrated by `reconciler run` itself; there is nothing to do")
 
+    async def replicas(self) -> None:
+        return None
+
     async def size(self) -> int:
         return self._path.stat().st_size
 

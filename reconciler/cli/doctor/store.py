@@ -1,6 +1,6 @@
 """What `reconciler doctor` checks of the state store."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from reconciler.adapters import file_log, files
@@ -14,6 +14,7 @@ from reconciler.model import signing as model
 from reconciler.model.document import Status
 from reconciler.model.signing import Noted
 from reconciler.ports import Store, StoreAdmin
+from reconciler.ports.store_admin import Replica
 
 
 async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:
@@ -33,12 +34,28 @@ async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:
             size = await admin.size() / 1_000_000
             yield Check("store", OK, f"{admin.name}, {documents} documents, {size:.1f} MB")
             yield _signatures(config, await store.signing())
+            if (replicas := await admin.replicas()) is not None:
+                yield _replicas(config, replicas)
             async for check in _times(config, store):
                 yield check
     except (StoreError, OSError) as error:
         yield Check("store", FAILED, str(error))
     yield await _soundness(admin, deep=deep)
     yield _privacy(config, admin)
+
+
+def _replicas(config: Config, found: Sequence[Replica]) -> Check:
+    """Name who uses the store, and who of them gives no sign of life."""
+    if not found:
+        return Check("replicas", OK, "none uses the store now")
+    limit_s = config.store.evict_s / 2
+    said = [
+        f"slot {one.slot}: {one.name or 'without a name'}"
+        + (", taken for dead" if one.evicted else f", silent for {one.silent_s:.0f} s" * (one.silent_s > limit_s))
+        for one in found
+    ]
+    troubled = any(one.evicted or one.silent_s > limit_s for one in found)
+    return Check("replicas", WARNING if troubled else OK, output.plain("; ".join(said)))
 
 
 async def first_document(config: Config) -> str | None:

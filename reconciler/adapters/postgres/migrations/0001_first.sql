@@ -15,6 +15,7 @@ CREATE TABLE slot (
     epoch bigint NOT NULL DEFAULT 0,
     held boolean NOT NULL DEFAULT false,
     beat bigint NOT NULL DEFAULT 0,
+    seen timestamptz NOT NULL DEFAULT now(),  -- when it last gave a sign of life, for people; decides nothing
     obeys bigint NOT NULL DEFAULT 0,   -- the number of the membership that its holder's requests in flight fit
     leaving boolean NOT NULL DEFAULT false,  -- evicted, but its requests may still be in flight
     name text NOT NULL DEFAULT '',
