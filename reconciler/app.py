@@ -263,9 +263,10 @@ class Daemon:
 
     async def _stopped(self) -> Summary:
         summary = await self.summary()
-        head = await self.store.audit_head()  # to be kept elsewhere, for `audit verify --head`
+        heads = [str(head) for head in await self.store.audit_heads() if head.records]
         counts = {status.value: count for status, count in summary.counts.items()}
-        _log.info("stopped", audit_head=None if head is None else str(head), **counts)
+        # The heads are to be kept elsewhere, for `audit verify --head`.
+        _log.info("stopped", audit_head=" ".join(heads) or None, **counts)
         return summary
 
     async def summary(self) -> Summary:

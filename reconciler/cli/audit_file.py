@@ -6,6 +6,10 @@ The file of an exported audit trail, as `audit export` writes it and `audit veri
 - the policies, `{"policy":DIGEST,"rules":{…}}`;
 - the records, oldest first, `{"number":N,"previous":HASH,"link":HASH,"record":{…}}`.
 
+Of a trail with several chains, one chain follows the other, and `"ordinal":O` after `previous` says which of its
+document's records this is; those of one document are in that order. `"part":true` in the header: the chains' pieces may
+begin after their first records.
+
 The record's bytes, from after `"record":` to before the last `}`, are those that were hashed (see `model/chain.py`);
 a policy's are those from after `"rules":`. `previous` is null where the record before is missing. A record that is
 not JSON, because someone has changed it, is written as `"damaged":"…"` in hexadecimal; a policy that is none is left
@@ -30,9 +34,10 @@ _NOT_OURS = "was not written by `reconciler audit export`; give a file that was"
 _encode = msgspec.json.encode
 
 
-class _Header(msgspec.Struct, frozen=True):
+class _Header(msgspec.Struct, frozen=True, omit_defaults=True):
     format: str
     document: str | None
+    part: bool = False
 
 
 class _Policy(msgspec.Struct, frozen=True):
@@ -46,6 +51,7 @@ class _Record(msgspec.Struct, frozen=True):
     link: str
     record: msgspec.Raw = msgspec.Raw()
     damaged: str = ""
+    ordinal: int | msgspec.UnsetType = msgspec.UNSET
 
 
 _header = msgspec.json.Decoder(_Header).decode
@@ -53,9 +59,9 @@ _policy = msgspec.json.Decoder(_Policy).decode
 _record = msgspec.json.Decoder(_Record).decode
 
 
-def header(document: str | None) -> bytes:
+def header(document: str | None, *, part: bool = False) -> bytes:
     """Return the first line."""
-    return _encode(_Header(_FORMAT, document)) + b"\n"
+    return _encode(_Header(_FORMAT, document, part)) + b"\n"
 
 
 def policy(digest: str, text: bytes) -> bytes:
@@ -67,9 +73,10 @@ def policy(digest: str, text: bytes) -> bytes:
 
 def record(entry: Entry) -> bytes:
     """Return the line of a record."""
-    previous = GENESIS if entry.number == 1 else entry.previous
+    previous = GENESIS if entry.is_first else entry.previous
     told = _encode(None if previous is None else previous.hex())
-    start = b'{"number":%d,"previous":%b,"link":"%b",' % (entry.number, told, entry.link.hex().encode())
+    ordinal = b"" if isinstance(entry.ordinal, msgspec.UnsetType) else b',"ordinal":%d' % entry.ordinal
+    start = b'{"number":%d,"previous":%b%b,"link":"%b",' % (entry.number, told, ordinal, entry.link.hex().encode())
     if _is_json_line(entry.record):
         return start + b'"record":%b}\n' % entry.record
     return start + b'"damaged":"%b"}\n' % entry.record.hex().encode()
@@ -90,22 +97,22 @@ class Exported:
             raise ReconcilerError(
                 f"{name} was exported by another version ({found.format}); that version can verify it"
             )
-        if found.format != _FORMAT or line + b"\n" != header(found.document):
+        if found.format != _FORMAT or line + b"\n" != header(found.document, part=found.part):
             raise ReconcilerError(f"{name} {_NOT_OURS} (its first line says {found.format!r})")
         self.faults: list[Fault] = []  # of lines before the first record
         self.policies: Mapping[str, bytes] = dict(self._take_policies())
-        self.scope = Scope(found.document, self._begins())
+        self.scope = Scope(found.document, not found.part and self._begins())
 
     def entries(self) -> Iterator[Entry | Fault]:
         """Yield the records, and a fault for each line that no export has written."""
         return (_entry(number, line) for number, line in self._lines)
 
     def _begins(self) -> bool:
-        """Whether the next line is the first of the chain, as far as can be told."""
+        """Whether the next line is the first of its chain, as far as can be told."""
         for number, line in self._lines:
             self._put_back(number, line)
             first = _entry(number, line)
-            return not isinstance(first, Entry) or first.number == 1
+            return not isinstance(first, Entry) or first.is_first
         return True
 
     def _put_back(self, number: int, line: bytes) -> None:
@@ -132,7 +139,7 @@ def _entry(number: int, line: bytes) -> Entry | Fault:
         found = _record(line)
         text = bytes.fromhex(found.damaged) if found.damaged else bytes(found.record)
         previous = None if found.previous is None else bytes.fromhex(found.previous)
-        entry = Entry(found.number, previous, bytes.fromhex(found.link), text)
+        entry = Entry(found.number, previous, bytes.fromhex(found.link), text, ordinal=found.ordinal)
     except UNREADABLE:
         return _strange(number)
     return entry if record(entry) == line + b"\n" else _strange(number)

@@ -1,6 +1,6 @@
 """Reading the state store, also while a daemon owns it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -68,10 +68,12 @@ async def keys(store: Store, status: Status | None) -> AsyncIterator[str]:
 
 
 async def chain(
-    store: Store, head: Head | None, document: str | None = None, since_us: int = 0, until_us: int | None = None
+    store: Store, heads: Sequence[Head], document: str | None = None, since_us: int = 0, until_us: int | None = None
 ) -> AsyncIterator[Entry]:
-    """Yield the trail's records as stored, oldest first, up to `head`."""
+    """Yield the trail's records as stored, those of a chain oldest first, up to the `heads` of all chains."""
+    last = {head.chain: head.number for head in heads}
     async for entry in store.audit_chain(document, since_us, until_us):
-        if head is None or entry.number > head.number:
+        if entry.number <= last.get(entry.chain, entry.number):
+            yield entry
+        elif len(last) == 1:
             return
-        yield entry

@@ -29,7 +29,8 @@ from reconciler.core.explain.notices import BATCH_MAX, Batch, Notice
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.flows import watchdog
 from reconciler.flows.notify import Backlog, NotifyOptions, Post
-from reconciler.model.chain import BEGIN, Head
+from reconciler.model import chain
+from reconciler.model.chain import Head
 from reconciler.model.document import Status
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, Store
@@ -201,21 +202,22 @@ class Watch:
         self._floor_us = floor_us
 
     async def walk(self) -> None:
-        """Verify the audit trail slowly from its first record to its last, again and again."""
+        """Verify the audit trail slowly, each chain from its first record to its last, again and again."""
         while self._thresholds.audit_s and not self._stopping.is_set():
             if self._mine():
                 await self._walk()
             await self._clock.wait(self._stopping, self._thresholds.audit_s)
 
     async def _walk(self) -> None:
-        before: Head = BEGIN
+        heads: dict[int, Head] = {}
         async for entry in self._store.audit_chain():
+            before = heads.get(entry.chain) or chain.begin(max(0, entry.chain))
             broken = notices.chain_broken(before, entry, self._clock.now_us())
             if broken is not None:
                 _log.error("the audit trail is broken; see `reconciler audit verify`", record=entry.number)
                 self._broken = broken
                 return
-            before = Head(entry.number, entry.link)
+            heads[entry.chain] = Head(entry.number, entry.link)
             if entry.number % _STRIDE == 0:
                 watchdog.beat()
                 await self._clock.wait(self._stopping, _REST_S)

@@ -38,6 +38,7 @@ class OperatorAction(msgspec.Struct, frozen=True):
     result: str  # "done"; "appended": done as soon as the log is read
     id: int = 0  # given by the store
     issuer: str = ""  # the identity provider that vouched for the name; empty: none did
+    ordinal: int | msgspec.UnsetType = msgspec.UNSET  # as in `AuditRecord`
 
 
 class ActionKind(enum.StrEnum):

@@ -78,6 +78,8 @@ class AuditRecord(msgspec.Struct, frozen=True):
     token_after: Token | None
     repeats: int = 0  # attempts since the document's previous record with the same result as that one
     id: int = 0  # given by the store
+    # Ditto, if the trail has several chains: counts the document's records, which elsewhere are in the order of ids.
+    ordinal: int | msgspec.UnsetType = msgspec.UNSET
 
 
 # ---------------------------------------------------------------------------------------------------------- settlements

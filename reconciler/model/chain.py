@@ -2,20 +2,22 @@
 The audit chain: each record carries a link, a hash over that record and all before it.
 
 Decisions (`model/audit.py`) and operators' actions (`model/action.py`) are in one chain, in the order in which they
-came. What is hashed, so that another program can verify a trail. The link of record n is
+came; each replica of a shared store appends to a chain of its own. What is hashed, so that another program can verify a
+trail. The link of record n is
 
     link(n) = SHA-256( TAG, link(n - 1), n, record )
 
 the four one after the other, with nothing between them:
 
 - TAG: the 29 bytes of `windchill-reconciler/audit/2` in ASCII and a line feed (0x0A);
-- link(n - 1): the 32 bytes of the link before; for the first record, GENESIS, which is 32 zero bytes;
-- n: the record's number in 8 bytes, the most significant first; records are numbered 1, 2, 3, …;
+- link(n - 1): the 32 bytes of the link before; for a chain's first record, GENESIS, which is 32 zero bytes;
+- n: the record's number in 8 bytes, the most significant first; the records of chain c are numbered from c × SPAN + 1
+  on without gaps (chain 0, often the only one: 1, 2, 3, …), so a number is unique, and names its chain;
 - record: the record byte for byte as it is exported, however the store packs it: JSON in UTF-8, an object with one
   member, which is named after its kind, `{"decision":{…}}` or `{"act":{…}}`, and holds document and time too.
 
 All parts before the record have a fixed length, so different inputs never give the same bytes, and a record of one kind
-can't be passed off as one of the other.
+or chain can't be passed off as one of another.
 """
 
 import hashlib
@@ -30,23 +32,34 @@ from reconciler.model.audit import AuditRecord
 Recorded = AuditRecord | OperatorAction
 TAG = b"windchill-reconciler/audit/2\n"
 GENESIS = bytes(32)
+SPAN = 10**12  # numbers of each chain
 
 _NUMBER_BYTES = 8
 _HEAD = re.compile(r"([1-9][0-9]{0,18}):([0-9a-fA-F]{64})")
 
 
 class Head(NamedTuple):
-    """A record's number and link. The newest one proves the whole trail, and is worth keeping elsewhere."""
+    """A record's number and link. The newest one proves the whole chain, and is worth keeping elsewhere."""
 
     number: int
     link: bytes
+
+    @property
+    def chain(self) -> int:
+        """Return the number of the chain."""
+        return self.number // SPAN
+
+    @property
+    def records(self) -> int:
+        """Return how many records the chain has up to here."""
+        return self.number % SPAN
 
     def __str__(self) -> str:
         """Return `NUMBER:HASH`."""
         return f"{self.number}:{self.link.hex()}"
 
 
-BEGIN = Head(0, GENESIS)  # of a trail without records
+BEGIN = Head(0, GENESIS)  # of a chain 0 without records
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -54,7 +67,7 @@ class Entry(msgspec.Struct, frozen=True):
     One record as it is stored, not verified yet.
 
     `columns` are those by which a store finds it, as in `columns_of`, or empty if one has a wrong type. A file has
-    none.
+    none. `ordinal` is as in `AuditRecord`.
     """
 
     number: int
@@ -62,6 +75,22 @@ class Entry(msgspec.Struct, frozen=True):
     link: bytes
     record: bytes
     columns: tuple[str | int | None, ...] | None = None
+    ordinal: int | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def chain(self) -> int:
+        """Return the number of the chain."""
+        return self.number // SPAN
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is numbered as its chain's first record."""
+        return self.number % SPAN == 1
+
+
+def begin(number: int) -> Head:
+    """Return the head of a chain without records."""
+    return Head(number * SPAN, GENESIS)
 
 
 def link(previous: bytes, number: int, record: bytes) -> bytes:
@@ -73,6 +102,11 @@ def extend(head: Head, record: bytes) -> Head:
     """Return the head after one more record."""
     number = head.number + 1
     return Head(number, link(head.link, number, record))
+
+
+def place(record: Recorded) -> int:
+    """Return what orders the records of one document."""
+    return record.id if isinstance(record.ordinal, msgspec.UnsetType) else record.ordinal
 
 
 def columns_of(record: Recorded) -> tuple[str | int | None, ...]:

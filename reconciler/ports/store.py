@@ -269,8 +269,8 @@ class Views(Protocol):
     ) -> list[OperatorAction]:
         """Return operators' actions, of `kinds` if any, newest first, those before the record with number `before`."""
 
-    async def audit_head(self) -> Head | None:
-        """Return number and link of the newest record of the trail; None when there is none."""
+    async def audit_heads(self) -> list[Head]:
+        """Return number and link of the newest record of each chain of the trail, or its beginning if it has none."""
 
     async def audit_entry(self, number: int) -> Entry | None:
         """Return a record of the trail as it is stored."""
@@ -281,8 +281,8 @@ class Views(Protocol):
         """
         Yield the records of the trail as they are stored, decisions and actions, in the order of their numbers.
 
-        With a document: its records of that time. Else all records from the first to the last of that time; without a
-        time, all there are, whatever their numbers.
+        With a document: its records of that time, in the order of their ordinals if they have any. Else each chain's
+        records from the first to the last of that time; without a time, all there are, whatever their numbers.
         """
 
     async def policy_texts(self) -> Mapping[str, bytes]:
@@ -306,7 +306,7 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
     The whole state store. One process owns it; `open` refuses a second owner.
 
     Decisions and people's actions are in one audit trail, in the order of the transactions: every process appends its
-    records after the head of that moment.
+    records after the head of that moment. Where several processes own a store, each has a chain of its own.
     """
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 asyncpg = pytest.importorskip("asyncpg", reason="there is no asyncpg (`make` installs it)")
 
@@ -23,11 +24,13 @@ from reconciler.adapters.postgres import (  # noqa: E402  ditto
     writing,
 )
 from reconciler.adapters.postgres.server import Server  # noqa: E402  ditto
+from reconciler.core.explain.trail import Scope, Verifier  # noqa: E402  ditto
 from reconciler.core.folding import fold, rows  # noqa: E402  ditto
 from reconciler.core.scheduling.replicas import Member  # noqa: E402  ditto
 from reconciler.errors import EvictedError, StoreError  # noqa: E402  ditto
-from reconciler.model import codec  # noqa: E402  ditto
+from reconciler.model import chain, codec  # noqa: E402  ditto
 from reconciler.model.action import Change  # noqa: E402  ditto
+from reconciler.model.chain import SPAN  # noqa: E402  ditto
 from reconciler.model.desired import Desired, Field, Register  # noqa: E402  ditto
 from reconciler.model.document import Lane, Row, Status  # noqa: E402  ditto
 from reconciler.model.policy import Policy  # noqa: E402  ditto
@@ -37,6 +40,7 @@ from tests.brokers import certificates  # noqa: E402  ditto
 from tests.checks import check_chain  # noqa: E402  ditto
 from tests.contracts.test_actions import action, noted  # noqa: E402  ditto
 from tests.contracts.test_store import P0, REFOLDED, batch, letter, record, refolded, row, settlement, stamp, wish  # noqa: E402  ditto
+from tests.postgres.chains import append  # noqa: E402  ditto
 
 SOON = Terms("first", evict_s=1.0)
 
@@ -225,6 +229,71 @@ async def test_the_audit_trail_cannot_be_changed_by_mistake(
         with pytest.raises(Exception, match="non-zero exit status"):
             postgres_server.sql(order, postgres_url.rpartition("/")[2])
     await check_chain(owner, set())
+
+
+# --------------------------------------------------------------------------------------------------------------- chains
+
+THIRD = 3 * SPAN  # chain 3 begins after it
+
+
+async def test_each_slot_has_a_chain_of_its_own(opens: Any, postgres_url: str) -> None:
+    owner = await opens()
+    await owner.fold(batch("d", "e"))
+    await owner.settle(settlement(audit=(record("d", 10),)))
+    await append(postgres_url, 3, record("e", 20), action("e"))
+    await owner.settle(settlement(audit=(record("d", 30), record("d", 40))))
+    await check_chain(owner, {1, 2, 3, THIRD + 1})
+    numbers = [entry.number async for entry in owner.audit_chain()]
+    assert numbers == [1, 2, 3, THIRD + 1, THIRD + 2]
+    assert [(one.number, one.previous is None) async for one in owner.audit_chain("e")] == [
+        (THIRD + 1, True),
+        (THIRD + 2, False),
+    ]
+    entry = await owner.audit_entry(THIRD + 2)
+    assert entry is not None
+    assert (entry.chain, entry.ordinal) == (3, 2)
+    assert [head.chain for head in await owner.audit_heads() if head.records] == [0, 3]
+
+
+async def test_records_of_a_document_are_in_order_over_chains_whatever_the_clocks_say(
+    opens: Any, postgres_url: str
+) -> None:
+    owner = await opens()
+    await owner.fold(batch("d"))
+    await owner.settle(settlement(audit=(record("d", 30), record("d", 31))))
+    await append(postgres_url, 3, record("d", 10))
+    await owner.settle(settlement(audit=(record("d", 20),)))
+    await append(postgres_url, 1, action("d", "retry"), record("d", 5))
+    entries = [entry async for entry in owner.audit_chain("d")]
+    assert [entry.number for entry in entries] == [1, 2, THIRD + 1, 3, SPAN + 1, SPAN + 2]
+    assert [entry.ordinal for entry in entries] == [1, 2, 3, 4, 5, 6]
+    recorded = sorted([*await owner.audit("d"), *await owner.actions(document="d")], key=chain.place)
+    assert [one.id for one in recorded] == [entry.number for entry in entries]
+    assert [one.at_us for one in await owner.audit()] == [31, 30, 20, 10, 5], "lists are in the order of time"
+    assert Verifier(Scope("d", whole=False), {}).faults(entries[2])[0].text.startswith("chain 3: its policy")
+
+
+async def test_acts_of_all_chains_are_listed_newest_first_page_by_page(opens: Any, postgres_url: str) -> None:
+    owner = await opens()
+    for slot, at_us in ((3, 10), (0, 20), (1, 30), (0, 30), (3, 40)):
+        await append(postgres_url, slot, structs.replace(action(), at_us=at_us))
+    found = await owner.actions(target="d", who="jdoe", document="d", kinds=["pause"])
+    ids = [THIRD + 2, SPAN + 1, 2, 1, THIRD + 1]
+    assert [one.id for one in found] == ids
+    before, paged = None, []
+    while page := await owner.actions(limit=2, before=before):
+        paged += [one.id for one in page]
+        before = page[-1].id
+    assert paged == ids
+    assert await owner.last_audited_us() == 40
+
+
+async def test_a_span_has_no_gaps_in_any_chain(opens: Any, postgres_url: str) -> None:
+    owner = await opens()
+    for slot, at_us in ((0, 10), (0, 30), (3, 20), (3, 31), (3, 19), (3, 32), (1, 99)):
+        await append(postgres_url, slot, record("d", at_us))
+    numbers = [entry.number async for entry in owner.audit_chain(None, 30, 40)]
+    assert numbers == [2, THIRD + 2, THIRD + 3, THIRD + 4]
 
 
 # ---------------------------------------------------------------------------------------------------------- connections

@@ -1,9 +1,16 @@
 """The same commands over a store on PostgreSQL."""
 
-import pytest
+import asyncio
+import subprocess
+import sys
 
+import pytest
+from msgspec import structs
+
+from reconciler.model import codec
 from tests import postgres
-from tests.cli.program import Program
+from tests.cli.program import Ended, Program
+from tests.cli.test_audit import programs
 
 pytestmark = pytest.mark.e2e
 
@@ -36,6 +43,105 @@ def test_a_store_is_migrated_by_command_and_then_does_what_a_file_does(empty: Pr
     empty.say("audit", "verify")
     assert "postgresql://127.0.0.1" in empty.say("doctor", code=0)
     assert empty.json("status")["documents"]["synced"] == 1
+
+
+class Trail:
+    """A program whose store has a decision and an action in chain 0, and the same decision in chains 1 and 3."""
+
+    def __init__(self, program: Program, server: postgres.Server) -> None:
+        from tests.postgres.chains import append
+
+        self.program, self._server, url = program, server, server.new()
+        program.reconfigure(f'url = "sqlite:///{program.folder}/state.db"', f'url = "{url}"')
+        self._database = url.rpartition("/")[2]
+        program.emits(DOC, "--set", "status=RELEASED")
+        program.say("run", "--once")
+        self.export("one.jsonl")
+        line = (program.folder / "one.jsonl").read_bytes().splitlines()[-1]
+        record = codec.decode_record(line.split(b',"record":', 1)[1][:-1])
+        for slot in (1, 3):
+            asyncio.run(append(url, slot, structs.replace(record, message=f"by {slot}")))
+
+    def tamper(self, statement: str) -> None:
+        self._server.sql(f"ALTER TABLE audit DISABLE TRIGGER ALL; {statement}", self._database)
+
+    def export(self, name: str, *span: str) -> Ended:
+        ended = self.program.run("audit", "export", "--to", name, *span)
+        assert ended.returncode == 0
+        return ended
+
+
+@pytest.fixture
+def trail(program: Program, postgres_server: postgres.Server) -> Trail:
+    return Trail(program, postgres_server)
+
+
+def test_each_chain_is_verified_and_has_a_head(trail: Trail) -> None:
+    told = trail.program.say("audit", "verify").splitlines()
+    assert "Chain 0 holds from the first record to record 2." in told
+    assert "Chain 3 holds from the first record to record 3000000000001." in told
+    heads = [line.removeprefix("head ") for line in told if line.startswith("head ")]
+    assert [head.split(":")[0] for head in heads] == ["2", "1000000000001", "3000000000001"]
+    kept = [word for head in heads for word in ("--head", head)]
+    assert trail.program.json("audit", "verify", *kept) == []
+
+
+def test_an_export_of_several_chains_is_verified_without_the_store(trail: Trail) -> None:
+    told = trail.program.say("audit", "verify")
+    trail.export("audit.jsonl.zst")
+    assert trail.program.say("audit", "verify", "--file", "audit.jsonl.zst") == told
+    trail.export("audit.jsonl")
+    path = trail.program.folder / "audit.jsonl"
+    command = [sys.executable, "-W", "ignore", "-c", programs()[0], str(path)]
+    heads = "".join(f"{line}\n" for line in told.splitlines() if line.startswith("head "))
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == heads
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2] + lines[-1:]))  # the whole of chain 1
+    kept = heads.splitlines()[1].removeprefix("head ")
+    assert (
+        trail.program.json("audit", "verify", "--file", path.name, "--head", kept, code=1)[0]["id"] == 1_000_000_000_001
+    )
+    path.write_bytes(b"".join([*lines[:-1], lines[-1].replace(b'"by 3"', b'"by 4"')]))
+    (fault,) = trail.program.json("audit", "verify", "--file", path.name, code=1)
+    assert fault["fault"].startswith("chain 3: its link does not follow")
+
+
+def test_an_export_of_one_chain_is_what_it_was(trail: Trail) -> None:
+    lines = (trail.program.folder / "one.jsonl").read_bytes().splitlines()
+    assert b"ordinal" not in lines[-1]
+    assert lines[0] == b'{"format":"windchill-reconciler/audit/2","document":null}'
+
+
+def test_a_part_of_several_chains_says_so(trail: Trail) -> None:
+    trail.export("part.jsonl", "--since", "2h")
+    assert b'"part":true' in (trail.program.folder / "part.jsonl").read_bytes().splitlines()[0]
+    trail.program.say("audit", "verify", "--file", "part.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("DELETE FROM audit WHERE number > 3000000000000", "chain 3: it was kept as the head"),
+        ("UPDATE audit SET record = '' WHERE number = 1000000000001", "chain 1: its link does not follow"),
+        (
+            "UPDATE audit SET number = number + 1 WHERE number = 3000000000001",
+            "chain 3: missing before it: 3000000000001",
+        ),
+        ("UPDATE audit SET at_us = 5 WHERE number = 3000000000001", "chain 3: its columns differ"),
+    ],
+)
+def test_whatever_is_changed_in_a_chain_is_found_even_at_its_end(trail: Trail, statement: str, says: str) -> None:
+    trail.tamper(statement)
+    assert any(says in fault["fault"] for fault in trail.program.json("audit", "verify", code=1))
+
+
+def test_a_story_is_in_the_order_of_the_documents_records_in_all_chains(trail: Trail) -> None:
+    records = [one for chapter in trail.program.json("explain", DOC)["story"]["chapters"] for one in chapter["audit"]]
+    assert records[-2:] == [1_000_000_000_001, 3_000_000_000_001]
+    trail.export("audit.jsonl")
+    told = trail.program.json("explain", DOC, "--file", "audit.jsonl")["story"]["chapters"]
+    assert [one for chapter in told for one in chapter["audit"]] == records
+    assert trail.program.json("audit", "show", "3000000000001")["message"] == "by 3"
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ import pytest
 from msgspec import structs
 
 from reconciler.flows.recording import About, Recorder
+from reconciler.model import chain
 from reconciler.model.action import Change, OperatorAction
+from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Agreement, Due, Lane, Status
 from reconciler.ports import Store
 from tests.checks import check_chain, opened
-from tests.contracts.test_store import AGREEMENT, HOSTILE, batch, letter, record, row, settlement, wish
+from tests.contracts.test_store import AGREEMENT, HOSTILE, batch, letter, record, row, settlement, unordered, wish
 from tests.fakes.virtual_clock import VirtualClock
 
 AT_US = 7000
@@ -203,7 +205,8 @@ async def test_the_last_acts_of_some_kinds_on_one_thing_is_found_among_others(st
 async def test_an_action_comes_back_as_it_was_recorded(store: Store, text: str) -> None:
     said = action(text, text, who=text, details={"reason": text, "value": [text, None, 1.5, {"a": text}]})
     await noted(store, said)
-    assert await store.actions(document=text, who=text, target=text) == [structs.replace(said, id=1)]
+    (found,) = await store.actions(document=text, who=text, target=text)
+    assert unordered(found) == structs.replace(said, id=1)
 
 
 async def test_actions_and_decisions_are_in_one_chain_in_order(store: Store) -> None:
@@ -220,6 +223,18 @@ async def test_actions_and_decisions_are_in_one_chain_in_order(store: Store) -> 
     assert [entry.number async for entry in store.audit_chain("d")] == [1, 3, 4]
     assert [entry.number async for entry in store.audit_chain(None, AT_US, 8001)] == [1, 2, 3, 4, 5]
     assert await store.last_audited_us() == 10
+
+
+async def test_records_of_a_document_have_places_in_the_order_in_which_they_were_recorded(store: Store) -> None:
+    await store.fold(batch("d", "e"))
+    await store.settle(settlement("d", audit=(record("d", 9000, message="1"), record("d", 8000, message="2"))))
+    await noted(store, action("d", "3"), action("e"), action("d", "4"))
+    await store.settle(settlement("e", audit=(record("e", 1),)))
+    await store.settle(settlement("d", audit=(record("d", 10, message="5"),)))
+    assert await store.record_actions(Change.PAUSE, [action("d", "6")], at_us=AT_US, reason="")
+    found = sorted([*await store.audit("d"), *await store.actions(document="d")], key=chain.place)
+    assert [one.message if isinstance(one, AuditRecord) else one.kind for one in found] == list("123456")
+    assert [entry.number async for entry in store.audit_chain("d")] == [1, 2, 3, 5, 7, 8]
 
 
 async def test_simultaneous_actions_are_recorded_or_reported_as_not_recorded(store: Store) -> None:

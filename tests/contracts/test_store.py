@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 import pytest
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from reconciler.core.folding import rows
 from reconciler.errors import MovedError, StoreError
@@ -13,6 +13,7 @@ from reconciler.model import codec
 from reconciler.model.action import ActionKind, Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Contention, Settlement
 from reconciler.model.base import NO_BASE, Agreed, Base
+from reconciler.model.chain import Recorded
 from reconciler.model.desired import NOTHING_DESIRED, Claims, Desired, Element, Field, Register
 from reconciler.model.document import (
     NO_AGREEMENT,
@@ -579,7 +580,7 @@ async def test_a_settlement_is_all_or_nothing_with_its_trail(store: Store) -> No
     await store.fold(batch("d"))
     outcome = Outgoing("outcomes", b"d", b'{"a":1}', (("ce_id", b"1"),))
     await store.settle(settlement(audit=(record(),), outcomes=(outcome,), opened=(conflict(),)))
-    assert await store.audit() == [structs.replace(record(), id=1)]
+    assert [unordered(one) for one in await store.audit()] == [structs.replace(record(), id=1)]
     assert [message.record for message in await store.waiting(10)] == [outcome]
     assert await store.conflicts() == [ConflictRow("d", conflict(), None)]
 
@@ -954,10 +955,16 @@ async def test_the_audit_trail_is_read_newest_first_by_document_and_time(store: 
     assert await found("d", before=(20, 3)) == [(2, 20), (1, 10)]
     assert await found("d", until_us=20, before=(30, 4)) == [(1, 10)]
     assert await found(before=(20, 3), limit=1) == [(2, 20)]
-    assert await store.audit("e") == [structs.replace(record("e", 25, message="nul \0 é"), id=5)]
+    (of_e,) = await store.audit("e")
+    assert unordered(of_e) == structs.replace(record("e", 25, message="nul \0 é"), id=5)
 
 
 # --------------------------------------------------------------------------------------------------------- audit chain
+
+
+def unordered(one: Recorded) -> Recorded:
+    """A record without its ordinal, which only stores of several chains give."""
+    return structs.replace(one, ordinal=UNSET)
 
 
 async def trailed(store: Store, *records: AuditRecord) -> None:
@@ -970,7 +977,7 @@ async def trailed(store: Store, *records: AuditRecord) -> None:
 async def test_a_trail_without_records_has_no_head(store: Store) -> None:
     await store.fold(batch("d"))
     await store.settle(settlement())
-    assert await store.audit_head() is None
+    assert [head.records for head in await store.audit_heads() if head.records] == []
     assert [entry async for entry in store.audit_chain()] == []
 
 

@@ -64,6 +64,18 @@ def chained(texts: list[bytes]) -> list[Entry]:
     return entries
 
 
+def several(entries: list[Entry], *chains: int) -> list[Entry]:
+    """The same records in several chains, one after the other."""
+    parts = []
+    for place, number in enumerate(chains):
+        head = chain.begin(number)
+        for entry in entries[place :: len(chains)]:
+            before, head = head, chain.extend(head, entry.record)
+            previous = before.link if before.records else None
+            parts.append(Entry(head.number, previous, head.link, entry.record, entry.columns))
+    return parts
+
+
 def told_again(entries: list[Entry]) -> list[Entry]:
     """The entries as a store gives them after a change: each has the link of the record that is before it now."""
     links = {entry.number: entry.link for entry in entries}
@@ -83,9 +95,18 @@ def test_a_link_is_what_the_description_says() -> None:
     assert second.hex() == "8a3a85be12e3399b5c93471437c330728d23b41a3fdd1449a0dd45867afb57fd"
 
 
-def test_a_head_is_read_as_it_is_printed() -> None:
-    head = chain.extend(chain.BEGIN, b"{}")
+@pytest.mark.parametrize("number", [0, 1, 15])
+def test_a_head_is_read_as_it_is_printed(number: int) -> None:
+    head = chain.extend(chain.begin(number), b"{}")
     assert chain.parse_head(str(head)) == head
+    assert (head.chain, head.records) == (number, 1)
+
+
+def test_chains_are_numbered_apart() -> None:
+    head = chain.extend(chain.begin(3), b"{}")
+    number = 3_000_000_000_001
+    text = b"windchill-reconciler/audit/2\n" + bytes(32) + number.to_bytes(8, "big") + b"{}"
+    assert head == (number, hashlib.sha256(text).digest())
 
 
 @pytest.mark.parametrize(
@@ -102,9 +123,45 @@ def test_a_trail_as_it_was_written_has_no_faults(entries: list[Entry]) -> None:
     verifier = Verifier(Scope(), POLICIES, heads)
     assert [fault for entry in entries for fault in verifier.faults(entry)] == []
     assert verifier.missing() == []
-    assert (verifier.first, verifier.head) == (heads[0], heads[-1])
+    assert (verifier.firsts, verifier.heads) == ({0: heads[0]}, {0: heads[-1]})
     assert (verifier.recomputed + verifier.actions, verifier.differing) == (len(entries), 0)
     assert verifier.actions == sum(entry.record.startswith(b'{"act":') for entry in entries)
+
+
+@given(trails, st.data())
+def test_each_of_several_chains_is_verified_by_itself(entries: list[Entry], data: st.DataObject) -> None:
+    chains = several(entries, 0, 3)
+    verifier = Verifier(Scope(), POLICIES, [Head(entry.number, entry.link) for entry in chains])
+    assert [fault for entry in chains for fault in verifier.faults(entry)] + verifier.missing() == []
+    assert {number: head.chain for number, head in verifier.heads.items()} == {0: 0, 3: 3}
+    mixed = sorted(chains, key=lambda entry: (entry.number % chain.SPAN, entry.number))
+    assert faults(mixed) == [], "in whichever order they come"
+    place = data.draw(st.integers(0, len(chains) - 1))
+    changed = [
+        *chains[:place],
+        structs.replace(chains[place], record=chains[place].record + b" "),
+        *chains[place + 1 :],
+    ]
+    found = faults(told_again(changed))
+    assert {fault.number for fault in found} == {chains[place].number}
+    assert all(fault.text.startswith("chain 3: ") == (chains[place].chain == 3) for fault in found)
+    of_chain = [entry for entry in chains if entry.chain == 3]
+    kept = Head(of_chain[-1].number, of_chain[-1].link)
+    assert [fault.number for fault in faults(chains[:-1], kept)] == [kept.number]
+
+
+@given(trails)
+def test_a_gap_in_a_chain_is_named_with_it(entries: list[Entry]) -> None:
+    chains = several([*entries, *entries], 0, 3)
+    first = next(entry for entry in chains if entry.chain == 3)
+    (found,) = faults(told_again([entry for entry in chains if entry is not first]))
+    assert (found.number, found.text) == (first.number + 1, f"chain 3: missing before it: {first.number}")
+
+
+@given(trails)
+def test_a_record_cannot_be_moved_to_another_chain(entries: list[Entry]) -> None:
+    moved = [structs.replace(entry, number=entry.number + chain.SPAN) for entry in entries]
+    assert [fault.number for fault in faults(told_again(moved))] == [entry.number for entry in moved]
 
 
 @given(trails, st.data())
@@ -230,8 +287,8 @@ def test_a_trail_rewritten_from_some_record_on_is_found_with_a_head_that_was_kep
     assert [fault.number for fault in faults(forged, kept)] == [kept.number]
 
 
-@pytest.mark.parametrize("number", [0, -1, -(2**63)])
-def test_a_number_below_one_is_found(number: int) -> None:
+@pytest.mark.parametrize("number", [0, -1, -(2**63), chain.SPAN])
+def test_a_number_that_no_chain_has_is_found(number: int) -> None:
     entries = chained([codec.encode_record(decided("d", 1, "INWORK", None))])
     found = faults([structs.replace(entries[0], number=number), *entries])
     assert [fault.number for fault in found] == [number]

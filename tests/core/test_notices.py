@@ -186,3 +186,12 @@ def test_a_trail_that_is_whole_is_not_told_and_one_that_was_changed_is() -> None
     assert broken(changed) == ["the audit trail was changed: record 3 is not what was written"]
     assert broken([*whole[:2], *whole[3:]]) == ["the audit trail was changed: record 3 is missing"]
     assert broken(whole[1:])[0] == "the audit trail was changed: record 1 is missing"
+
+
+def test_a_broken_chain_is_named_if_it_is_not_the_first() -> None:
+    head = chain.extend(chain.begin(3), b"{}")
+    assert notices.chain_broken(chain.begin(3), Entry(head.number, None, head.link, b"{}"), AT_US) is None
+    notice = notices.chain_broken(chain.begin(3), Entry(head.number, None, head.link, b"{ }"), AT_US)
+    assert notice is not None
+    reason = "the audit trail was changed: chain 3: record 3000000000001 is not what was written"
+    assert notice.facts["reason"] == reason

@@ -195,12 +195,12 @@ class Running:
         """Law 6 over the audit trail, and the server's history. While the daemon writes, the trail is read again."""
         store = self.daemon.store
         while True:
-            head = await store.audit_head()
+            heads = await store.audit_heads()
             try:
                 await check_audit(store)
                 break
             except AssertionError:
-                if await store.audit_head() == head:
+                if await store.audit_heads() == heads:
                     raise
         await self.world.check_history()
 

@@ -193,9 +193,13 @@ class MemoryStore:
     def trail(self) -> list[AuditRecord]:
         return [record for record in self.recorded if isinstance(record, AuditRecord)]
 
+    @property
+    def _head(self) -> Head:
+        return Head(self.chain[-1].number, self.chain[-1].link) if self.chain else chain.BEGIN
+
     def _append(self, record: Recorded) -> None:
         text = codec.encode_record(record)
-        before = Head(len(self.chain), self.chain[-1].link) if self.chain else chain.BEGIN
+        before = self._head
         head = chain.extend(before, text)
         previous = before.link if self.chain else None
         self.chain.append(Entry(head.number, previous, head.link, text, chain.columns_of(record)))
@@ -371,9 +375,9 @@ class MemoryStore:
         ]
         return sorted(records, key=lambda record: (record.at_us, record.id), reverse=True)[:limit]
 
-    async def audit_head(self) -> Head | None:
+    async def audit_heads(self) -> list[Head]:
         self._require_open()
-        return Head(self.chain[-1].number, self.chain[-1].link) if self.chain else None
+        return [self._head]
 
     async def audit_entry(self, number: int) -> Entry | None:
         self._require_open()

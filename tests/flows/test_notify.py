@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import attrs
@@ -17,7 +17,9 @@ from reconciler.core.scheduling.breaker import Breaker, RequestResult
 from reconciler.flows import watch
 from reconciler.flows.notify import Post
 from reconciler.flows.watch import Thresholds, Watch
+from reconciler.model import chain
 from reconciler.model.answer import Locked, NotAvailable
+from reconciler.model.chain import Entry
 from reconciler.model.document import NO_AGREEMENT, Conflict, ConflictRow, Document, Status
 from reconciler.model.event import DeadLetter
 from reconciler.model.plan import Reason, ReasonCode
@@ -482,6 +484,33 @@ async def test_a_trail_that_someone_has_changed_is_told(make_world: MakeWorld) -
     assert bench.webhook.types == ["audit.broken"]
     assert bench.webhook.bodies[0]["data"]["record"] == 2
     world.store.chain[:] = whole
+    await bench.die()
+
+
+async def test_each_chain_of_a_trail_is_walked_by_itself(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    bench = Bench(world, audit_s=300)
+    entries = []
+    for number in (0, 3):
+        head = chain.begin(number)
+        for text in (b"{}", b"[]"):
+            head = chain.extend(head, text)
+            entries.append(Entry(head.number, None, head.link, text))
+
+    async def audit_chain() -> AsyncIterator[Entry]:
+        for entry in entries:
+            yield entry
+
+    monkeypatch.setattr(world.store, "audit_chain", audit_chain)
+    await bench.start()
+    await bench.pass_time(100)
+    assert bench.webhook.types == []
+    entries[2] = structs.replace(entries[2], record=b"{ }")
+    await bench.pass_time(300)
+    assert bench.webhook.bodies[0]["data"]["record"] == 3 * chain.SPAN + 1
+    entries.clear()
     await bench.die()
 
 

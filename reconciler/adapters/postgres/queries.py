@@ -9,6 +9,7 @@ by status: with a parameter, a prepared plan could not use it.
 from collections.abc import Collection
 
 from reconciler.adapters.postgres.change import COLUMNS
+from reconciler.model.chain import SPAN
 from reconciler.model.document import Lane, Status
 from reconciler.model.standing import DAY_H, DOUBT
 
@@ -113,37 +114,42 @@ COUNT_LETTERS = "SELECT count(*) FROM dead_letter WHERE status = 'open'"
 LETTERS_OF = "SELECT count(*) FROM dead_letter WHERE id = ANY ($1::bytea[])"
 
 _NEWEST = "AND NOT (at_us = $4 AND number >= $5) ORDER BY at_us DESC, number DESC LIMIT $3"
-_DECISIONS = "SELECT number, record FROM audit WHERE kind IS NULL AND at_us >= $1 AND at_us < $2"
+_DECISIONS = "SELECT number, ordinal, record FROM audit WHERE kind IS NULL AND at_us >= $1 AND at_us < $2"
 DECISIONS = f"{_DECISIONS} {_NEWEST}"
 DECISIONS_OF_DOCUMENT = f"{_DECISIONS} AND document = $6 {_NEWEST}"
 
 
 def actions(searched: Collection[str]) -> str:
-    """Return the query for actions by these columns."""
+    """Return the query for actions by these columns, before the record with a number."""
     conditions = "".join(f" AND {column} = ANY (${place}::bytea[])" for place, column in enumerate(searched, 3))
+    before = f"(coalesce((SELECT at_us FROM audit WHERE number = $1), {2**63 - 1}), $1)"
     return (
-        f"SELECT number, record FROM audit WHERE kind IS NOT NULL AND number < $1{conditions}"
-        " ORDER BY number DESC LIMIT $2"
+        f"SELECT number, ordinal, record FROM audit WHERE kind IS NOT NULL AND (at_us, number) < {before}{conditions}"
+        " ORDER BY at_us DESC, number DESC LIMIT $2"
     )
 
 
-LAST_AUDITED = "SELECT at_us FROM audit WHERE chain = 0 ORDER BY number DESC LIMIT 1"
-HEAD = "SELECT number, link FROM audit WHERE chain = 0 ORDER BY number DESC LIMIT 1"
+# The owners' slots have the heads: the audit trail's newest records can't be cut off without changing them too.
+HEADS = "SELECT chain_number, chain_link FROM slot ORDER BY chain_number"
+LAST_AUDITED = "SELECT max(at_us) FROM slot JOIN audit ON number = chain_number"
 _ENTRIES = """
-    SELECT number,
-        (SELECT link FROM audit AS before WHERE before.chain = audit.chain AND before.number = audit.number - 1),
-        link, record, document, at_us, target, who, kind
-    FROM audit WHERE chain = 0
+    SELECT number, (SELECT link FROM audit AS before WHERE before.number = audit.number - 1), link, ordinal, record,
+        document, at_us, target, who, kind
+    FROM audit
 """
-ENTRIES = f"{_ENTRIES} AND number > $1 AND number <= $2 ORDER BY number LIMIT $3"
-ENTRIES_NUMBERED = f"{_ENTRIES} AND number = ANY ($1::bigint[]) ORDER BY number"
+ENTRIES = f"{_ENTRIES} WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3"
+ENTRIES_NUMBERED = f"{_ENTRIES} WHERE number = ANY ($1::bigint[]) ORDER BY ordinal, number"
 _OF_BOTH_KINDS = " UNION ALL ".join(
-    f"SELECT number FROM audit WHERE kind IS {kind} AND at_us >= $1 AND at_us < $2 {{0}}"
+    f"SELECT number, ordinal FROM audit WHERE kind IS {kind} AND at_us >= $1 AND at_us < $2 {{0}}"
     for kind in ("NULL", "NOT NULL")
 )
-AUDIT_SPAN = f"SELECT min(number), max(number) FROM ({_OF_BOTH_KINDS.format('')}) AS found"
-NUMBERS_OF_DOCUMENT = f"SELECT number FROM ({_OF_BOTH_KINDS.format('AND document = $3')}) AS found ORDER BY number"
-LINK = "SELECT link FROM audit WHERE chain = 0 AND number = $1"
+AUDIT_SPANS = f"""
+    SELECT min(number), max(number) FROM ({_OF_BOTH_KINDS.format("")}) AS found GROUP BY number / {SPAN} ORDER BY 1
+"""
+NUMBERS_OF_DOCUMENT = f"""
+    SELECT number FROM ({_OF_BOTH_KINDS.format("AND document = $3")}) AS found ORDER BY ordinal, number
+"""
+LINK = "SELECT link FROM audit WHERE number = $1"
 
 POLICIES = "SELECT digest, policy FROM policy"
 KEEP_POLICY = """

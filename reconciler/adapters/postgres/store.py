@@ -301,7 +301,7 @@ class PostgresStore:
         span = (since_us, end_us, limit, at_us, number)
         sql, of_document = (queries.DECISIONS, ()) if document is None else (queries.DECISIONS_OF_DOCUMENT, (document,))
         found = await self._server.fetch("list decisions", sql, *span, *(key.encode() for key in of_document))
-        return [structs.replace(readable(_decision, text), id=number) for number, text in found]
+        return [structs.replace(readable(_decision, text), id=number, ordinal=place) for number, place, text in found]
 
     async def actions(
         self,
@@ -319,11 +319,10 @@ class PostgresStore:
             searched["kind"] = [kind.encode() for kind in kinds]
         last = _EVER_US if before is None else before
         found = await self._server.fetch("list acts", queries.actions(searched), last, limit, *searched.values())
-        return [structs.replace(readable(_action, text), id=number) for number, text in found]
+        return [structs.replace(readable(_action, text), id=number, ordinal=place) for number, place, text in found]
 
-    async def audit_head(self) -> Head | None:
-        found = await self._server.fetch("read the head of the audit trail", queries.HEAD)
-        return Head(*found[0]) if found else None
+    async def audit_heads(self) -> list[Head]:
+        return [Head(*found) for found in await self._server.fetch("read the heads of the audit trail", queries.HEADS)]
 
     async def audit_entry(self, number: int) -> Entry | None:
         found = await self._server.fetch("read the audit trail", queries.ENTRIES, number - 1, number, 1)
@@ -343,14 +342,15 @@ class PostgresStore:
                 for line in await self._server.fetch(operation, queries.ENTRIES_NUMBERED, wanted):
                     yield _entry(line)
             return
-        first, last = 1, _EVER_US
+        spans: Sequence[Sequence[int]] = [(-_EVER_US, _EVER_US)]  # none of ours is below 1
         if since_us or until_us is not None:
-            first, last = (await self._server.fetch(operation, queries.AUDIT_SPAN, since_us, end_us))[0]
-        after = (first or 1) - 1
-        while lines := await self._server.fetch(operation, queries.ENTRIES, after, last or 0, _ENTRIES):
-            for entry in map(_entry, lines):
-                yield entry
-                after = entry.number
+            spans = await self._server.fetch(operation, queries.AUDIT_SPANS, since_us, end_us)
+        for first, last in spans:
+            after = first - 1
+            while lines := await self._server.fetch(operation, queries.ENTRIES, after, last, _ENTRIES):
+                for entry in map(_entry, lines):
+                    yield entry
+                    after = entry.number
 
     async def policy_texts(self) -> Mapping[str, bytes]:
         return dict(await self._server.fetch("read policies", queries.POLICIES))
@@ -423,9 +423,9 @@ def _message(stored: bytes) -> Outgoing:
 
 
 def _entry(columns: Sequence[Any]) -> Entry:
-    number, previous, link, stored, document, at_us, *of_action = columns
+    number, previous, link, ordinal, stored, document, at_us, *of_action = columns
     with contextlib.suppress(ValueError):  # someone has changed it; verifying says so
         stored = packing.unpack(stored)
     # Bytes that are not UTF-8 become a text that no record of ours has.
     texts = [None if one is None else one.decode(errors="surrogateescape") for one in (document, *of_action)]
-    return Entry(number, previous, link, stored, (texts[0], at_us, *texts[1:]))
+    return Entry(number, previous, link, stored, (texts[0], at_us, *texts[1:]), ordinal)

@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from reconciler.model import codec
-from reconciler.model.chain import Head
+from reconciler.model.chain import BEGIN, Head
 from reconciler.model.desired import NOTHING_DESIRED
 from reconciler.model.document import Lane, Row, Status
 from reconciler.model.standing import DAY_H, DOUBT
@@ -346,10 +346,10 @@ HEAD = lines(
 )
 
 
-def head(found: Sequence[bytes]) -> Head | None:
-    """Return the head that was found, if any."""
+def head(found: Sequence[bytes]) -> Head:
+    """Return the head that was found."""
     if not found:
-        return None
+        return BEGIN
     number, link = found[0].decode().split(" ")
     return Head(int(number), bytes.fromhex(link))
 

@@ -271,8 +271,8 @@ class SqliteStore:
         lines = await self._database.read(queries.ACTIONS[tuple(asked)], last, limit, *asked.values())
         return [structs.replace(found, id=number) for number, found in map(_action_line.decode, lines)]
 
-    async def audit_head(self) -> Head | None:
-        return queries.head(await self._database.read(queries.HEAD))
+    async def audit_heads(self) -> list[Head]:
+        return [queries.head(await self._database.read(queries.HEAD))]
 
     async def audit_entry(self, number: int) -> Entry | None:
         lines = await self._database.read(queries.ENTRIES, number - 1, number, 1)

@@ -283,7 +283,7 @@ def _append(connection: sqlite3.Connection, records: Sequence[Appended]) -> None
     """Append records to the audit trail, chained to its present head."""
     if not records:
         return
-    head = queries.head(queries.HEAD.lines(connection)) or chain.BEGIN
+    head = queries.head(queries.HEAD.lines(connection))
     chained = []
     for text, *columns in records:
         head = chain.extend(head, text)

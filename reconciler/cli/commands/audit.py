@@ -16,7 +16,7 @@ from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model import chain, codec
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import Head, Recorded
+from reconciler.model.chain import Entry, Head, Recorded
 
 audit = framework.family("audit", "The trail of decisions and operator actions: list, show, export or verify it.")
 
@@ -144,12 +144,14 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
     Write the trail as JSON lines that `audit verify --file` can check.
 
     Oldest first, decisions and operators' actions in the order they were recorded. With --since or --until: the part of
-    the chain from the first record of that time to the last.
+    the chain from the first record of that time to the last. One chain follows the other if replicas share the store.
     """
-    count, first = runtime.run(_export(config, to, document, since_us, until_us))
+    count, firsts = runtime.run(_export(config, to, document, since_us, until_us))
     runtime.note(f"Wrote {output.counted(count, 'record')} to {files.name(to)}.")
-    if first > 1:
-        runtime.note(f"The file begins with record {first}; earlier records are not in it.")
+    for first in firsts:
+        if not first.is_first:
+            of_chain = f"Chain {first.chain}" if len(firsts) > 1 else "The file"
+            runtime.note(f"{of_chain} begins with record {first.number}; earlier records are not in it.")
 
 
 @audit.subcommand(
@@ -173,8 +175,8 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     Check that no record was changed, removed or moved, and decide everything again.
 
     Every record must match its link in the chain, and every decision must give the same patch again. The removal of the
-    newest records shows only with --head: the head of the whole chain is printed at the end. Keep it where no one who
-    can change the store can change it too. Exit code 1 if anything is wrong.
+    newest records shows only with --head: the head of the whole chain (of each, if replicas share the store) is printed
+    at the end. Keep it where no one who can change the store can change it too. Exit code 1 if anything is wrong.
     """
     file: Path | None = said["file"]
     kept: Sequence[Head] = said["kept"]
@@ -200,22 +202,26 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
 
 def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
     """Yield in words what was verified; at the end the head, if the whole trail was."""
-    scope, first, head = verifier.scope, verifier.first, verifier.head
+    scope = verifier.scope
     decided = f"{output.counted(verifier.recomputed, 'decision')} recomputed; differing: {verifier.differing}."
     yield decided + (f" {output.counted(verifier.actions, 'operator action')}." if verifier.actions else "")
     if faults:
         yield f"The trail was changed or is damaged: {output.counted(faults, 'fault')}."
-    elif first is None or head is None:
+    elif not verifier.heads:
         yield "There are no records."
     elif scope.document is not None:
         yield f"Each record of {scope.document} matches its link. Whether records between them are missing, or filed"
         yield "under another document, shows only when the whole trail is verified."
-    elif first.number > 1:
-        yield f"The chain holds from record {first.number} to record {head.number}; earlier records were not checked."
     else:
-        yield f"The chain holds from the first record to record {head.number}."
+        heads = sorted(verifier.heads.items())
+        for number, head in heads:
+            first, name = verifier.firsts[number], f"Chain {number}" if len(heads) > 1 else "The chain"
+            start, rest = "the first record", ""
+            if first.records > 1:
+                start, rest = f"record {first.number}", "; earlier records were not checked"
+            yield f"{name} holds from {start} to record {head.number}{rest}."
         if scope.whole:
-            yield f"head {head}"
+            yield from (f"head {head}" for _, head in heads)
 
 
 def _one(config: Config, id: int) -> Recorded:
@@ -230,30 +236,33 @@ def _one(config: Config, id: int) -> Recorded:
 
 async def _export(
     config: Config, to: Path, document: str | None, since_us: int, until_us: int | None
-) -> tuple[int, int]:
-    """Write the trail; return how many records were written, and the number of the first, 0 if there was none."""
-    count = first = 0
+) -> tuple[int, list[Entry]]:
+    """Write the trail; return how many records were written, and the first of each chain."""
+    count, firsts = 0, dict[int, Entry]()
     async with store_access.opened(config) as store:
-        head = await store.audit_head()  # first: see `_verify`
+        heads = await store.audit_heads()  # first: see `_verify`
+        several = sum(head.records > 0 for head in heads) > 1
         policies = await store.policy_texts()
         with files.writing(to) as write:
-            write(audit_file.header(document))
+            write(audit_file.header(document, part=several and (since_us != 0 or until_us is not None)))
             for digest, text in sorted(policies.items()):
                 write(audit_file.policy(digest, text))
-            async for entry in store_access.chain(store, head, document, since_us, until_us):
-                write(audit_file.record(entry))
-                count, first = count + 1, first or entry.number
-    return count, first
+            async for entry in store_access.chain(store, heads, document, since_us, until_us):
+                write(audit_file.record(entry if several else structs.replace(entry, ordinal=msgspec.UNSET)))
+                count += 1
+                firsts.setdefault(entry.chain, entry)
+    return count, list(firsts.values())
 
 
 async def _verify(
     config: Config, scope: Scope, since_us: int, until_us: int | None, kept: Sequence[Head]
 ) -> tuple[Verifier, list[Fault]]:
     async with store_access.opened(config) as store:
-        head = await store.audit_head()  # first: whatever was decided up to it was decided under a policy read now
-        verifier = Verifier(scope, await store.policy_texts(), kept)
+        heads = await store.audit_heads()  # first: whatever was decided up to them was decided under a policy read now
+        told = [head for head in heads if head.records and scope.whole]
+        verifier = Verifier(scope, await store.policy_texts(), [*told, *kept])
         faults: list[Fault] = []
-        async for entry in store_access.chain(store, head, scope.document, since_us, until_us):
+        async for entry in store_access.chain(store, heads, scope.document, since_us, until_us):
             faults += verifier.faults(entry)
     return verifier, faults + verifier.missing()
 

@@ -1,12 +1,12 @@
 """`reconciler explain`: where a value comes from, told from the audit trail alone."""
 
+import bisect
 import shutil
 import sys
 import textwrap
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import click
@@ -22,7 +22,7 @@ from reconciler.core.explain import narrative
 from reconciler.core.explain.narrative import Sentence, Story
 from reconciler.core.explain.trail import Fault
 from reconciler.errors import ReconcilerError
-from reconciler.model import codec
+from reconciler.model import chain, codec
 from reconciler.model.action import UNLOGGED, OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Entry, Recorded
@@ -33,6 +33,8 @@ from reconciler.ports import authorship
 _WIDTH_MIN = 40
 _KNOWN_MAX = store_access.PAGE  # newest decisions that a story is made from, unless more are asked for
 _INDENT = "  "
+
+R = TypeVar("R", AuditRecord, OperatorAction)
 
 
 @attrs.frozen
@@ -107,8 +109,8 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
 def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
     """Take a document's newest decisions from an export, without verifying it: `audit verify` does that."""
     exported = Exported(str(path), files.reading(path))
-    newest: deque[AuditRecord] = deque(maxlen=most)
-    actions: deque[OperatorAction] = deque(maxlen=_KNOWN_MAX)
+    newest: list[AuditRecord] = []
+    actions: list[OperatorAction] = []
     count = 0
     name = msgspec.json.encode(key)
     for entry in exported.entries():
@@ -116,21 +118,29 @@ def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
             continue
         match _record(entry):
             case AuditRecord(document=document) as record if document == key:
-                newest.append(record)
+                _keep(newest, record, most)
                 count += 1
             case OperatorAction(document=document) as action if document == key and action.kind in UNLOGGED:
-                actions.append(action)
+                _keep(actions, action, _KNOWN_MAX)
+    newest, actions = newest[-most:], actions[-_KNOWN_MAX:]
     if not newest:
         raise ReconcilerError(f"{path} holds no decision on document {key!r}")
     if field is not None and not any(field in record.desired.fields for record in newest):
         raise _unheard_of(key, field, newest[-1].desired.fields)
     policies = codec.readable_policies(exported.policies)
-    return _Known(list(newest)[::-1], policies, None, None, None, count > most, actions)
+    return _Known(newest[::-1], policies, None, None, None, count > most, actions)
+
+
+def _keep(kept: list[R], one: R, most: int) -> None:
+    """Keep a record in order, with at least the newest `most`."""
+    bisect.insort(kept, one, key=chain.place)
+    if len(kept) >= 2 * most:
+        del kept[:-most]
 
 
 def _record(entry: Entry) -> Recorded | None:
     try:
-        return structs.replace(codec.decode_record(entry.record), id=entry.number)
+        return structs.replace(codec.decode_record(entry.record), id=entry.number, ordinal=entry.ordinal)
     except codec.UNREADABLE:
         runtime.warn(f"record {entry.number} can't be read; run `reconciler audit verify`")
         return None

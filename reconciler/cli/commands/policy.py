@@ -12,7 +12,7 @@ from reconciler.cli import framework, options, output, runtime, store_access
 from reconciler.config import Config, rules
 from reconciler.core.explain.backtest import Backtest, Otherwise, Ruling, Unjudged
 from reconciler.errors import ConfigError
-from reconciler.model.chain import Entry
+from reconciler.model.chain import SPAN, Entry
 from reconciler.model.policy import FALLBACK, ListMode, Policy, Strategy
 from reconciler.model.value import MISSING
 
@@ -141,14 +141,15 @@ class _Testing:
 
     async def run(self, config: Config, document: str | None, since_us: int, until_us: int | None) -> Backtest:
         async with store_access.opened(config) as store:
-            head = await store.audit_head()  # first: the policies read next cover all up to it
+            heads = await store.audit_heads()  # first: the policies read next cover all up to them
             backtest = Backtest(self._policy, await store.policy_texts())
-            with output.progress("testing", head.number if head else 0) as tell:
-                async for entry in store_access.chain(store, head, document, since_us, until_us):
+            before = {head.chain: sum(one.records for one in heads if one.chain < head.chain) for head in heads}
+            with output.progress("testing", sum(head.records for head in heads)) as tell:
+                async for entry in store_access.chain(store, heads, document, since_us, until_us):
                     if _is_of(entry, since_us, until_us):
                         self._judge(backtest, entry)
                     if entry.number % store_access.PAGE == 0:
-                        tell(entry.number, None)
+                        tell(before.get(entry.chain, 0) + entry.number % SPAN, None)
         self._report.ends(backtest)
         return backtest
 

@@ -26,6 +26,7 @@ from reconciler.core.explain import phrases
 from reconciler.core.folding import fold
 from reconciler.core.planning import conflicts, reasons
 from reconciler.core.planning import plan as planning
+from reconciler.model import chain
 from reconciler.model.action import CLI, ActionKind, OperatorAction
 from reconciler.model.audit import AttemptResult, AuditRecord, Verdict
 from reconciler.model.base import Base
@@ -118,14 +119,14 @@ def tell(
 
     `records` are its newest audit records; `older` says that others come before them. `policies` are by digest. `row`
     is its row in the store, if that is known. `paused` and `released` are the actions that paused or released it, if it
-    is so now. Chapters are in the order of the chain's numbers, because clocks may go back.
+    is so now. Chapters are in the order in which the store recorded them, because clocks may go back.
     """
-    records = sorted(records, key=lambda record: record.id)
-    since = records[0].id if older else 0
+    records = sorted(records, key=chain.place)
+    since = chain.place(records[0]) if older else 0
     narrator = _Narrator(now_us, only, _repeats(records, row))
-    done = [action for action in actions if action.result == "done" and action.id >= since and only is None]
+    done = [action for action in actions if action.result == "done" and chain.place(action) >= since and only is None]
     steps: list[list[AuditRecord] | OperatorAction] = [*_alike(narrator.concerning(records), only), *done]
-    steps.sort(key=lambda step: step.id if isinstance(step, OperatorAction) else step[0].id)
+    steps.sort(key=lambda step: chain.place(step if isinstance(step, OperatorAction) else step[0]))
     told = [
         _of_action(one, now_us) if isinstance(one, OperatorAction) else narrator.chapter(one)
         for one in steps[-chapters_max:]

@@ -18,7 +18,7 @@ import attrs
 from reconciler.core.explain.phrases import safe
 from reconciler.core.planning import reasons
 from reconciler.model import codec, instant
-from reconciler.model.chain import GENESIS, Entry, Head, link
+from reconciler.model.chain import Entry, Head, link
 from reconciler.model.document import Conflict, Document, Status
 from reconciler.model.event import DeadLetter
 
@@ -142,17 +142,17 @@ def breaker_closed(opened_us: int, closed_us: int) -> Notice:
 
 
 def chain_broken(before: Head, entry: Entry, at_us: int) -> Notice | None:
-    """Return a notice if an audit record does not follow from the one before; None if it does."""
+    """Return a notice if an audit record does not follow from the one before in its chain; None if it does."""
     reason = ""
     if entry.number != before.number + 1:
         reason = f"record {before.number + 1} is missing"
-    elif link(before.link if before.number else GENESIS, entry.number, entry.record) != entry.link:
+    elif link(before.link, entry.number, entry.record) != entry.link:
         reason = f"record {entry.number} is not what was written"
     if not reason:
         return None
     facts: dict[str, str | int] = {
         "record": entry.number,
-        "reason": f"the audit trail was changed: {reason}",
+        "reason": f"the audit trail was changed: {f'chain {entry.chain}: ' if entry.chain > 0 else ''}{reason}",
         "command": "reconciler audit verify",
     }
     return Notice(Kind.CHAIN_BROKEN, f"{before} {entry.number} {entry.link.hex()}", at_us, facts)

@@ -7,6 +7,7 @@ Rules of this file:
    later records look changed.
 3. A missing record is a fault only if the given records prove it: the newest ones may be missing unless a head that was
    kept elsewhere shows that they exist.
+4. Each chain is verified by itself.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,9 +35,9 @@ class Fault(NamedTuple):
 @attrs.frozen
 class Scope:
     """
-    The selection of entries: a piece of the chain (`document` None), or all records of one document.
+    The selection of entries: a piece of each chain (`document` None), or all records of one document.
 
-    `whole`: the piece begins with record 1. A piece has no gaps; between the records of one document there are others.
+    `whole`: a piece begins with its chain. A piece has no gaps; between the records of one document there are others.
     """
 
     document: str | None = None
@@ -45,16 +46,17 @@ class Scope:
 
 class Verifier:
     """
-    Takes entries in order, and returns the faults of each.
+    Takes the entries of each chain in order, and returns the faults of each.
 
     `heads` were kept elsewhere: their records must be there with those links. `policies` are as stored, by digest; a
-    fault in one is reported at the first record that was decided under it.
+    fault in one is reported at the first record that was decided under it. `firsts` and `heads` are the first and the
+    last entry of each chain, as stored.
     """
 
     def __init__(self, scope: Scope, policies: Mapping[str, bytes], heads: Iterable[Head] = ()) -> None:
         self.scope = scope
-        self.first: Head | None = None
-        self.head: Head | None = None  # of the last entry, as stored
+        self.firsts: dict[int, Head] = {}
+        self.heads: dict[int, Head] = {}
         self.actions = 0
         self.recomputed = 0
         self.differing = 0  # of those recomputed
@@ -66,24 +68,24 @@ class Verifier:
         """Return the faults of the next entry."""
         gaps = list(self._placed(entry))
         texts = [*gaps, *self._linked(entry, bool(gaps)), *self._as_kept(entry)]
-        if entry.number > 0:
-            self.head = Head(entry.number, entry.link)
-            self.first = self.first or self.head
+        if _is_numbered(entry):
+            self.heads[entry.chain] = head = Head(entry.number, entry.link)
+            self.firsts.setdefault(entry.chain, head)
         try:
             record = codec.decode_record(entry.record)
         except codec.UNREADABLE as error:
-            return [Fault(entry.number, None, text) for text in (*texts, f"it is no record of the trail: {error}")]
+            return [_fault(entry, None, text) for text in (*texts, f"it is no record of the trail: {error}")]
         texts += self._filed(entry, record)
         if isinstance(record, AuditRecord):
             texts += self._recomputed(record)
         else:
             self.actions += 1
-        return [Fault(entry.number, record.document or None, text) for text in texts]
+        return [_fault(entry, record.document or None, text) for text in texts]
 
     def missing(self) -> list[Fault]:
         """Return, at the end, the kept heads whose records did not come."""
         return [
-            Fault(head.number, None, f"it was kept as the head {head}, and there is no such record")
+            _fault(head, None, f"it was kept as the head {head}, and there is no such record")
             for head in sorted(self._kept)
         ]
 
@@ -96,11 +98,12 @@ class Verifier:
 
     def _placed(self, entry: Entry) -> Iterator[str]:
         """Compare the number with the one before it."""
-        if entry.number < 1:
+        if not _is_numbered(entry):
             yield "no record has such a number"
             return
-        last = self.head.number if self.head else 0
-        adjoins = self.scope.document is None and (self.scope.whole or self.head is not None)
+        head = self.heads.get(entry.chain)
+        last = (head or chain.begin(entry.chain)).number
+        adjoins = self.scope.document is None and (self.scope.whole or head is not None)
         if entry.number <= last:
             yield f"it comes after record {last}"
         elif adjoins and entry.number != last + 1:
@@ -109,13 +112,13 @@ class Verifier:
 
     def _linked(self, entry: Entry, misplaced: bool) -> Iterator[str]:
         """Compare the link with the record before, if that has come, else with the stored link of it."""
-        if entry.number < 1:
+        if not _is_numbered(entry):
             return  # reported already, and it can have no link
-        previous = entry.previous
-        if entry.number == 1:
+        previous, head = entry.previous, self.heads.get(entry.chain)
+        if entry.is_first:
             previous = chain.GENESIS
-        elif self.head is not None and entry.number == self.head.number + 1:
-            previous = self.head.link
+        elif head is not None and entry.number == head.number + 1:
+            previous = head.link
         if entry.previous is not None and entry.previous != previous:
             yield "its copy of the link before differs from that record's own link"
         if previous is None:
@@ -144,6 +147,15 @@ class Verifier:
             self.recomputed += 1
             self.differing += bool(differences)
             yield from differences
+
+
+def _is_numbered(entry: Entry) -> bool:
+    return entry.number > 0 and entry.number % chain.SPAN > 0
+
+
+def _fault(at: Entry | Head, document: str | None, text: str) -> Fault:
+    """Return a fault; one of another chain than 0 says in which."""
+    return Fault(at.number, document, f"chain {at.chain}: {text}" if at.chain > 0 else text)
 
 
 def decided_again(record: AuditRecord, policy: Policy) -> Plan | str:

@@ -9,7 +9,8 @@ CREATE TABLE dictionary (
 );
 
 -- Who writes. A replica holds a slot; (id, epoch) fences what it does, and an evictor counts up the epoch. `turn` counts
--- its groups of settlements, so that the fate of one whose answer was lost is known. Each slot has its own audit chain.
+-- its groups of settlements, so that the fate of one whose answer was lost is known. Each slot has its own audit chain;
+-- chain c has the numbers from c * 1,000,000,000,000 + 1 on (`reconciler.model.chain`).
 CREATE TABLE slot (
     id smallint PRIMARY KEY,
     epoch bigint NOT NULL DEFAULT 0,
@@ -20,11 +21,11 @@ CREATE TABLE slot (
     leaving boolean NOT NULL DEFAULT false,  -- evicted, but its requests may still be in flight
     name text NOT NULL DEFAULT '',
     turn bigint NOT NULL DEFAULT 0,
-    chain_number bigint NOT NULL DEFAULT 0,
+    chain_number bigint NOT NULL,
     chain_link bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
     UNIQUE (id, epoch)                 -- makes the epoch a key column: FOR KEY SHARE keeps an evictor out, but no beat
 ) WITH (fillfactor = 10);
-INSERT INTO slot (id) SELECT generate_series(0, 15);
+INSERT INTO slot (id, chain_number) SELECT id, id * 1000000000000 FROM generate_series(0, 15) AS id;
 
 -- Counts the replicas that came or went (`core/scheduling/replicas.py`).
 CREATE TABLE membership (
@@ -132,26 +133,24 @@ CREATE TABLE dead_letter (
 CREATE INDEX dead_letter_by_status ON dead_letter (status, number);
 CREATE INDEX dead_letter_by_clock ON dead_letter (id) WHERE clock;
 
--- The audit trail: a chain (`reconciler.model.chain`) for each slot, which only grows at its end.
+-- The audit trail: a chain for each slot, which only grows at its end.
 CREATE TABLE audit (
-    chain smallint,
-    number bigint,
+    number bigint PRIMARY KEY,
     document bytea NOT NULL,           -- empty: an action on none
+    ordinal bigint NOT NULL,           -- orders the document's records, whichever chain they are in
     at_us bigint NOT NULL,
     target bytea,                      -- of an action, as the next two; NULL: a decision
     who bytea,
     kind bytea,
     link bytea NOT NULL,
-    record bytea NOT NULL,             -- packed; the link is over the record itself
-    PRIMARY KEY (chain, number)
+    record bytea NOT NULL              -- packed; the link is over the record itself
 );
 CREATE INDEX decision_by_document ON audit (document, at_us) WHERE kind IS NULL;
 CREATE INDEX decision_by_time ON audit (at_us) WHERE kind IS NULL;
-CREATE INDEX act_by_time ON audit (at_us) WHERE kind IS NOT NULL;
-CREATE INDEX act_by_number ON audit (number) WHERE kind IS NOT NULL;
-CREATE INDEX act_by_document ON audit (document, number) WHERE kind IS NOT NULL;
-CREATE INDEX act_by_target ON audit (target, number) WHERE kind IS NOT NULL;
-CREATE INDEX act_by_who ON audit (who, number) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_time ON audit (at_us, number) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_document ON audit (document, at_us, number) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_target ON audit (target, at_us, number) WHERE kind IS NOT NULL;
+CREATE INDEX act_by_who ON audit (who, at_us, number) WHERE kind IS NOT NULL;
 
 -- No statement of the program changes the trail. This keeps others from changing it by mistake; anyone may drop it, but
 -- verifying the chain finds the change.
@@ -267,7 +266,8 @@ BEGIN
 
     SELECT count(*) > 0 INTO moved FROM unnest(seen_key, seen_version) AS s(key, version)
         LEFT JOIN (
-            SELECT d.key, d.version FROM document d WHERE d.key = ANY (seen_key) ORDER BY d.key FOR NO KEY UPDATE
+            SELECT d.key, d.version FROM document d WHERE d.key = ANY (seen_key || record_document)
+            ORDER BY d.key FOR NO KEY UPDATE
         ) AS present ON present.key = s.key
         WHERE coalesce(present.version, 0) <> s.version;
     IF moved THEN answer := 'moved'; RETURN; END IF;
@@ -283,10 +283,19 @@ BEGIN
             WHERE s.id = by_slot AND s.chain_number = head_number AND s.chain_link = head_link
                 AND (head_turn IS NULL OR s.turn = head_turn);
         IF NOT FOUND THEN answer := 'head'; RETURN; END IF;
-        INSERT INTO audit (chain, number, document, at_us, target, who, kind, link, record)
-            SELECT by_slot, head_number + r.place, r.document, r.at_us, r.target, r.who, r.kind, r.link, r.text
+    END IF;
+    IF cardinality(record_link) > 0 THEN
+        INSERT INTO audit (number, document, ordinal, at_us, target, who, kind, link, record)
+            SELECT head_number + r.place, r.document,
+                coalesce(d.ordinal, 0) + row_number() OVER (PARTITION BY r.document ORDER BY r.place),
+                r.at_us, r.target, r.who, r.kind, r.link, r.text
             FROM unnest(record_document, record_at_us, record_target, record_who, record_kind, record_link, record_text)
-                WITH ORDINALITY AS r(document, at_us, target, who, kind, link, text, place);
+                WITH ORDINALITY AS r(document, at_us, target, who, kind, link, text, place)
+                LEFT JOIN document d ON d.key = r.document;
+        UPDATE document d SET ordinal = d.ordinal + c.records FROM (
+            SELECT r.document, count(*) AS records FROM unnest(record_document) AS r(document)
+            WHERE r.document <> ALL (row_key) GROUP BY r.document
+        ) AS c WHERE d.key = c.document;
     END IF;
 
     IF cardinality(row_key) > 0 THEN
@@ -302,10 +311,13 @@ BEGIN
         END IF;
         UPDATE document d SET version = r.version, aside_us = r.aside_us, revision = r.revision, status = r.status,
                 reason = r.reason, lane = r.lane, due_us = r.due_us, pending_since_us = r.pending_since_us,
-                conflicts = r.conflicts, attempts = r.attempts
+                conflicts = r.conflicts, attempts = r.attempts, ordinal = d.ordinal + coalesce(c.records, 0)
             FROM unnest(row_key, row_version, row_aside_us, row_revision, row_status, row_reason, row_lane,
                     row_due_us, row_pending_since_us, row_conflicts, row_attempts)
                 AS r(key, version, aside_us, revision, status, reason, lane, due_us, pending_since_us, conflicts, attempts)
+                LEFT JOIN (
+                    SELECT m.document, count(*) AS records FROM unnest(record_document) AS m(document) GROUP BY m.document
+                ) AS c ON c.document = r.key
             WHERE r.version > 1 AND d.key = r.key;
     END IF;
     IF fold_turn IS NOT NULL THEN
