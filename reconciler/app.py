@@ -35,6 +35,7 @@ from reconciler.flows import notify, recovery, reload, sealing, watch
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.catching_up import CatchingUp, Once
+from reconciler.flows.checkpoint import Checkpoints
 from reconciler.flows.drift import Drift
 from reconciler.flows.due_feeder import DueFeeder
 from reconciler.flows.gate import Gate
@@ -57,7 +58,7 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-DUTIES = ("notify", "drift")  # what one replica at a time does
+DUTIES = ("notify", "drift", "checkpoint")  # what one replica at a time does
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
 _SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # seconds, or requests' timeouts, until a silent loop counts as dead
@@ -138,6 +139,7 @@ class Daemon:
         self._reload = self._make_reload(policy_source or reload.PolicySource(lambda: self._in_force))
         self._writable = asyncio.Event()
         self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
+        self._checkpoints = None if slots is None else self._make_checkpoints(slots)
         self._notifier = None if webhook is None else self._make_notifier(webhook, breaker)
         seen = store, log, self.ingest, clock, self.telemetry
         backlog = (lambda: notify.Backlog(0, 0.0)) if self._notifier is None else self._notifier.backlog
@@ -166,6 +168,8 @@ class Daemon:
                 tasks.create_task(self._admin.serve(application.application(self._make_services(stop))), name="admin")
             if self._lease is not None:
                 self._start(tasks, "lease", self._lease.run)
+            if self._checkpoints is not None:
+                self._start(tasks, "checkpoints", self._checkpoints.run)
             try:
                 summary = await self._work(stop, once=once, accept_truncation=accept_truncation)
             except Exception as error:  # noqa: BLE001  raised below: a group of one would only wrap it
@@ -173,6 +177,8 @@ class Daemon:
             stop.set()  # also after a failure, so that running exports end
             if self._admin is not None:
                 self._admin.stop()
+            if self._checkpoints is not None:
+                self._checkpoints.stop()
             if self._lease is not None:
                 self._lease.stop()
         if failure is not None:
@@ -372,6 +378,17 @@ class Daemon:
         """Take up what another replica has left, now and not when we would have looked again."""
         self.due_feeder.wake()
         self.reconciler.outbox_filled.set()
+
+    def _make_checkpoints(self, slots: Slots) -> Checkpoints:
+        return Checkpoints(
+            slots=slots,
+            views=self.store,
+            clock=IdleClock(self.clock),
+            topic=self.config.log.outcomes_topic,
+            source=self._in_force.options.source,
+            mine=self._duty("checkpoint"),
+            wake=self.reconciler.outbox_filled.set,
+        )
 
     def _make_drift(self, changes: ChangeList, gate: Gate) -> Drift:
         return Drift(

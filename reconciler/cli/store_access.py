@@ -72,8 +72,16 @@ async def chain(
 ) -> AsyncIterator[Entry]:
     """Yield the trail's records as stored, those of a chain oldest first, up to the `heads` of all chains."""
     last = {head.chain: head.number for head in heads}
+    newer: dict[int, Entry] = {}
     async for entry in store.audit_chain(document, since_us, until_us):
         if entry.number <= last.get(entry.chain, entry.number):
             yield entry
         elif len(last) == 1:
             return
+        else:
+            newer[entry.chain] = entry
+    if newer:
+        last = {head.chain: head.number for head in await store.audit_heads()}
+        for entry in newer.values():
+            if entry.number > last[entry.chain]:  # the program did not append it
+                yield entry

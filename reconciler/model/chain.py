@@ -16,6 +16,9 @@ the four one after the other, with nothing between them:
 - record: the record byte for byte as it is exported, however the store packs it: JSON in UTF-8, an object with one
   member, which is named after its kind, `{"decision":{…}}` or `{"act":{…}}`, and holds document and time too.
 
+Checkpoints are a chain too, CHECKPOINTS: each is a record `{"checkpoint":{"at_us":T,"heads":["NUMBER:HASH",…]}}` with
+the heads that all other chains had at one moment. So the head of this one chain proves all others up to then.
+
 All parts before the record have a fixed length, so different inputs never give the same bytes, and a record of one kind
 or chain can't be passed off as one of another.
 """
@@ -33,6 +36,7 @@ Recorded = AuditRecord | OperatorAction
 TAG = b"windchill-reconciler/audit/2\n"
 GENESIS = bytes(32)
 SPAN = 10**12  # numbers of each chain
+CHECKPOINTS = 99  # the number of the chain of checkpoints
 
 _NUMBER_BYTES = 8
 _HEAD = re.compile(r"([1-9][0-9]{0,18}):([0-9a-fA-F]{64})")
@@ -57,6 +61,13 @@ class Head(NamedTuple):
     def __str__(self) -> str:
         """Return `NUMBER:HASH`."""
         return f"{self.number}:{self.link.hex()}"
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The newest record of each chain at one moment, as `Head`s are printed."""
+
+    at_us: int
+    heads: tuple[str, ...]
 
 
 BEGIN = Head(0, GENESIS)  # of a chain 0 without records

@@ -16,7 +16,7 @@ import msgspec
 
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import Recorded
+from reconciler.model.chain import Checkpoint, Recorded
 from reconciler.model.desired import Claims, Desired
 from reconciler.model.document import Agreement
 from reconciler.model.event import Event, Outgoing
@@ -30,6 +30,10 @@ class _Decision(msgspec.Struct, frozen=True):
 
 class _Action(msgspec.Struct, frozen=True):
     act: OperatorAction
+
+
+class _Checkpoint(msgspec.Struct, frozen=True):
+    checkpoint: Checkpoint
 
 
 UNREADABLE = (ValueError, RecursionError)  # raised by decoding: `msgspec.DecodeError` is a ValueError
@@ -58,6 +62,7 @@ _desired = msgspec.json.Decoder(StoredDesired)
 _agreement = msgspec.json.Decoder(Agreement)
 _decision = msgspec.json.Decoder(_Decision)
 _action = msgspec.json.Decoder(_Action)
+_checkpoint = msgspec.json.Decoder(_Checkpoint)
 _kinds: dict[bytes, msgspec.json.Decoder[AuditRecord] | msgspec.json.Decoder[OperatorAction]] = {
     b'{"decision":': msgspec.json.Decoder(AuditRecord),
     b'{"act":': msgspec.json.Decoder(OperatorAction),
@@ -104,6 +109,19 @@ def decode_record(text: bytes) -> Recorded:
         if text.startswith(lead) and text.endswith(b"}") and b"\n" not in text:
             return kind.decode(text[len(lead) : -1])  # which fails on anything beside the one record
     raise ValueError("a record is either a decision or an action")
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """Return a checkpoint in the form of its chain."""
+    return encode(_Checkpoint(checkpoint))
+
+
+def decode_checkpoint(text: bytes) -> Checkpoint:
+    """Return a checkpoint as its chain has it; raises one of `UNREADABLE`."""
+    found = _checkpoint.decode(text)
+    if encode(found) != text:
+        raise ValueError("a checkpoint has no other members")
+    return found.checkpoint
 
 
 def decode_decision(text: bytes) -> AuditRecord:

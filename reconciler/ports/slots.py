@@ -3,6 +3,8 @@
 from typing import Protocol
 
 from reconciler.core.scheduling.replicas import Member, Membership
+from reconciler.model.chain import Head
+from reconciler.model.event import Outgoing
 
 
 class Slots(Protocol):
@@ -29,6 +31,13 @@ class Slots(Protocol):
 
         Its slot gets a new epoch, its documents and duties are free, and it is `leaving`. A member that is leaving
         already is removed, and its slot may be taken again.
+        """
+
+    async def add_checkpoint(self, head: Head, record: bytes, announcement: Outgoing) -> bool:
+        """
+        Append a checkpoint, whose head this is, and queue the record that announces it; return whether that was done.
+
+        Nothing happens if another one was appended meanwhile.
         """
 
     async def leave(self) -> None:

@@ -270,10 +270,14 @@ class Views(Protocol):
         """Return operators' actions, of `kinds` if any, newest first, those before the record with number `before`."""
 
     async def audit_heads(self) -> list[Head]:
-        """Return number and link of the newest record of each chain of the trail, or its beginning if it has none."""
+        """
+        Return number and link of the newest record of each chain of the trail, or its beginning if it has none.
+
+        The last one is that of the checkpoints, if there are any.
+        """
 
     async def audit_entry(self, number: int) -> Entry | None:
-        """Return a record of the trail as it is stored."""
+        """Return a record of the trail, or a checkpoint, as it is stored."""
 
     def audit_chain(
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None
@@ -282,7 +286,8 @@ class Views(Protocol):
         Yield the records of the trail as they are stored, decisions and actions, in the order of their numbers.
 
         With a document: its records of that time, in the order of their ordinals if they have any. Else each chain's
-        records from the first to the last of that time; without a time, all there are, whatever their numbers.
+        records from the first to the last of that time; without a time, all there are, whatever their numbers, and
+        first of all the checkpoints.
         """
 
     async def policy_texts(self) -> Mapping[str, bytes]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ from reconciler.model.action import Change  # noqa: E402  ditto
 from reconciler.model.chain import SPAN  # noqa: E402  ditto
 from reconciler.model.desired import Desired, Field, Register  # noqa: E402  ditto
 from reconciler.model.document import Lane, Row, Status  # noqa: E402  ditto
+from reconciler.model.event import Outgoing  # noqa: E402  ditto
 from reconciler.model.policy import Policy  # noqa: E402  ditto
 from reconciler.ports import Changed  # noqa: E402  ditto
 from tests import postgres  # noqa: E402  ditto
@@ -40,7 +42,7 @@ from tests.brokers import certificates  # noqa: E402  ditto
 from tests.checks import check_chain  # noqa: E402  ditto
 from tests.contracts.test_actions import action, noted  # noqa: E402  ditto
 from tests.contracts.test_store import P0, REFOLDED, batch, letter, record, refolded, row, settlement, stamp, wish  # noqa: E402  ditto
-from tests.postgres.chains import append  # noqa: E402  ditto
+from tests.postgres.chains import append, checkpoints  # noqa: E402  ditto
 
 SOON = Terms("first", evict_s=1.0)
 
@@ -234,6 +236,7 @@ async def test_the_audit_trail_cannot_be_changed_by_mistake(
 # --------------------------------------------------------------------------------------------------------------- chains
 
 THIRD = 3 * SPAN  # chain 3 begins after it
+OUTGOING = Outgoing("outcomes", None, b"", ())
 
 
 async def test_each_slot_has_a_chain_of_its_own(opens: Any, postgres_url: str) -> None:
@@ -286,6 +289,36 @@ async def test_acts_of_all_chains_are_listed_newest_first_page_by_page(opens: An
         before = page[-1].id
     assert paged == ids
     assert await owner.last_audited_us() == 40
+
+
+async def test_a_checkpoint_names_all_heads_is_announced_once_and_cannot_be_changed(
+    opens: Any, postgres_server: postgres.Server, postgres_url: str
+) -> None:
+    owner = await opens()
+    await owner.fold(batch("d"))
+    for slot in (0, 3):
+        await append(postgres_url, slot, record("d"))
+    making = checkpoints(owner)
+    head = await making.make()
+    assert head == (await owner.audit_heads())[-1]
+    assert await making.make() is None
+    assert await making.slots.add_checkpoint(head, b"other", OUTGOING) is False
+    await append(postgres_url, 3, record("d"))
+    following = await making.make()
+    assert following.records == 2
+    found = [json.loads(one.record.value)["data"]["head"] for one in await owner.waiting(9)]
+    assert found == [str(head), str(following)]
+    entries = [entry async for entry in owner.audit_chain()]
+    assert [entry.number for entry in entries][:2] == [head.number, following.number]
+    assert await owner.audit_entry(following.number) == entries[1]
+    await check_chain(owner, {1, THIRD + 1, THIRD + 2})
+    for order in ("UPDATE checkpoint SET number = 1", "DELETE FROM checkpoint"):
+        with pytest.raises(Exception, match="non-zero exit status"):
+            postgres_server.sql(order, postgres_url.rpartition("/")[2])
+    postgres_server.sql("UPDATE slot SET epoch = epoch + 1 WHERE id = 0", postgres_url.rpartition("/")[2])
+    await append(postgres_url, 3, record("d"))
+    with pytest.raises(EvictedError):
+        await making.make()
 
 
 async def test_a_span_has_no_gaps_in_any_chain(opens: Any, postgres_url: str) -> None:

@@ -51,19 +51,19 @@ class Trail:
     def __init__(self, program: Program, server: postgres.Server) -> None:
         from tests.postgres.chains import append
 
-        self.program, self._server, url = program, server, server.new()
-        program.reconfigure(f'url = "sqlite:///{program.folder}/state.db"', f'url = "{url}"')
-        self._database = url.rpartition("/")[2]
+        self.program, self._server, self.url = program, server, server.new()
+        program.reconfigure(f'url = "sqlite:///{program.folder}/state.db"', f'url = "{self.url}"')
+        self._database = self.url.rpartition("/")[2]
         program.emits(DOC, "--set", "status=RELEASED")
         program.say("run", "--once")
         self.export("one.jsonl")
         line = (program.folder / "one.jsonl").read_bytes().splitlines()[-1]
         record = codec.decode_record(line.split(b',"record":', 1)[1][:-1])
         for slot in (1, 3):
-            asyncio.run(append(url, slot, structs.replace(record, message=f"by {slot}")))
+            asyncio.run(append(self.url, slot, structs.replace(record, message=f"by {slot}")))
 
     def tamper(self, statement: str) -> None:
-        self._server.sql(f"ALTER TABLE audit DISABLE TRIGGER ALL; {statement}", self._database)
+        self._server.sql(f"ALTER TABLE audit DISABLE TRIGGER USER; {statement}", self._database)
 
     def export(self, name: str, *span: str) -> Ended:
         ended = self.program.run("audit", "export", "--to", name, *span)
@@ -133,6 +133,27 @@ def test_a_part_of_several_chains_says_so(trail: Trail) -> None:
 def test_whatever_is_changed_in_a_chain_is_found_even_at_its_end(trail: Trail, statement: str, says: str) -> None:
     trail.tamper(statement)
     assert any(says in fault["fault"] for fault in trail.program.json("audit", "verify", code=1))
+
+
+def test_the_head_of_a_checkpoint_shows_what_was_cut_or_changed_before_it(trail: Trail) -> None:
+    from tests.postgres.chains import checkpoint
+
+    kept = asyncio.run(checkpoint(trail.url))
+    assert f"head {kept}" in trail.program.say("audit", "verify", "--head", kept).splitlines()
+    trail.export("audit.jsonl")
+    assert trail.program.json("audit", "verify", "--file", "audit.jsonl", "--head", kept) == []
+    path = trail.program.folder / "audit.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    (fault,) = trail.program.json("audit", "verify", "--file", "audit.jsonl", "--head", kept, code=1)
+    assert fault["fault"].startswith("chain 3: it was kept as the head 3000000000001:")
+    trail.tamper(
+        "DELETE FROM audit WHERE number > 3000000000000; UPDATE slot SET chain_number = 3000000000000 WHERE id = 3"
+    )
+    (fault,) = trail.program.json("audit", "verify", code=1)
+    assert fault["fault"].startswith("chain 3: it was kept as the head 3000000000001:"), "the checkpoint says so"
+    trail.tamper("ALTER TABLE checkpoint DISABLE TRIGGER USER; DELETE FROM checkpoint")
+    assert trail.program.json("audit", "verify") == []
+    assert trail.program.json("audit", "verify", "--head", kept, code=1)[0]["id"] == 99_000_000_000_001
 
 
 def test_a_story_is_in_the_order_of_the_documents_records_in_all_chains(trail: Trail) -> None:

@@ -13,7 +13,7 @@ from reconciler.model import chain, codec
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.base import NO_BASE, Agreed, Base
-from reconciler.model.chain import Entry, Head
+from reconciler.model.chain import Checkpoint, Entry, Head
 from reconciler.model.desired import Desired, Field, Register
 from reconciler.model.plan import Patch
 from reconciler.model.policy import Policy, Rule, Strategy
@@ -72,7 +72,8 @@ def several(entries: list[Entry], *chains: int) -> list[Entry]:
         for entry in entries[place :: len(chains)]:
             before, head = head, chain.extend(head, entry.record)
             previous = before.link if before.records else None
-            parts.append(Entry(head.number, previous, head.link, entry.record, entry.columns))
+            columns = chain.columns_of(codec.decode_record(entry.record))
+            parts.append(Entry(head.number, previous, head.link, entry.record, columns))
     return parts
 
 
@@ -148,6 +149,47 @@ def test_each_of_several_chains_is_verified_by_itself(entries: list[Entry], data
     of_chain = [entry for entry in chains if entry.chain == 3]
     kept = Head(of_chain[-1].number, of_chain[-1].link)
     assert [fault.number for fault in faults(chains[:-1], kept)] == [kept.number]
+
+
+def noted(*trails: list[Entry]) -> list[Entry]:
+    """A checkpoint of each of these trails, one after the other."""
+    entries, head = list[Entry](), chain.begin(chain.CHECKPOINTS)
+    for trail in trails:
+        heads = {entry.chain: str(Head(entry.number, entry.link)) for entry in trail}
+        before, text = head, codec.encode_checkpoint(Checkpoint(7, tuple(heads.values())))
+        head = chain.extend(before, text)
+        entries.append(Entry(head.number, before.link if before.records else None, head.link, text))
+    return entries
+
+
+@given(trails, st.data())
+def test_the_head_of_a_checkpoint_proves_all_chains_up_to_then(entries: list[Entry], data: st.DataObject) -> None:
+    before, after = several(entries, 0, 3), several([*entries, *entries], 0, 3)
+    checkpoints = noted(before, after)
+    kept = Head(checkpoints[0].number, checkpoints[0].link)
+    assert faults([*checkpoints, *after]) == []
+    assert faults([*checkpoints, *after], kept) == []
+    place = data.draw(st.integers(0, len(entries) - 1))
+    texts = [entry.record for entry in entries]
+    texts[place] = codec.encode_record(decided("d", 1, "INWORK", None)).replace(b'"message":""', b'"message":"forged"')
+    forged = several([structs.replace(entry, record=text) for entry, text in zip(entries, texts, strict=True)], 0, 3)
+    others = noted(before, forged)
+    assert faults([*others, *forged]) == [], "whoever can change the store can make all agree"
+    assert faults([*others, *forged], kept)
+    number = data.draw(st.sampled_from([0, 3]))
+    cut = [entry for entry in before if entry.chain != number or entry.number % chain.SPAN == 0]
+    assert {fault.number // chain.SPAN for fault in faults([*checkpoints[:1], *cut], kept)} == {number}
+    assert faults(after, kept)[0].number == kept.number, "without checkpoints"
+
+
+def test_a_checkpoint_that_was_changed_is_found() -> None:
+    entries = chained([codec.encode_record(ACTION)])
+    checkpoints = noted(entries, entries, entries)
+    for change in ({"record": b"{}"}, {"record": checkpoints[1].record + b" "}, {"link": bytes(32)}):
+        changed = [checkpoints[0], structs.replace(checkpoints[1], **change), checkpoints[2]]
+        assert faults(told_again([*changed, *entries]))[0].number == checkpoints[1].number
+    gap = told_again([checkpoints[0], checkpoints[2], *entries])
+    assert faults(gap)[0].text == f"chain 99: missing before it: {checkpoints[1].number}"
 
 
 @given(trails)

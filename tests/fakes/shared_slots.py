@@ -6,6 +6,8 @@ import attrs
 
 from reconciler.core.scheduling.replicas import Member, Membership
 from reconciler.errors import EvictedError, StoreError
+from reconciler.model.chain import Head
+from reconciler.model.event import Outgoing
 
 
 @attrs.define
@@ -16,6 +18,7 @@ class SharedSlots:
     members: dict[int, Member] = attrs.field(factory=dict)
     duties: dict[str, tuple[int, int]] = attrs.field(factory=dict)  # who has it: slot and epoch
     epochs: dict[int, int] = attrs.field(factory=dict)
+    checkpoints: list[tuple[Head, bytes, Outgoing]] = attrs.field(factory=list)
     away: bool = False
     beats_told: asyncio.Event = attrs.field(factory=asyncio.Event)
     duties_told: asyncio.Event = attrs.field(factory=asyncio.Event)
@@ -68,6 +71,14 @@ class OwnSlot:
         shared.epochs[member.slot] += 1
         shared.members[member.slot] = Member(member.slot, member.epoch + 1, member.beat, member.obeys, leaving=True)
         shared.duties = {duty: holder for duty, holder in shared.duties.items() if holder[0] != member.slot}
+        return True
+
+    async def add_checkpoint(self, head: Head, record: bytes, announcement: Outgoing) -> bool:
+        self._mine()
+        checkpoints = self.shared.checkpoints
+        if head.records != len(checkpoints) + 1:
+            return False
+        checkpoints.append((head, record, announcement))
         return True
 
     async def leave(self) -> None:

@@ -130,7 +130,10 @@ def actions(searched: Collection[str]) -> str:
 
 
 # The owners' slots have the heads: the audit trail's newest records can't be cut off without changing them too.
-HEADS = "SELECT chain_number, chain_link FROM slot ORDER BY chain_number"
+HEADS = """
+    SELECT chain_number, chain_link FROM slot
+    UNION ALL (SELECT number, link FROM checkpoint ORDER BY number DESC LIMIT 1) ORDER BY 1
+"""
 LAST_AUDITED = "SELECT max(at_us) FROM slot JOIN audit ON number = chain_number"
 _ENTRIES = """
     SELECT number, (SELECT link FROM audit AS before WHERE before.number = audit.number - 1), link, ordinal, record,
@@ -139,6 +142,10 @@ _ENTRIES = """
 """
 ENTRIES = f"{_ENTRIES} WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3"
 ENTRIES_NUMBERED = f"{_ENTRIES} WHERE number = ANY ($1::bigint[]) ORDER BY ordinal, number"
+CHECKPOINTS = """
+    SELECT number, (SELECT link FROM checkpoint AS before WHERE before.number = checkpoint.number - 1), link, record
+    FROM checkpoint WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3
+"""
 _OF_BOTH_KINDS = " UNION ALL ".join(
     f"SELECT number, ordinal FROM audit WHERE kind IS {kind} AND at_us >= $1 AND at_us < $2 {{0}}"
     for kind in ("NULL", "NOT NULL")

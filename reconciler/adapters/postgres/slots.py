@@ -16,10 +16,12 @@ from typing import NamedTuple
 import attrs
 import structlog
 
+from reconciler.adapters.changes import packed
 from reconciler.adapters.postgres.server import Server
 from reconciler.core.scheduling.replicas import Member, Membership
 from reconciler.errors import EvictedError, StoreError
 from reconciler.model.chain import Head
+from reconciler.model.event import Outgoing
 from reconciler.ports import Clock
 
 _log = structlog.get_logger(__name__)
@@ -69,6 +71,14 @@ _REMOVE = """
         WHERE id = $1 AND epoch = $2 AND beat = $3 AND held AND leaving RETURNING id
     ), counted AS (UPDATE membership SET number = number + 1 WHERE EXISTS (SELECT FROM gone))
     SELECT id FROM gone
+"""
+_ADD_CHECKPOINT = """
+    WITH mine AS (SELECT FROM slot WHERE id = $1 AND epoch = $2 FOR KEY SHARE),
+    added AS (
+        INSERT INTO checkpoint (number, link, record) SELECT $3, $4, $5 FROM mine
+        ON CONFLICT DO NOTHING RETURNING number
+    ), announced AS (INSERT INTO outbox (bucket, message) SELECT 0, $6 FROM added)
+    SELECT (SELECT count(*) FROM added) FROM mine
 """
 _LEAVE = """
     WITH gone AS (UPDATE slot SET held = false WHERE id = $1 AND epoch = $2 AND held RETURNING id),
@@ -168,6 +178,13 @@ class Slot:
         sql = _REMOVE if member.leaving else _EVICT
         seen = member.slot, member.epoch, member.beat
         return bool(await self._server.once("take over from a silent replica", self._terms.beat_s, sql, *seen))
+
+    async def add_checkpoint(self, head: Head, record: bytes, announcement: Outgoing) -> bool:
+        given = *head, record, packed(announcement)
+        found = await self._server.fetch("add a checkpoint", _ADD_CHECKPOINT, self.slot, self.epoch, *given)
+        if not found:
+            raise evicted("add a checkpoint", self._server)
+        return bool(found[0][0])
 
     async def leave(self) -> None:
         """Give the slot to whoever comes next, at once. A server that is gone finds out by itself, in `evict_s`."""

@@ -22,7 +22,7 @@ from reconciler.errors import EvictedError
 from reconciler.model import codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
-from reconciler.model.chain import Entry, Head
+from reconciler.model.chain import CHECKPOINTS, SPAN, Entry, Head
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.document import (
     NO_AGREEMENT,
@@ -325,7 +325,11 @@ class PostgresStore:
         return [Head(*found) for found in await self._server.fetch("read the heads of the audit trail", queries.HEADS)]
 
     async def audit_entry(self, number: int) -> Entry | None:
-        found = await self._server.fetch("read the audit trail", queries.ENTRIES, number - 1, number, 1)
+        span = number - 1, number, 1
+        if number // SPAN == CHECKPOINTS:
+            found = await self._server.fetch("read a checkpoint", queries.CHECKPOINTS, *span)
+            return Entry(*found[0]) if found else None
+        found = await self._server.fetch("read the audit trail", queries.ENTRIES, *span)
         return _entry(found[0]) if found else None
 
     async def audit_chain(
@@ -345,6 +349,12 @@ class PostgresStore:
         spans: Sequence[Sequence[int]] = [(-_EVER_US, _EVER_US)]  # none of ours is below 1
         if since_us or until_us is not None:
             spans = await self._server.fetch(operation, queries.AUDIT_SPANS, since_us, end_us)
+        else:
+            after = -_EVER_US
+            while lines := await self._server.fetch(operation, queries.CHECKPOINTS, after, _EVER_US, _ENTRIES):
+                for line in lines:
+                    yield Entry(*line)
+                    after = line[0]
         for first, last in spans:
             after = first - 1
             while lines := await self._server.fetch(operation, queries.ENTRIES, after, last, _ENTRIES):

@@ -216,6 +216,7 @@ def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
         heads = sorted(verifier.heads.items())
         for number, head in heads:
             first, name = verifier.firsts[number], f"Chain {number}" if len(heads) > 1 else "The chain"
+            name = "The chain of checkpoints" if number == chain.CHECKPOINTS else name
             start, rest = "the first record", ""
             if first.records > 1:
                 start, rest = f"record {first.number}", "; earlier records were not checked"

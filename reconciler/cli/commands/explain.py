@@ -114,7 +114,7 @@ def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
     count = 0
     name = msgspec.json.encode(key)
     for entry in exported.entries():
-        if isinstance(entry, Fault) or name not in entry.record:
+        if isinstance(entry, Fault) or entry.chain == chain.CHECKPOINTS or name not in entry.record:
             continue
         match _record(entry):
             case AuditRecord(document=document) as record if document == key:

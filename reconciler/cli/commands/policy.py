@@ -12,7 +12,7 @@ from reconciler.cli import framework, options, output, runtime, store_access
 from reconciler.config import Config, rules
 from reconciler.core.explain.backtest import Backtest, Otherwise, Ruling, Unjudged
 from reconciler.errors import ConfigError
-from reconciler.model.chain import SPAN, Entry
+from reconciler.model.chain import CHECKPOINTS, SPAN, Entry
 from reconciler.model.policy import FALLBACK, ListMode, Policy, Strategy
 from reconciler.model.value import MISSING
 
@@ -146,7 +146,7 @@ class _Testing:
             before = {head.chain: sum(one.records for one in heads if one.chain < head.chain) for head in heads}
             with output.progress("testing", sum(head.records for head in heads)) as tell:
                 async for entry in store_access.chain(store, heads, document, since_us, until_us):
-                    if _is_of(entry, since_us, until_us):
+                    if entry.chain != CHECKPOINTS and _is_of(entry, since_us, until_us):
                         self._judge(backtest, entry)
                     if entry.number % store_access.PAGE == 0:
                         tell(before.get(entry.chain, 0) + entry.number % SPAN, None)

@@ -17,6 +17,7 @@ import msgspec
 from reconciler.core.events import signing
 from reconciler.model import codec, instant
 from reconciler.model.base import Agreed, Base, RefusedField, Wrote
+from reconciler.model.chain import Checkpoint, Head
 from reconciler.model.document import Conflict
 from reconciler.model.event import DeadLetter, Header, Outgoing, Record, Refusal
 from reconciler.model.plan import Decision, Verb
@@ -33,7 +34,8 @@ class OutcomeType(enum.StrEnum):
     CONFLICT_OPENED = "windchill.conflict.opened.v1"
     CONFLICT_CLOSED = "windchill.conflict.closed.v1"
     PARKED = "windchill.document.parked.v1"
-    SIGNING_BEGAN = "windchill.signing.began.v1"  # of no document
+    SIGNING_BEGAN = "windchill.signing.began.v1"  # of no document, as the next
+    CHECKPOINT = "windchill.audit.checkpoint.v1"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -446,6 +448,7 @@ def _bytes(text: str | None) -> bytes | None:
 # ------------------------------------------------------------------------------------------------------------- signing
 
 _NO_DOCUMENT: Final = "signing"
+_TRAIL: Final = "audit"
 
 
 class _Since(msgspec.Struct, frozen=True):
@@ -484,6 +487,12 @@ def signing_since(text: bytes) -> Mapping[Partition, int] | None:
     if found.type != OutcomeType.SIGNING_BEGAN:
         return None
     return {Partition(one.topic, one.partition): one.offset for one in found.data.since}
+
+
+def checkpoint(head: Head, made: Checkpoint, topic: str, source: str) -> Outgoing:
+    """Return the record that announces a checkpoint of the audit trail."""
+    data = {"head": str(head), "heads": list(made.heads)}
+    return record(_outcome(OutcomeType.CHECKPOINT, _TRAIL, made.at_us, data), topic, source)
 
 
 def signed(record: Outgoing, topic: str, keys: Keys | None) -> Outgoing:

@@ -50,7 +50,8 @@ class Verifier:
 
     `heads` were kept elsewhere: their records must be there with those links. `policies` are as stored, by digest; a
     fault in one is reported at the first record that was decided under it. `firsts` and `heads` are the first and the
-    last entry of each chain, as stored.
+    last entry of each chain, as stored. If the head of a checkpoint was kept, the heads that it names were kept too.
+    Checkpoints come before the records of other chains.
     """
 
     def __init__(self, scope: Scope, policies: Mapping[str, bytes], heads: Iterable[Head] = ()) -> None:
@@ -66,11 +67,15 @@ class Verifier:
 
     def faults(self, entry: Entry) -> list[Fault]:
         """Return the faults of the next entry."""
+        was_kept = Head(entry.number, entry.link) in self._kept
         gaps = list(self._placed(entry))
         texts = [*gaps, *self._linked(entry, bool(gaps)), *self._as_kept(entry)]
         if _is_numbered(entry):
             self.heads[entry.chain] = head = Head(entry.number, entry.link)
             self.firsts.setdefault(entry.chain, head)
+        if entry.chain == chain.CHECKPOINTS:
+            texts += self._checkpoint(entry, was_kept=was_kept)
+            return [_fault(entry, None, text) for text in texts]
         try:
             record = codec.decode_record(entry.record)
         except codec.UNREADABLE as error:
@@ -132,6 +137,15 @@ class Verifier:
         self._kept -= kept
         for head in sorted(kept - {Head(entry.number, entry.link)}):
             yield f"it was kept as the head {head}, and its link is now {entry.link.hex()}"
+
+    def _checkpoint(self, entry: Entry, *, was_kept: bool) -> Iterator[str]:
+        try:
+            heads = [chain.parse_head(head) for head in codec.decode_checkpoint(entry.record).heads]
+        except codec.UNREADABLE as error:
+            yield f"it is no checkpoint: {error}"
+            return
+        if was_kept:
+            self._kept.update(heads)
 
     def _recomputed(self, record: AuditRecord) -> Iterator[str]:
         """Decide again, and compare."""

@@ -152,6 +152,13 @@ CREATE INDEX act_by_document ON audit (document, at_us, number) WHERE kind IS NO
 CREATE INDEX act_by_target ON audit (target, at_us, number) WHERE kind IS NOT NULL;
 CREATE INDEX act_by_who ON audit (who, at_us, number) WHERE kind IS NOT NULL;
 
+-- The heads of all chains from time to time: a chain too, 99, whose head others keep.
+CREATE TABLE checkpoint (
+    number bigint PRIMARY KEY,
+    link bytea NOT NULL,
+    record bytea NOT NULL
+);
+
 -- No statement of the program changes the trail. This keeps others from changing it by mistake; anyone may drop it, but
 -- verifying the chain finds the change.
 CREATE FUNCTION refuse_to_change_audit() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -159,6 +166,8 @@ BEGIN
     RAISE EXCEPTION 'the audit trail is append-only';
 END $$;
 CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE ON audit
+    FOR EACH ROW EXECUTE FUNCTION refuse_to_change_audit();
+CREATE TRIGGER checkpoints_are_append_only BEFORE UPDATE OR DELETE ON checkpoint
     FOR EACH ROW EXECUTE FUNCTION refuse_to_change_audit();
 
 CREATE TABLE conflict (
