@@ -31,7 +31,7 @@ from reconciler.core.scheduling.replicas import Member  # noqa: E402  ditto
 from reconciler.errors import EvictedError, StoreError  # noqa: E402  ditto
 from reconciler.model import chain, codec  # noqa: E402  ditto
 from reconciler.model.action import Change  # noqa: E402  ditto
-from reconciler.model.chain import SPAN  # noqa: E402  ditto
+from reconciler.model.chain import SPAN, Head  # noqa: E402  ditto
 from reconciler.model.desired import Desired, Field, Register  # noqa: E402  ditto
 from reconciler.model.document import Lane, Row, Status  # noqa: E402  ditto
 from reconciler.model.event import Outgoing  # noqa: E402  ditto
@@ -39,7 +39,7 @@ from reconciler.model.policy import Policy  # noqa: E402  ditto
 from reconciler.ports import Changed  # noqa: E402  ditto
 from tests import postgres  # noqa: E402  ditto
 from tests.brokers import certificates  # noqa: E402  ditto
-from tests.checks import check_chain  # noqa: E402  ditto
+from tests.checks import check_chain, expect  # noqa: E402  ditto
 from tests.contracts.test_actions import action, noted  # noqa: E402  ditto
 from tests.contracts.test_store import P0, REFOLDED, batch, letter, record, refolded, row, settlement, stamp, wish  # noqa: E402  ditto
 from tests.postgres.chains import append, checkpoints  # noqa: E402  ditto
@@ -299,12 +299,12 @@ async def test_a_checkpoint_names_all_heads_is_announced_once_and_cannot_be_chan
     for slot in (0, 3):
         await append(postgres_url, slot, record("d"))
     making = checkpoints(owner)
-    head = await making.make()
+    head = expect(Head, await making.make())
     assert head == (await owner.audit_heads())[-1]
     assert await making.make() is None
     assert await making.slots.add_checkpoint(head, b"other", OUTGOING) is False
     await append(postgres_url, 3, record("d"))
-    following = await making.make()
+    following = expect(Head, await making.make())
     assert following.records == 2
     found = [json.loads(one.record.value)["data"]["head"] for one in await owner.waiting(9)]
     assert found == [str(head), str(following)]
