@@ -88,7 +88,8 @@ class KafkaGroup:
         if self._divided:
             positions = {place: offset for place, offset in positions.items() if place in self.assigned}
         news = not positions.keys() <= self._committed.keys() or self._stopping.is_set()
-        if positions == self._committed or (self._clock.monotonic_s() < self._commit_at_s and not news):
+        due = news or self._clock.monotonic_s() >= self._commit_at_s
+        if not due or positions == self._committed or not positions:  # aiokafka refuses a commit of nothing
             return
         if not self._divided:
             consumer.assign([TopicPartition(*place) for place in positions])

@@ -112,3 +112,11 @@ async def test_a_broker_that_is_away_is_told_once_and_waited_for(server: Apache,
         async with running(group, lambda: {place: 2}):
             await until(lambda: bool(logs))
     assert [one["event"] for one in logs] == ["tools that watch the consumer group see old lag"]
+
+
+async def test_a_member_that_has_lost_its_partitions_commits_nothing(server: Apache) -> None:
+    one = member(server, "any", divided=True)
+    one._committed = {Partition("any", 0): 5}  # and now nothing is assigned to it
+    consumer = one._make_consumer()
+    await one._commit(consumer, {Partition("any", 0): 7})
+    await consumer.stop()
