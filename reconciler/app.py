@@ -31,7 +31,7 @@ from reconciler.core.events.signing import Required
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.scheduling.queue import Queue
-from reconciler.flows import notify, recovery, reload, sealing, watch
+from reconciler.flows import budget, notify, recovery, reload, sealing, watch
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.catching_up import CatchingUp, Once
@@ -48,7 +48,18 @@ from reconciler.flows.watchdog import IdleClock, Watchdog
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
-from reconciler.ports import ChangeList, Clock, EventLog, ReaderGroup, SharedLog, Slots, Store, Windchill
+from reconciler.ports import (
+    ChangeList,
+    Clock,
+    EventLog,
+    ReaderGroup,
+    Shared,
+    SharedLog,
+    Slots,
+    Spending,
+    Store,
+    Windchill,
+)
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web import application, server
 from reconciler.web.access import AccessControl
@@ -58,7 +69,7 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-DUTIES = ("notify", "drift", "checkpoint")  # what one replica at a time does
+DUTIES = ("notify", "drift", "checkpoint", "policy")  # what one replica at a time does
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
 _SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # seconds, or requests' timeouts, until a silent loop counts as dead
@@ -102,6 +113,7 @@ class Daemon:
         webhook: notify.Webhook | None = None,
         group: ReaderGroup | None = None,
         slots: Slots | None = None,
+        shared: Shared | None = None,
         policy_source: reload.PolicySource | None = None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
@@ -122,12 +134,12 @@ class Daemon:
         limiter = Limiter(in_flight_max)
         breaker = Breaker(cooldown_max_s=config.windchill.retry_after_max_s)
         self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
-        self._lease = None if slots is None else self._make_lease(slots, limiter)
-        held_back_by = limiter, breaker, RetryQuota()
+        quota = RetryQuota()
+        self._lease = None if slots is None else self._make_lease(slots, limiter, quota, breaker)
+        held_back_by = limiter, breaker, quota
         gate = Gate(windchill, IdleClock(clock), *held_back_by, may_send=self.may_send)
-        budget = WriteBudget(config.resync.writes_max_per_window, config.resync.window_s)
         self._in_force = factory.in_force(config)
-        attempt = Attempt(gate, store, clock, self._in_force.options, budget)
+        attempt = Attempt(gate, store, clock, self._in_force.options, self._make_budget(shared))
         queue = Queue(QUEUE_CAPACITY)
         known = attempt, store, queue, clock, self.telemetry
         self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
@@ -136,7 +148,7 @@ class Daemon:
         self.ingest = self._make_ingest(tracing)
         self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
         self.publisher = Publisher(store, log, clock, self.reconciler.outbox_filled, self._make_signer())
-        self._reload = self._make_reload(policy_source or reload.PolicySource(lambda: self._in_force))
+        self._reload = self._make_reload(policy_source or reload.PolicySource(lambda: self._in_force), shared)
         self._writable = asyncio.Event()
         self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
         self._checkpoints = None if slots is None else self._make_checkpoints(slots)
@@ -186,7 +198,7 @@ class Daemon:
         return summary
 
     async def _work(self, stop: asyncio.Event, *, once: bool, accept_truncation: bool) -> Summary:
-        await self.store.keep_policy(self._in_force.options.policy_digest, self._in_force.policy)
+        await self._reload.begin()
         self._progress.phase = Phase.RECOVERING
         signed, taken = await self._recover(stop, accept_truncation=accept_truncation)
         if stop.is_set():  # recovery is incomplete, so nothing may be written
@@ -314,10 +326,27 @@ class Daemon:
 
     # ------------------------------------------------------------------------------------------ making the flows
 
-    def _make_reload(self, policy_source: reload.PolicySource) -> reload.Reload:
-        known = policy_source, self._in_force, self.store, self.clock, self.telemetry
-        offer, under_way = self.reconciler.offer, lambda: self._engine.queue.running
-        return reload.Reload(*known, take_up=self._change_policy, offer=offer, under_way=under_way)
+    def _make_budget(self, shared: Shared | None) -> Spending:
+        settings = self.config.resync
+        limits = settings.writes_max_per_window, settings.window_s
+        if shared is None or not settings.writes_max_per_window:
+            return budget.OwnBudget(WriteBudget(*limits), self.clock)
+        return shared.spending(*limits)
+
+    def _make_reload(self, policy_source: reload.PolicySource, shared: Shared | None) -> reload.Reload:
+        by = partial(factory.by_policy, self.config)
+        known_s, mine = self.config.store.evict_s, self._duty("policy")
+        return reload.Reload(
+            policy_source,
+            self._in_force,
+            self.store,
+            self.clock,
+            self.telemetry,
+            take_up=self._change_policy,
+            offer=self.reconciler.offer,
+            under_way=lambda: self._engine.queue.running,
+            together=None if shared is None else reload.Together(shared, by, known_s, mine),
+        )
 
     def _change_policy(self, in_force: reload.InForce) -> None:
         """Decide by another policy from here on; what has to be signed does not change."""
@@ -361,17 +390,20 @@ class Daemon:
             return None
         return Sharing(self.log, self._group, self.store.anchors)
 
-    def _make_lease(self, slots: Slots, limiter: Limiter) -> Lease:
+    def _make_lease(self, slots: Slots, limiter: Limiter, quota: RetryQuota, breaker: Breaker) -> Lease:
         settings = self.config.windchill
         return Lease(
             slots=slots,
             clock=IdleClock(self.clock),
             limiter=limiter,
+            quota=quota,
+            breaker=breaker,
             in_flight_max=settings.in_flight_max,
             evict_s=self.config.store.evict_s,
             requests_s=settings.timeout_s,
             duties=DUTIES,
             moved=self._look_around,
+            notice=lambda number: self._reload.notice(number),  # noqa: PLW0108  it is made later
         )
 
     def _look_around(self) -> None:
@@ -487,6 +519,7 @@ async def daemon(
             webhook=webhook,
             group=group,
             slots=store.slots,
+            shared=store.shared,
             policy_source=policy_source,
             tracing=tracing,
         )

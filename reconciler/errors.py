@@ -30,7 +30,7 @@ class EvictedError(StoreError):
 
 
 class LostError(StoreError):
-    """Another replica has the document now: what we decided on it does not count."""
+    """What we decided on a document does not count: another replica has it now, or another policy is in force."""
 
 
 class MovedError(StoreError):

@@ -36,6 +36,7 @@ from reconciler.flows.watch import Thresholds
 from reconciler.model import codec, signing
 from reconciler.model.event import ChangeTopic, Topics
 from reconciler.model.limits import EVENT_BYTES_MAX
+from reconciler.model.policy import Policy
 from reconciler.model.signing import Keys
 from reconciler.ports import Clock, EventLog, ReaderGroup, Store, StoreAdmin, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
@@ -298,6 +299,11 @@ def signing_keys(config: Config) -> Keys | None:
 def in_force(config: Config, *, restart: tuple[str, ...] = ()) -> reload.InForce:
     """Return the policy and rules of a configuration."""
     return reload.InForce(attempt_options(config), decoding(config), shown(config), restart)
+
+
+def by_policy(running: Config, policy: Policy) -> reload.InForce:
+    """Return the same with a policy that is in no file: other replicas have put it in force."""
+    return in_force(with_policy(running, Config(policy=policy)))
 
 
 def policy_source(running: Config, again: Callable[[], Config]) -> reload.PolicySource:

@@ -26,10 +26,11 @@ class Decided(msgspec.Struct, frozen=True):
     audit: tuple[Appended, ...] = ()
     outcomes: tuple[bytes, ...] = ()
     opened: tuple[tuple[object, ...], ...] = ()
+    policy: str = ""  # of an intent: digest of the policy that it is only good under; empty: any
 
     @classmethod
-    def of_intent(cls, key: str, agreement: Agreement) -> "Decided":
-        return cls(key, codec.encode(agreement))
+    def of_intent(cls, key: str, agreement: Agreement, policy: str = "") -> "Decided":
+        return cls(key, codec.encode(agreement), policy=policy)
 
     @classmethod
     def of_settlement(cls, end: Settlement) -> "Decided":

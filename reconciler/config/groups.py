@@ -310,9 +310,9 @@ class Resync:
     """`wrs`: seconds by which each poll reaches back before the last one, for changes that were committed late and for
     clocks that differ."""
     writes_max_per_window: Annotated[int, Meta(ge=0)] = 0
-    """Documents that resync or replay may write to within `window_s`; the others wait until the window has room, and an
-    operator is told. 0: no limit, since any number guessed here would stop a first load. Set it once you know your
-    usual drift."""
+    """Documents that resync or replay may write to within `window_s`, all replicas together; the others wait until the
+    window has room, and an operator is told. 0: no limit, since any number guessed here would stop a first load. Set it
+    once you know your usual drift."""
     window_s: Annotated[Seconds, Meta(gt=0, le=TEN_YEARS_S)] = 600.0
     """Seconds over which those documents are counted: one resync interval."""
 

@@ -20,7 +20,7 @@ from msgspec import structs
 from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import contest, retrying
 from reconciler.core.planning import plan as planning
-from reconciler.core.scheduling.limiter import WriteBudget
+from reconciler.core.scheduling.limiter import COUNTED
 from reconciler.core.settling import doubts, notes, pacing, setbacks, settle
 from reconciler.core.settling.cases import AttemptOptions, Case
 from reconciler.flows.gate import Gate, HeldUpError
@@ -49,7 +49,7 @@ from reconciler.model.plan import Patch, Verb
 from reconciler.model.policy import Policy
 from reconciler.model.snapshot import Snapshot, Token
 from reconciler.model.value import Json
-from reconciler.ports import Clock, Ledger
+from reconciler.ports import Clock, Ledger, Spending
 
 _NO_ETAG = "the server gives no ETag for it, so nothing can be written safely: have the front end send one"
 _THRESHOLD = (
@@ -67,7 +67,7 @@ class Attempt:
     ledger: Ledger
     clock: Clock
     options: AttemptOptions
-    budget: WriteBudget
+    budget: Spending
 
     async def run(self, document: Document, lane: Lane) -> Settlement:
         """Make one attempt and return its settlement; raises HeldUpError, and otherwise only unexpected errors."""
@@ -198,7 +198,7 @@ class Attempt:
             return settle.set_back(case, setback)
         if (until_us := pacing.until_us(case)) is not None:
             return settle.collecting(case, until_us)
-        wait_s = self.budget.wait_s(case.lane, case.document.key, self.clock.monotonic_s())
+        wait_s = await self.budget.wait_s(case.document.key) if case.lane in COUNTED else 0.0
         if wait_s > 0:
             return settle.parked(case, _THRESHOLD, AttemptResult.THRESHOLD, at_least_s=wait_s)
         mark = notes.mark(case) if self.gate.locks else ""
@@ -388,7 +388,7 @@ class Writing:
 
     async def begin(self) -> bool:
         """Store the intent and the base that was adopted; return whether we may send now."""
-        return await self._ledger.intend(self.case.document.key, self._agreement(self.intent))
+        return await self._store(self.case.options.policy_digest)
 
     async def withdraw(self) -> None:
         """Store that nothing was sent, so that only earlier writes are in doubt."""
@@ -397,7 +397,7 @@ class Writing:
     async def locked(self, lock: str) -> None:
         """Store which lock is ours. The write is under way from here on, even if the document is paused now."""
         self.intent = structs.replace(self.intent, lock=lock)
-        await self.begin()
+        await self._store()
 
     async def redraft(self, shown: Snapshot) -> Mapping[str, Json]:
         """Decide again on a newer snapshot and store the new intent; return the fields to write, perhaps none."""
@@ -409,7 +409,7 @@ class Writing:
             return {}
         self.case, self.plan, self._token = case, plan, shown.token or self._token
         self.intent = self._intent(self.intent.lock)
-        await self.begin()
+        await self._store()
         return plan.fields
 
     async def refused(self, refusals: Sequence[Refused]) -> None:
@@ -423,7 +423,11 @@ class Writing:
         assert isinstance(plan, Patch), "some of it was written"
         self.case, self.plan = structs.replace(self.case, document=document, plan=plan), plan
         self.intent = self._intent(self.intent.lock)
-        await self.begin()
+        await self._store()
+
+    async def _store(self, policy: str = "") -> bool:
+        """Store the intent. A write that is under way ends by the policy that it began with, so it names none."""
+        return await self._ledger.intend(self.case.document.key, self._agreement(self.intent), policy)
 
     def _snapshot(self) -> Snapshot:
         assert self.case.snapshot is not None

@@ -2,10 +2,11 @@
 The lease: this replica's place among the replicas of a store.
 
 Theory of operation: each replica holds a slot of the store, and beats every two seconds, or sooner if `evict_s` is
-short. A beat shows who else is there; from that follow our share of the requests in flight, our duties, and who is
-dead. Everything that a replica changes in the store names its slot and the slot's epoch, so once others have taken it
-for dead, nothing of it counts any more. Windchill knows nothing of that, so a replica sends nothing unless its last
-beat began less than two thirds of `evict_s` ago: until then nobody can have evicted it.
+short. A beat shows who else is there, which policy is in force and whether others find Windchill in trouble; from that
+follow our share of the requests in flight and of the retries, our duties, and who is dead. Everything that a replica
+changes in the store names its slot and the slot's epoch, so once others have taken it for dead, nothing of it counts
+any more. Windchill knows nothing of that, so a replica sends nothing unless its last beat began less than two thirds
+of `evict_s` ago: until then nobody can have evicted it.
 
 A beat that fails only pauses. An eviction ends the replica, with all that it knows.
 """
@@ -17,7 +18,8 @@ import attrs
 import structlog
 
 from reconciler.core.scheduling import replicas
-from reconciler.core.scheduling.limiter import Limiter
+from reconciler.core.scheduling.breaker import Breaker, State
+from reconciler.core.scheduling.limiter import Limiter, RetryQuota
 from reconciler.errors import EvictedError, StoreError
 from reconciler.flows import watchdog
 from reconciler.ports import Clock, Slots
@@ -36,14 +38,19 @@ class Lease:
     slots: Slots
     clock: Clock
     limiter: Limiter
+    quota: RetryQuota
+    breaker: Breaker
     in_flight_max: int
     evict_s: float
     requests_s: float  # the longest that a request is in flight
     duties: tuple[str, ...]  # what one replica at a time does
     moved: Callable[[], None]  # is told when a replica has come, gone or died: documents of it may be free
+    notice: Callable[[int], None]  # is told the number of the policy in force
     _began_s: float = attrs.field(init=False, default=float("-inf"))  # of the last beat that succeeded
     _share: replicas.Share = attrs.field(init=False, default=replicas.NOTHING_YET)
     _others: frozenset[tuple[int, int, bool]] = attrs.field(init=False, default=frozenset())
+    _alarmed: bool = attrs.field(init=False, default=False)  # the others know that our breaker is open
+    _alarms: int | None = attrs.field(init=False, default=None)  # of all, as the last beat showed
     _held: frozenset[str] = attrs.field(init=False, default=frozenset())
     _beat_s: float = attrs.field(init=False)
     _watch: replicas.Deathwatch = attrs.field(init=False)
@@ -81,9 +88,12 @@ class Lease:
         """Beat once, and do what follows from it; a store that does not answer is waited for."""
         began_s = self.clock.monotonic_s()
         try:
-            seen = await self.slots.beat(self._share.obeys)
-            self._began_s = began_s
+            opened = self.breaker.state is State.OPEN
+            seen = await self.slots.beat(self._share.obeys, alarm=opened and not self._alarmed)
+            self._began_s, self._alarmed = began_s, opened
             self._take_share(seen)
+            self._take_alarms(seen)
+            self.notice(seen.policy)
             await self._take_duties(seen)
             died = await self._bury(seen, began_s)
             others = frozenset((one.slot, one.epoch, one.leaving) for one in seen.members)
@@ -99,6 +109,12 @@ class Lease:
         slot, flying = self.slots.slot, self.limiter.in_flight
         self._share = replicas.after_beat(self._share, seen, slot, flying, self.in_flight_max)
         self.limiter.allow(self._share.limit)
+        self.quota.divide(len(seen.members))
+
+    def _take_alarms(self, seen: replicas.Membership) -> None:
+        before, self._alarms = self._alarms, seen.alarms
+        if before is not None and seen.alarms > before:
+            self.breaker.doubt()
 
     async def _take_duties(self, seen: replicas.Membership) -> None:
         wanted = frozenset(duty for duty in self.duties if seen.chosen(duty) == self.slots.slot)

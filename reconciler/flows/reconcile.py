@@ -206,7 +206,7 @@ class Reconciler:
             return
         except LostError as error:
             self._queue.done(key)
-            self._log.info("another replica goes on with a document", document=key, reason=str(error))
+            self._log.info("an attempt does not count", document=key, reason=str(error))
             return
         except BaseException:
             self._queue.done(key)

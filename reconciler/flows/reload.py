@@ -1,5 +1,5 @@
 """
-Reload: reads the policy again while the daemon runs, on SIGHUP.
+Reload: reads the policy again while the daemon runs, on SIGHUP, and keeps to the policy of all replicas.
 
 Rules
 -----
@@ -10,6 +10,12 @@ Rules
 4. Documents that the new policy may decide otherwise are requeued, slowly enough for fresh events to come first: all
    that are held or parked, those synced whose rules have changed, and those with an attempt under way. Documents that
    are pending, contended, locked or paused are decided again anyway.
+
+5. All replicas of a store decide by one policy, which the store names. A policy that is new to the store is put in
+   force by the first replica that starts with it, any other by a SIGHUP to a replica whose configuration has changed.
+   So a replica that restarts with an old configuration does not bring the old policy back. Each beat of the lease tells
+   the others; until they know, the store refuses their intents. Each requeues what it has under way; of the rest, one
+   does that, once all must know.
 
 Another change meanwhile starts the requeueing over, and compares with every policy that may have decided a document
 last. A restart ends it; `resync.interval_s` then brings every document back.
@@ -29,7 +35,7 @@ from reconciler.flows import watchdog
 from reconciler.model.document import Due, Lane, Status
 from reconciler.model.policy import Policy
 from reconciler.model.value import Json
-from reconciler.ports import Clock, Store, Telemetry
+from reconciler.ports import Chosen, Clock, Shared, Store, Telemetry
 
 _log = structlog.get_logger(__name__)
 
@@ -61,9 +67,30 @@ class PolicySource:
     asked: asyncio.Event = attrs.field(factory=asyncio.Event)
 
 
+@attrs.frozen
+class Together:
+    """How a replica decides by the same policy as the others of its store."""
+
+    shared: Shared
+    by: Callable[[Policy], InForce]
+    known_s: float  # after so long no replica writes that does not know of a new policy
+    requeues: Callable[[], bool]  # whether it is for us to requeue documents
+
+
+async def put_in_force(shared: Shared, digest: str, policy: Policy) -> int:
+    """Have all replicas decide by a policy; return its number."""
+    while (chosen := await shared.in_force()) is None or chosen.digest != digest:
+        await shared.put_in_force(digest, policy, 0 if chosen is None else chosen.number)
+    return chosen.number
+
+
 @attrs.define(eq=False, slots=False)
 class Reload:
-    """The loop that takes up new policies. `take_up` puts a policy in force, in one step."""
+    """
+    The loop that takes up new policies. `take_up` makes this process decide by a policy, in one step.
+
+    `together`: None for a process that has the store to itself.
+    """
 
     _source: PolicySource
     _in_force: InForce
@@ -73,14 +100,41 @@ class Reload:
     _take_up: Callable[[InForce], None]
     _offer: Callable[[Due], None]
     _under_way: Callable[[], Iterable[str]]  # documents with an attempt that may not have ended
+    _together: Together | None = None
+    _number: int = attrs.field(init=False, default=0)  # of the policy that all decide by, as far as we know
+    _noticed: bool = attrs.field(init=False, default=False)  # that there is another
+    _read: str = attrs.field(init=False)  # digest of the policy that our own configuration said last
     _stopping: bool = attrs.field(init=False, default=False)
     _begun: set[str] = attrs.field(init=False, factory=set)  # attempts that began under an old policy
     _before: list[Policy] = attrs.field(init=False, factory=list)  # old policies that may have decided a document last
+
+    def __attrs_post_init__(self) -> None:
+        self._read = self._in_force.options.policy_digest
 
     def stop(self) -> None:
         """End the loop."""
         self._stopping = True
         self._source.asked.set()
+
+    def notice(self, number: int) -> None:
+        """Learn the number of the policy that all replicas decide by."""
+        if number > self._number:
+            self._noticed = True
+            self._source.asked.set()
+
+    async def begin(self) -> None:
+        """Give the store our policy; if others were there first, decide by theirs unless ours is new to the store."""
+        digest, chosen = self._in_force.options.policy_digest, await self._chosen()
+        if chosen is None:
+            await self._put_in_force(self._in_force)
+        elif digest in await self._store.policy_texts():
+            await self._follow()
+            self._before.clear()
+        else:
+            await self._put_in_force(self._in_force)
+            self._before.append(chosen.policy)
+            self._noticed = True
+            self._source.asked.set()
 
     async def run(self) -> None:
         """Take up new policies until stopped."""
@@ -92,11 +146,35 @@ class Reload:
             if self._stopping:
                 return
             self._source.asked.clear()
-            await self._read_again()
+            noticed, self._noticed = self._noticed, False
+            if noticed:
+                await self._follow()
+            await self._read_again(quietly=noticed)
             if self._before and await self._requeue_all():
                 self._before.clear()
 
-    async def _read_again(self) -> None:
+    async def _chosen(self) -> Chosen | None:
+        """Return the policy that all replicas decide by."""
+        return None if self._together is None else await self._together.shared.in_force()
+
+    async def _follow(self) -> None:
+        """Decide by the policy that all replicas decide by."""
+        chosen = await self._chosen()
+        if self._together is None or chosen is None:
+            return
+        self._number = chosen.number
+        if chosen.digest != self._in_force.options.policy_digest:
+            self._decide_by(self._together.by(chosen.policy))
+
+    async def _put_in_force(self, fresh: InForce) -> None:
+        """Give the store a policy, and have all replicas decide by it."""
+        digest = fresh.options.policy_digest
+        if self._together is None:
+            await self._store.keep_policy(digest, fresh.policy)
+        else:
+            self._number = await put_in_force(self._together.shared, digest, fresh.policy)
+
+    async def _read_again(self, *, quietly: bool) -> None:
         try:
             fresh = await asyncio.to_thread(self._source.read)
         except ConfigError as error:
@@ -108,12 +186,19 @@ class Reload:
         if fresh.restart:
             _log.warning("other settings have changed too; restart to use them", settings=fresh.restart)
         old, digest = self._in_force, fresh.options.policy_digest
-        if digest == old.options.policy_digest:
-            self._telemetry.add("policy_reloads_total", result="unchanged")
-            self._telemetry.gauge("policy_refused", 0)
-            _log.info("policy reloaded, no change", digest=digest)
+        said, self._read = self._read, digest
+        if digest in (said, old.options.policy_digest):
+            if not quietly:
+                self._telemetry.add("policy_reloads_total", result="unchanged")
+                self._telemetry.gauge("policy_refused", 0)
+                _log.info("policy reloaded, no change", digest=old.options.policy_digest)
             return
-        await self._store.keep_policy(digest, fresh.policy)
+        await self._put_in_force(fresh)
+        self._decide_by(fresh)
+
+    def _decide_by(self, fresh: InForce) -> None:
+        """Decide by a policy that is in force."""
+        old, digest = self._in_force, fresh.options.policy_digest
         self._take_up(fresh)
         self._begun.update(self._under_way())  # at once: attempts from here on use the new policy
         self._in_force = fresh
@@ -139,6 +224,13 @@ class Reload:
         """Requeue what the new policy may decide otherwise; return False if another one was asked for meanwhile."""
         compared = policies.Comparison(self._before, self._in_force.policy)
         requeued = await self._decided_meanwhile()
+        if self._together is not None:
+            with watchdog.waiting():
+                await self._clock.wait(self._source.asked, self._together.known_s)
+            if self._source.asked.is_set():
+                return False
+            if not self._together.requeues():
+                return True
         for status in (Status.HELD, Status.PARKED, Status.SYNCED):
             after: str | None = ""
             while after is not None:

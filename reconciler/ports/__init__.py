@@ -7,6 +7,7 @@ classes of `reconciler.errors`; everything expected is returned as a value.
 
 from reconciler.ports.clock import Clock, Telemetry
 from reconciler.ports.log import EventLog, ReaderGroup, SharedLog
+from reconciler.ports.shared import Chosen, Shared, Spending
 from reconciler.ports.slots import Slots
 from reconciler.ports.store import (
     Changed,
@@ -25,6 +26,7 @@ from reconciler.ports.windchill import ChangeList, Journal, Windchill
 __all__ = [
     "ChangeList",
     "Changed",
+    "Chosen",
     "Clock",
     "EventLog",
     "FoldBatch",
@@ -35,8 +37,10 @@ __all__ = [
     "OutboxMessage",
     "ReaderGroup",
     "Refolded",
+    "Shared",
     "SharedLog",
     "Slots",
+    "Spending",
     "Store",
     "StoreAdmin",
     "Telemetry",

@@ -19,8 +19,12 @@ class Slots(Protocol):
     def slot(self) -> int:
         """The number of our slot."""
 
-    async def beat(self, obeys: int) -> Membership:
-        """Say that we are alive, with the number of the membership that we obey; return who is there."""
+    async def beat(self, obeys: int, *, alarm: bool = False) -> Membership:
+        """
+        Say that we are alive, with the number of the membership that we obey; return who is there.
+
+        `alarm`: our breaker has opened, which the next beats of all others show.
+        """
 
     async def take_duties(self, wanted: frozenset[str]) -> frozenset[str]:
         """Take those of the duties that nobody alive has, give up all others of ours, and return what we have now."""

@@ -15,6 +15,7 @@ from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, NO_POSITIONS, Anchor, Partition, Place
 from reconciler.model.standing import HotSpot
+from reconciler.ports.shared import Shared
 from reconciler.ports.slots import Slots
 
 
@@ -113,12 +114,12 @@ class Ledger(Protocol):
     async def give_back(self, keys: Iterable[str]) -> None:
         """Leave documents to others that have got no attempt now."""
 
-    async def intend(self, key: str, agreement: Agreement) -> bool:
+    async def intend(self, key: str, agreement: Agreement, policy: str = "") -> bool:
         """
         Store an agreement with an intent (and what was adopted) durably, before the write is sent.
 
         Return whether it may be sent: not if the document has been paused. Raises LostError if we do not have the
-        document (any more).
+        document (any more), or it was decided by a `policy` (its digest) that replicas do not decide by any more.
         """
 
     async def settle(self, settlement: Settlement) -> None:
@@ -317,6 +318,10 @@ class Store(Folded, Ledger, Outbox, Views, Protocol):
     @property
     def slots(self) -> Slots | None:
         """The slot that its owner holds among those of other processes; None: no other process can be an owner."""
+
+    @property
+    def shared(self) -> Shared | None:
+        """What all replicas agree on; None: no other process can be an owner."""
 
     async def anchors(self) -> Mapping[Partition, Anchor]:
         """Return the last record that was read of each partition that has one."""

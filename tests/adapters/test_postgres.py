@@ -28,7 +28,7 @@ from reconciler.adapters.postgres.server import Server  # noqa: E402  ditto
 from reconciler.core.explain.trail import Scope, Verifier  # noqa: E402  ditto
 from reconciler.core.folding import fold, rows  # noqa: E402  ditto
 from reconciler.core.scheduling.replicas import Member  # noqa: E402  ditto
-from reconciler.errors import EvictedError, StoreError  # noqa: E402  ditto
+from reconciler.errors import EvictedError, LostError, StoreError  # noqa: E402  ditto
 from reconciler.model import chain, codec  # noqa: E402  ditto
 from reconciler.model.action import Change  # noqa: E402  ditto
 from reconciler.model.chain import SPAN, Head  # noqa: E402  ditto
@@ -118,6 +118,7 @@ async def test_a_silent_owner_is_followed_and_stores_nothing_more(opens: Any) ->
         lambda: old.record_actions(Change.PAUSE, [action()], at_us=1),
         lambda: old.rebase({"d": settlement().agreement}, {}, 1),
         lambda: old.reposition({P0: 9}),
+        lambda: old.shared.put_in_force("p", Policy(), 0),
     ):
         with pytest.raises(StoreError, match="another process has taken the store over"):
             await deed()
@@ -164,6 +165,37 @@ async def test_the_slot_is_seen_as_a_member_with_what_its_holder_obeys_and_its_d
     found = await again.slots.beat(0)
     assert (found.number, [one.epoch for one in found.members]) == (seen.number + 2, [2])
     assert await again.slots.take_duties(frozenset({"drift"})) == {"drift"}
+
+
+async def test_a_policy_is_put_in_force_by_who_knows_the_one_before_it(opens: Any) -> None:
+    owner, guest = await opens(), await opens(owner=False)
+    assert await owner.shared.in_force() is None
+    assert await owner.shared.put_in_force("p1", Policy(), 0)
+    assert not await guest.shared.put_in_force("p2", Policy(), 0), "it does not know of the first"
+    assert (await owner.policy_texts()).keys() == {"p1"}
+    assert await guest.shared.put_in_force("p2", Policy(), 1)
+    chosen = await owner.shared.in_force()
+    assert (chosen.number, chosen.digest) == (2, "p2")
+    assert (await owner.slots.beat(0)).policy == 2
+    assert await owner.shared.put_in_force("p1", Policy(), 2), "a policy may come back"
+
+
+async def test_only_intents_of_the_policy_in_force_are_stored(opens: Any) -> None:
+    owner, guest = await opens(), await opens(owner=False)
+    await owner.fold(batch("a", "b", "c", "d"))
+    await owner.hold("abcd")
+    before, agreed = await row(owner, "a"), settlement().agreement
+    await owner.shared.put_in_force("p1", Policy(), 0)
+    assert await owner.intend("d", agreed, "p1")
+    await guest.shared.put_in_force("p2", Policy(), 1)  # and the owner does not know yet
+    deeds = owner.intend("a", agreed, "p1"), owner.intend("b", agreed, "p2"), owner.intend("c", agreed)
+    ends: list[object] = await asyncio.gather(*deeds, return_exceptions=True)
+    assert isinstance(ends[0], LostError)
+    assert ends[1:] == [True, True]
+    assert await row(owner, "a") == before
+    with pytest.raises(LostError):
+        await owner.intend("d", agreed, "p1")
+    await owner.settle(settlement("d", audit=(record(),)))
 
 
 async def test_an_evicted_owner_is_leaving_until_its_requests_are_over(opens: Any) -> None:

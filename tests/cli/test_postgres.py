@@ -199,3 +199,26 @@ def test_the_doctor_names_the_replicas_and_which_of_them_are_silent(
     found = program.checks()["replicas"]
     assert found["message"] == "slot 0: pod-0; slot 1: pod-1, silent for 3600 s; slot 2: pod-2, taken for dead"
     assert found["result"] == "warning"
+
+
+def test_an_earlier_policy_comes_back_by_command_and_not_by_a_start(empty: Program) -> None:
+    def in_force(owner: str) -> str:
+        empty.emits(DOC, "--set", f"owner={owner}")
+        empty.say("run", "--once")
+        return str(empty.json("audit", "list")[0]["policy"])
+
+    empty.say("store", "migrate")
+    first = empty.say("policy", "apply")
+    empty.reconfigure("[[policy]]", '[[policy]]\nfields = ["colour"]\nstrategy = "preserve"\n\n[[policy]]')
+    second = empty.say("policy", "apply")
+    assert second != first
+    empty.reconfigure('[[policy]]\nfields = ["colour"]\nstrategy = "preserve"\n\n', "")
+    assert in_force("akim") in second
+    assert empty.say("policy", "apply") == first
+    assert in_force("other") in first
+
+
+def test_a_reconciler_that_has_its_store_to_itself_decides_by_its_own_configuration(program: Program) -> None:
+    program.emits(DOC, "--set", "owner=akim")
+    program.say("run", "--once")
+    assert "SIGHUP" in program.fails("policy", "apply", code=2)

@@ -163,6 +163,22 @@ def test_a_spent_budget_pays_for_a_retry_again_after_the_wait_it_names(spent: in
     assert quota.try_retry(7 + wait_s + 1e-6)
 
 
+@given(st.integers(1, 16), st.integers(1, 16))
+def test_replicas_that_divide_a_budget_retry_as_often_as_one_alone(at_first: int, later: int) -> None:
+    quotas = [RetryQuota(100) for _ in range(later)]
+    for count in (at_first, later):
+        for quota in quotas:
+            quota.divide(count)
+            quota.balance(0)
+    assert sum(quota.balance(1000) for quota in quotas) == pytest.approx(100)
+    spent = 0
+    for quota in quotas:
+        while quota.try_retry(1000):
+            spent += 1
+    assert spent <= 100
+    assert sum(quota.balance(1001) - quota.balance(1000) for quota in quotas) <= 1 + 1e-6
+
+
 def test_while_successes_flow_a_tenth_of_them_may_be_retried() -> None:
     quota = RetryQuota(balance_max=1)
     assert quota.try_retry(0)

@@ -26,7 +26,7 @@ from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import Anchor, Partition, Place
 from reconciler.model.standing import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
-from reconciler.ports import Changed, FoldBatch, OutboxMessage, Refolded
+from reconciler.ports import Changed, Chosen, FoldBatch, OutboxMessage, Refolded
 
 _BROUGHT_MAX = 100  # documents brought forward by one call
 
@@ -34,11 +34,12 @@ _BROUGHT_MAX = 100  # documents brought forward by one call
 class MemoryStore:
     """`ports.Store` in dicts. Tests may look at the dicts."""
 
-    slots = None
+    slots = shared = None
 
     def __init__(self) -> None:
         self.rows: dict[str, Document] = {}
         self.elsewhere: set[str] = set()  # documents that another replica has
+        self.chosen: list[Chosen] = []  # the policies that replicas put in force
         self.offsets: dict[Partition, int] = {}
         self.last: dict[Partition, Anchor] = {}
         self.refolded: set[str] = set()
@@ -165,8 +166,10 @@ class MemoryStore:
         self.noted = noted
         self.outbox[next(self._numbers)] = announcement
 
-    async def intend(self, key: str, agreement: Agreement) -> bool:
+    async def intend(self, key: str, agreement: Agreement, policy: str = "") -> bool:
         self._require_ours(key)
+        if policy and self.chosen and self.chosen[-1].digest != policy:
+            raise LostError(f"{key} was decided by a policy that is not in force any more")
         row = self._row(key)
         self._put(row, agreement=agreement)
         return row.status is not Status.PAUSED

@@ -1,18 +1,28 @@
-"""The slots of a store that several replicas share, in memory."""
+"""The slots of a store that several replicas share, and what they agree on, in memory."""
 
 import asyncio
 
 import attrs
 
+from reconciler.core.scheduling.limiter import WriteBudget
 from reconciler.core.scheduling.replicas import Member, Membership
 from reconciler.errors import EvictedError, StoreError
+from reconciler.flows.budget import OwnBudget
 from reconciler.model.chain import Head
 from reconciler.model.event import Outgoing
+from reconciler.model.policy import Policy
+from reconciler.ports import Chosen, Clock, Spending
+from tests.fakes.memory_store import MemoryStore
+from tests.fakes.virtual_clock import VirtualClock
 
 
 @attrs.define
 class SharedSlots:
-    """What the store holds of all replicas. `away`: it answers nobody; `…_told`: what it has done is told when set."""
+    """
+    What the store holds of all replicas, and `ports.Shared`.
+
+    `away`: it answers nobody; `…_told`: what it has done is told when set. What they agree on is in `store`.
+    """
 
     number: int = 0
     members: dict[int, Member] = attrs.field(factory=dict)
@@ -22,6 +32,10 @@ class SharedSlots:
     away: bool = False
     beats_told: asyncio.Event = attrs.field(factory=asyncio.Event)
     duties_told: asyncio.Event = attrs.field(factory=asyncio.Event)
+    store: MemoryStore = attrs.field(factory=MemoryStore)
+    clock: Clock = attrs.field(factory=VirtualClock)
+    budget: OwnBudget | None = None
+    alarms: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.beats_told.set()
@@ -34,6 +48,25 @@ class SharedSlots:
         self.members[slot] = Member(slot, self.epochs[slot], 0, 0)
         return OwnSlot(self, slot, self.epochs[slot])
 
+    def over(self, store: MemoryStore, clock: Clock) -> "SharedSlots":
+        """Be the slots of a store."""
+        self.store, self.clock = store, clock
+        return self
+
+    def spending(self, documents_max: int, window_s: float) -> Spending:
+        self.budget = self.budget or OwnBudget(WriteBudget(documents_max, window_s), self.clock)
+        return self.budget
+
+    async def in_force(self) -> Chosen | None:
+        return self.store.chosen[-1] if self.store.chosen else None
+
+    async def put_in_force(self, digest: str, policy: Policy, after: int) -> bool:
+        if after != len(self.store.chosen):
+            return False
+        self.store.chosen.append(Chosen(after + 1, digest, policy))
+        await self.store.keep_policy(digest, policy)
+        return True
+
 
 @attrs.define
 class OwnSlot:
@@ -43,11 +76,13 @@ class OwnSlot:
     slot: int
     epoch: int
 
-    async def beat(self, obeys: int) -> Membership:
+    async def beat(self, obeys: int, *, alarm: bool = False) -> Membership:
         beat = self._mine().beat + 1
         self.shared.members[self.slot] = Member(self.slot, self.epoch, beat, obeys)
-        seen = Membership(self.shared.number, tuple(self.shared.members.values()))
-        await self.shared.beats_told.wait()
+        shared = self.shared
+        seen = Membership(shared.number, tuple(shared.members.values()), len(shared.store.chosen), shared.alarms)
+        shared.alarms += alarm
+        await shared.beats_told.wait()
         return seen
 
     async def take_duties(self, wanted: frozenset[str]) -> frozenset[str]:

@@ -335,8 +335,8 @@ async def test_a_write_that_is_applied_long_after_it_was_given_up_is_ours(
     await world.emit({"owner": "jdoe"})
     intend = world.store.intend
 
-    async def late(key: str, agreement: Agreement) -> bool:
-        stands = await intend(key, agreement)
+    async def late(key: str, agreement: Agreement, policy: str) -> bool:
+        stands = await intend(key, agreement, policy)
         monkeypatch.undo()
         world.windchill.edit(key, {"owner": "akim"}, "integration")
         return stands

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.scheduling.limiter import Limiter, Load, Permit
+from reconciler.core.scheduling.breaker import Breaker, RequestResult, State, What
+from reconciler.core.scheduling.limiter import Limiter, Load, Permit, RetryQuota
 from reconciler.core.scheduling.replicas import Member
 from reconciler.errors import EvictedError
 from reconciler.flows.lease import BEAT_S, Lease
@@ -29,11 +30,14 @@ def leased(
         slots=shared.enter(),
         clock=clock,
         limiter=Limiter(IN_FLIGHT_MAX),
+        quota=RetryQuota(),
+        breaker=Breaker(1),
         in_flight_max=IN_FLIGHT_MAX,
         evict_s=evict_s,
         requests_s=REQUESTS_S,
         duties=DUTIES,
         moved=moved or (lambda: None),
+        notice=lambda _: None,
     )
 
 
@@ -81,6 +85,33 @@ async def test_replicas_divide_duties_and_requests_and_take_over_from_one_that_l
         assert not other.holds()
         assert one.limiter.limit == IN_FLIGHT_MAX
         assert all(map(one.has, DUTIES))
+
+
+def fail_all(breaker: Breaker, now_s: float, count: int) -> None:
+    for number in range(count):
+        leave = breaker.try_pass(now_s)
+        assert leave is not None
+        breaker.report(leave, RequestResult.FAILURE, now_s, 0.5, What(f"d{number}"))
+
+
+async def test_a_replica_whose_breaker_opens_makes_the_others_doubt_once_and_no_more() -> None:
+    shared, clock = SharedSlots(), VirtualClock()
+    one, other = leased(shared, clock), leased(shared, clock)
+    await one.beat()
+    await other.beat()
+    fail_all(one.breaker, clock.monotonic_s(), 1 + 8)
+    assert one.breaker.state is State.OPEN
+    for lease in (one, other, one):
+        await lease.beat()
+    assert (one.breaker.state, other.breaker.state) == (State.OPEN, State.HALF_OPEN)
+    leave = other.breaker.try_pass(clock.monotonic_s())
+    assert leave is not None
+    other.breaker.report(leave, RequestResult.SUCCESS, clock.monotonic_s(), 0.5)
+    for lease in (one, other, one, other):
+        await lease.beat()
+    assert (one.breaker.state, other.breaker.state) == (State.OPEN, State.CLOSED), "its network may be its own trouble"
+    await leased(shared, clock).beat()
+    assert shared.alarms == 1
 
 
 async def test_a_silent_replica_stops_in_time_and_its_successor_begins_after_it() -> None:

@@ -11,6 +11,7 @@ from reconciler.flows.reload import InForce, PolicySource
 from reconciler.model import codec
 from reconciler.model.document import Status
 from reconciler.model.policy import Policy, Rule, Strategy
+from tests.fakes.shared_slots import SharedSlots
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, LETTERS, OUTCOMES, TOPIC, Running, World, policy
 
@@ -94,3 +95,76 @@ async def test_a_paused_document_is_left_alone_by_a_new_policy_until_it_is_resum
         await running.daemon._make_actions().resume("jdoe", [KEY])
         await running.settled()
         assert world.live()["title"] == "Cover"
+
+
+# -------------------------------------------------------------------------------------------------- several replicas
+
+
+DIGESTS = {rules: codec.policy_digest(rules) for rules in (YIELDS, WRITES)}
+
+
+def shared_by(world: World) -> SharedSlots:
+    return SharedSlots().over(world.store, world.clock)
+
+
+async def put_in_force(shared: SharedSlots, rules: Policy) -> None:
+    """As another replica does."""
+    assert await shared.put_in_force(DIGESTS[rules], rules, len(shared.store.chosen))
+
+
+async def test_replicas_take_up_the_policy_that_one_of_them_puts_in_force(world: World) -> None:
+    shared = shared_by(world)
+    async with world.running(slots=shared.enter()) as running:
+        world.append(world.event({"title": "Cover"}, time=LONG_AGO))
+        await running.settled()
+        assert world.live()["title"] == "Bracket"
+        await put_in_force(shared, WRITES)
+        await running.pass_until(lambda: world.live()["title"] == "Cover", "the new policy has written", 60)
+        await running.settled()
+
+
+async def test_a_write_decided_by_an_old_policy_is_not_sent(make_world: MakeWorld) -> None:
+    world = make_world(WRITES)
+    shared, under_way = shared_by(world), world.slowed("read", 1.5)
+    async with world.running(slots=shared.enter()) as running:
+        world.append(world.event({"title": "Cover"}, time=LONG_AGO))
+        await running.pass_until(under_way.is_set, "the attempt is under way")
+        await put_in_force(shared, YIELDS)
+        await running.settled()
+        assert world.windchill.writes == 0
+    assert {one.policy for one in await world.store.audit()} == {DIGESTS[YIELDS]}
+
+
+async def test_a_replica_that_starts_with_an_old_policy_decides_by_the_one_in_force(world: World) -> None:
+    shared = shared_by(world)
+    await put_in_force(shared, YIELDS)
+    await put_in_force(shared, WRITES)
+    policy_source = PolicySource(lambda: in_force(YIELDS))
+    async with world.running(slots=shared.enter(), policy_source=policy_source) as running:
+        await world.clock.advance(5)
+        await reload(running, policy_source)  # whose configuration is what it was
+        world.append(world.event({"title": "Cover"}, time=LONG_AGO))
+        await running.settled()
+        assert world.live()["title"] == "Cover"
+    assert [one.digest for one in world.store.chosen] == [DIGESTS[YIELDS], DIGESTS[WRITES]]
+
+
+async def test_a_policy_that_no_replica_had_is_put_in_force_by_the_first_that_starts_with_it(world: World) -> None:
+    shared = shared_by(world)
+    await put_in_force(shared, WRITES)
+    async with world.running(slots=shared.enter()):
+        await world.clock.advance(5)
+    assert [one.digest for one in world.store.chosen] == [DIGESTS[WRITES], DIGESTS[YIELDS]]
+
+
+async def test_a_reload_puts_a_policy_in_force_for_all_and_requeues_once_all_must_know_of_it(world: World) -> None:
+    shared, policy_source = shared_by(world), PolicySource(lambda: in_force(WRITES))
+    async with world.running(slots=shared.enter(), policy_source=policy_source) as running:
+        world.append(world.event({"title": "Cover"}, time=LONG_AGO))
+        await running.settled()
+        await reload(running, policy_source)
+        assert [one.digest for one in world.store.chosen] == [DIGESTS[YIELDS], DIGESTS[WRITES]]
+        evict_s = running.daemon.config.store.evict_s
+        took_s = await running.pass_until(lambda: world.live()["title"] == "Cover", "the document was requeued", 60)
+        assert took_s >= evict_s - 1
+        await running.settled()

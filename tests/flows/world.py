@@ -20,6 +20,7 @@ from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.settling.cases import Pace
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
+from reconciler.flows.budget import OwnBudget
 from reconciler.flows.gate import Gate
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.notify import Webhook
@@ -30,12 +31,12 @@ from reconciler.model.document import Document, Due, Intent, Lane, Status
 from reconciler.model.event import ChangeTopic, Outgoing, Topics
 from reconciler.model.policy import DEFAULT_RULES, Policy, Rule
 from reconciler.model.snapshot import Snapshot
-from reconciler.ports import Slots
 from tests import defaults
 from tests.checks import check_audit, check_outcomes
 from tests.fakes.memory_log import MemoryBroker, MemoryLog
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.memory_windchill import MemoryWindchill
+from tests.fakes.shared_slots import OwnSlot
 from tests.fakes.virtual_clock import START_US, VirtualClock
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class World:
             breaker=Breaker(documents_max=1000),
             quota=RetryQuota(),
         )
-        self.budget = WriteBudget(writes_max, 600.0)
+        self.budget = OwnBudget(WriteBudget(writes_max, 600.0), self.clock)
         self.attempts = Attempt(self.gate, self.store, self.clock, self.attempt_options, self.budget)
         self.offered: list[Due] = []
         self.woken = asyncio.Event()
@@ -299,7 +300,7 @@ class World:
         accept_truncation: bool = False,
         webhook: Webhook | None = None,
         policy_source: PolicySource | None = None,
-        slots: Slots | None = None,
+        slots: OwnSlot | None = None,
         **groups: Any,
     ) -> AsyncIterator[Running]:
         """The whole daemon over the fakes; time passes only as the test lets it."""
@@ -320,6 +321,7 @@ class World:
             webhook=webhook,
             policy_source=policy_source,
             slots=slots,
+            shared=None if slots is None else slots.shared.over(self.store, self.clock),
         )
         stop = asyncio.Event()
         task = asyncio.create_task(daemon.run(stop, once=once, accept_truncation=accept_truncation))

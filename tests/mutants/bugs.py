@@ -169,7 +169,7 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
             "self.case = case",
         ),
         "a decision under the lock is not stored": (
-            "self.intent = self._intent(self.intent.lock)\n        await self.begin()\n        return plan.fields",
+            "self.intent = self._intent(self.intent.lock)\n        await self._store()\n        return plan.fields",
             "self.intent = self._intent(self.intent.lock)\n        return plan.fields",
         ),
     },

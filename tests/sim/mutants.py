@@ -140,7 +140,7 @@ class _OffsetsFirst(_Store):
 class _NoIntent(_Store):
     """Sends first; what was meant is known only in memory."""
 
-    async def intend(self, key: str, agreement: Any) -> bool:
+    async def intend(self, key: str, agreement: Any, policy: str = "") -> bool:
         """Nothing is stored."""
         return True
 

@@ -111,10 +111,10 @@ class Watched:
                 self._witness.loaded(found[key], mark)
         return found
 
-    async def intend(self, key: str, agreement: Agreement) -> bool:
+    async def intend(self, key: str, agreement: Agreement, policy: str = "") -> bool:
         self._witness.intending(key, agreement.intent, paused=key in self._life.paused())
         change = self._promises.intends(key, agreement)
-        stands: bool = await self._call("intend", lambda: self._inner.intend(key, agreement))
+        stands: bool = await self._call("intend", lambda: self._inner.intend(key, agreement, policy))
         self._durable()
         self._promises.acknowledged(change)
         self._witness.intended(key)

@@ -43,8 +43,9 @@ _BEAT = """
     WITH beaten AS (
         UPDATE slot SET beat = beat + 1, seen = now(), obeys = $3 WHERE id = $1 AND epoch = $2 AND held
         RETURNING id, epoch, beat, obeys, leaving
-    )
-    SELECT membership.number, member.* FROM membership, (
+    ), alarmed AS (UPDATE control SET alarms = alarms + 1 WHERE $4 AND EXISTS (SELECT FROM beaten))
+    SELECT (SELECT number FROM membership), (SELECT policy_number FROM control), (SELECT alarms FROM control), member.*
+    FROM (
         SELECT id, epoch, beat, obeys, leaving FROM slot WHERE held AND id <> $1 UNION ALL SELECT * FROM beaten
     ) AS member WHERE EXISTS (SELECT FROM beaten) ORDER BY id
 """
@@ -161,11 +162,12 @@ class Slot:
             _log.warning("took the store from an owner that showed no sign of life", owner=seen.name)
         return cls(server, clock, terms, epoch)
 
-    async def beat(self, obeys: int) -> Membership:
-        found = await self._server.once("beat", self._terms.beat_s, _BEAT, self.slot, self.epoch, obeys)
+    async def beat(self, obeys: int, *, alarm: bool = False) -> Membership:
+        found = await self._server.once("beat", self._terms.beat_s, _BEAT, self.slot, self.epoch, obeys, alarm)
         if not found:
             raise evicted("beat", self._server)
-        return Membership(found[0][0], tuple(Member(*member) for _, *member in found))
+        number, policy, alarms, *_ = found[0]
+        return Membership(number, tuple(Member(*member) for _, _, _, *member in found), policy, alarms)
 
     async def take_duties(self, wanted: frozenset[str]) -> frozenset[str]:
         asked = self.slot, self.epoch, sorted(wanted)

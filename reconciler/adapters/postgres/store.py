@@ -15,6 +15,7 @@ from reconciler.adapters.group_commit import GroupCommit
 from reconciler.adapters.postgres import migrating, queries
 from reconciler.adapters.postgres.change import Stored
 from reconciler.adapters.postgres.server import Address, Server
+from reconciler.adapters.postgres.shared import Shared
 from reconciler.adapters.postgres.slots import Slot, Terms
 from reconciler.adapters.postgres.writing import Writer, beside, decode_agreement, readable
 from reconciler.core.folding import rows
@@ -85,6 +86,7 @@ class PostgresStore:
     def __init__(self, server: Server, slot: Slot | None) -> None:
         self._server = server
         self._slot = slot
+        self.shared = Shared(server, slot)
         self._writer = Writer(server, slot)
         self._group = GroupCommit(self._commit)
         self._published: set[int] = set()  # messages that are forgotten with the next settlement
@@ -137,8 +139,8 @@ class PostgresStore:
     async def give_back(self, keys: Iterable[str]) -> None:
         """There is nobody who would take them."""
 
-    async def intend(self, key: str, agreement: Agreement) -> bool:
-        return await self._group.add(Decided.of_intent(key, agreement))
+    async def intend(self, key: str, agreement: Agreement, policy: str = "") -> bool:
+        return await self._group.add(Decided.of_intent(key, agreement, policy))
 
     async def settle(self, settlement: Settlement) -> None:
         await self._group.add(Decided.of_settlement(settlement))

@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 from reconciler.adapters import packing
 from reconciler.adapters.changes import Decided, appended, packed
 from reconciler.adapters.postgres import change as changing
-from reconciler.adapters.postgres import queries, slots
+from reconciler.adapters.postgres import queries, shared, slots
 from reconciler.adapters.postgres.change import Change, Stored, encoded
 from reconciler.adapters.postgres.server import Done, Server
 from reconciler.adapters.postgres.slots import Slot
 from reconciler.core.folding import rows
-from reconciler.errors import StoreDamagedError, StoreError
+from reconciler.errors import LostError, StoreDamagedError, StoreError
 from reconciler.model import action as actions
 from reconciler.model import codec
 from reconciler.model.action import OperatorAction
@@ -53,6 +53,7 @@ class Writer:
         self._folding = asyncio.Lock()
         self._fold_next: int | None = None  # the turn of the next fold, None: not known
         self._refolds = 0  # as the store last said
+        self._policy: str | None = None  # digest of the one in force, as far as we know
 
     async def rows(self, keys: Iterable[str]) -> dict[str, Stored]:
         """Return the rows of those documents that have one, in key order."""
@@ -207,6 +208,9 @@ class Writer:
     ) -> Collection[str]:
         """Store a group of changes of different documents, and what was published; return which are paused."""
         paused: set[str] = set()
+        by = {one.policy for one in changes if one.policy}  # a group of several is cut up when one of them is refused
+        if not by <= {self._policy}:
+            ((self._policy,),) = await self._server.fetch("read the policy in force", shared.IN_FORCE)
 
         def decision(stored: Rows) -> Change:
             for one in changes:  # else what we know of the document would be lost without a trace
@@ -216,10 +220,13 @@ class Writer:
             paused.update(key for key, one in stored.items() if one.row.status is Status.PAUSED)
             change = _committed(changes, stored)
             _forget(change, published, positions)
+            if by:
+                change.say(by_policy=self._policy)
             return change
 
-        await self.decide("settle", [one.key for one in changes], decision)
-        return paused
+        if by <= {self._policy} and await self.decide("settle", [one.key for one in changes], decision):
+            return paused
+        raise LostError("decided by a policy that replicas do not decide by any more")
 
     async def rebase(
         self,

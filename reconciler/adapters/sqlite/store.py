@@ -76,7 +76,7 @@ async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
 class SqliteStore:
     """`ports.Store` over one connection; the port says what each method does."""
 
-    slots = None  # the file has one owner
+    slots = shared = None  # the file has one owner
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -124,8 +124,8 @@ class SqliteStore:
     async def give_back(self, keys: Iterable[str]) -> None:
         """There is nobody who would take them."""
 
-    async def intend(self, key: str, agreement: Agreement) -> bool:
-        return await self._group.add(Decided.of_intent(key, agreement))
+    async def intend(self, key: str, agreement: Agreement, policy: str = "") -> bool:
+        return await self._group.add(Decided.of_intent(key, agreement, policy))
 
     async def settle(self, settlement: Settlement) -> None:
         await self._group.add(Decided.of_settlement(settlement))

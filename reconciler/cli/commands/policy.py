@@ -11,12 +11,14 @@ from reconciler import views
 from reconciler.cli import framework, options, output, runtime, store_access
 from reconciler.config import Config, rules
 from reconciler.core.explain.backtest import Backtest, Otherwise, Ruling, Unjudged
-from reconciler.errors import ConfigError
+from reconciler.errors import ConfigError, UsageError
+from reconciler.model import codec
 from reconciler.model.chain import CHECKPOINTS, SPAN, Entry
 from reconciler.model.policy import FALLBACK, ListMode, Policy, Strategy
 from reconciler.model.value import MISSING
+from reconciler.ports import Store
 
-policy = framework.family("policy", "Show the rules, or test other rules on past decisions before you deploy them.")
+policy = framework.family("policy", "Show the rules, test others on past decisions, or have all replicas take them up.")
 
 _SHOWN = 60  # characters of a value
 _NAMED_MAX = 20  # records that can't be tested and are named; the rest are only counted
@@ -45,6 +47,27 @@ def show(config: Config, form: str) -> None:
         output.as_json(rows)
     else:
         output.table([msgspec.structs.asdict(row) | {"more": _more(row)} for row in rows], _RULE_COLUMNS)
+
+
+@policy.subcommand("apply", "reconciler policy apply -c reconciler.toml")
+@options.configured()
+def apply(config: Config) -> None:
+    """
+    Have all replicas decide by this configuration's policy, if their store is on PostgreSQL.
+
+    They take it up within seconds and decide again what it may decide otherwise. This is for going back to an earlier
+    policy: a replica that starts with a policy that the store has seen before does not bring it back. A reconciler that
+    has its store to itself decides by its own configuration; send it SIGHUP.
+    """
+    from reconciler.flows import reload
+
+    async def put(store: Store) -> int:
+        if store.shared is None:
+            raise UsageError("this store has one reconciler, which decides by its own configuration: send it SIGHUP")
+        return await reload.put_in_force(store.shared, codec.policy_digest(config.policy), config.policy)
+
+    store_access.ask(config, put)
+    output.line(f"Policy {codec.policy_digest(config.policy)} is in force.")
 
 
 @policy.subcommand(

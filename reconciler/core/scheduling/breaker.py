@@ -13,6 +13,8 @@ After Michael Nygard, "Release It!", chapter 5. Differences, and details that ar
 - *Trouble* is no answer, a 5xx, a 429 or 503, or an answer that breaks the protocol. Any other answer is proper, even a
   version conflict or a 404: the server works.
 - *Known trouble says nothing.* While closed, a document that was in trouble before is no evidence.
+- *Other replicas.* One whose breaker has opened tells the others. To them that is a doubt too, and no more: its trouble
+  may be its own network's.
 - *Late answers.* A request sent before a change of state must not fail the probes. Every change begins a new era, a
   pass names its era, and a failure of another era changes nothing. A proper answer ends a doubt whenever its request
   was sent, because it arrives now; only an open breaker waits for its own probes.
@@ -153,6 +155,11 @@ class Breaker:
         weight = min(weight, self._left)
         self._left -= weight
         return Pass(self._era, weight)
+
+    def doubt(self) -> None:
+        """Let probes decide, because the breaker of another replica has opened."""
+        if self._state is State.CLOSED:
+            self._move(Signal.FAILED_WIDELY)
 
     def report(
         self, leave: Pass, result: RequestResult, now_s: float, chance: float, about: What | None = None

@@ -107,11 +107,18 @@ class RetryQuota:
         assert balance_max >= 1, "a retry costs 1"
         assert deposit >= 0, "a success doesn't cost"
         assert per_s > 0, "without income over time a spent budget may stay spent"
+        self._of_all = balance_max, per_s
         self._balance_max = balance_max
         self._deposit = deposit
         self._per_s = per_s
         self._balance = balance_max
         self._counted_s: float | None = None  # income over time is in the balance up to then
+
+    def divide(self, replicas: int) -> None:
+        """From here on be the budget of one of so many replicas. What successes pay in is divided already."""
+        balance_max, per_s = self._of_all
+        self._balance_max, self._per_s = max(1.0, balance_max / replicas), per_s / replicas
+        self._balance = min(self._balance, self._balance_max)
 
     def succeeded(self, now_s: float) -> None:
         """Pay in for a success."""
@@ -140,12 +147,12 @@ class RetryQuota:
         return self._balance
 
 
-_COUNTED = (Lane.RESYNC, Lane.REPLAY)
+COUNTED = (Lane.RESYNC, Lane.REPLAY)  # the lanes whose writes a budget counts: nobody has just asked for them
 
 
 class WriteBudget:
     """
-    At most `documents_max` documents written from resync and replay in any `window_s` seconds; 0: no threshold.
+    At most `documents_max` documents written in any `window_s` seconds; 0: no threshold.
 
     Comparisons write without a new event, perhaps because of a wrong policy, a restored database or a lost base. The
     threshold stops a mass overwrite before the write that exceeds it. It counts documents, so that one document that is
@@ -157,9 +164,9 @@ class WriteBudget:
         self._window_s = window_s
         self._counted: dict[str, float] = {}  # by document, since when; oldest first
 
-    def wait_s(self, lane: Lane, key: str, now_s: float) -> float:
+    def wait_s(self, key: str, now_s: float) -> float:
         """Count a document that is about to be written, and return 0; or return the seconds until there is room."""
-        if not self._documents_max or lane not in _COUNTED:
+        if not self._documents_max:
             return 0.0
         while self._counted and (oldest := next(iter(self._counted.items())))[1] <= now_s - self._window_s:
             del self._counted[oldest[0]]

@@ -35,10 +35,16 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Membership(msgspec.Struct, frozen=True):
-    """The replicas of a store; `number` grows with each that comes or goes."""
+    """
+    The replicas of a store; `number` grows with each that comes or goes.
+
+    `policy` is the number of the policy in force (`ports.Shared`). `alarms` counts the breakers that have opened.
+    """
 
     number: int
     members: tuple[Member, ...]
+    policy: int = 0
+    alarms: int = 0
 
     def share(self, slot: int, in_flight_max: int) -> int:
         """Return how many requests a member may have in flight."""

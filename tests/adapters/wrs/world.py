@@ -164,11 +164,11 @@ class DyingStore(MemoryStore):
         self.dies_before = self.dies_after = 0
         """At which intent from the beginning: the first is stored before anything is sent."""
 
-    async def intend(self, key: str, agreement: Agreement) -> bool:
+    async def intend(self, key: str, agreement: Agreement, policy: str = "") -> bool:
         self.commits += 1
         if self.commits == self.dies_before:
             raise Died("before an intent is stored")
-        stands = await super().intend(key, agreement)
+        stands = await super().intend(key, agreement, policy)
         if self.commits == self.dies_after:
             raise Died("after an intent was stored")
         return stands

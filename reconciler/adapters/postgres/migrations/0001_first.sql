@@ -33,6 +33,20 @@ CREATE TABLE membership (
 );
 INSERT INTO membership VALUES (0);
 
+-- What all replicas obey.
+CREATE TABLE control (
+    policy_number bigint NOT NULL,     -- counts the policies that were put in force
+    policy_digest text,                -- NULL: none was yet
+    alarms bigint NOT NULL             -- counts the breakers that have opened
+) WITH (fillfactor = 10);
+INSERT INTO control VALUES (0, NULL, 0);
+
+-- The documents that comparisons have written to lately (`spend_1`).
+CREATE TABLE spent (
+    document bytea PRIMARY KEY,
+    since timestamptz NOT NULL         -- by this server's clock
+);
+
 -- What one replica at a time does.
 CREATE TABLE duty (
     name text COLLATE "C" PRIMARY KEY,
@@ -214,6 +228,7 @@ CREATE TABLE signing (
 CREATE FUNCTION change_1(
     by_slot smallint,
     by_epoch bigint DEFAULT NULL,      -- NULL: a guest
+    by_policy text DEFAULT NULL,       -- digest of the policy that an intent was decided by
     fold_turn bigint DEFAULT NULL,
     refolds_seen bigint DEFAULT NULL,  -- when the rows of the batch were read
     refold_key bytea DEFAULT NULL,     -- folded again, up to these positions
@@ -260,6 +275,7 @@ BEGIN
         PERFORM FROM slot s WHERE s.id = by_slot AND s.epoch = by_epoch FOR KEY SHARE;
         IF NOT FOUND THEN answer := 'fenced'; RETURN; END IF;
     END IF;
+    IF by_policy <> (SELECT coalesce(policy_digest, '') FROM control) THEN answer := 'outdated'; RETURN; END IF;
 
     IF refolds_seen IS NOT NULL THEN
         PERFORM pg_advisory_xact_lock_shared(refold_lock);
@@ -441,4 +457,23 @@ BEGIN
         INSERT INTO signing (one, noted) VALUES (1, signed) ON CONFLICT (one) DO UPDATE SET noted = excluded.noted;
     END IF;
     answer := 'done';
+END $$;
+
+-- Counts a document that a comparison is about to write to, and answers 0; or how many seconds it has to wait for room.
+-- One caller at a time, so that all replicas together never write to more documents in any window. If this server's clock
+-- was ahead, what it has counted then is counted anew.
+CREATE FUNCTION spend_1(asked bytea, documents_max bigint, window_s float8, OUT wait_s float8) LANGUAGE plpgsql AS $$
+DECLARE
+    budget_lock CONSTANT bigint := 8243107302;
+    moment timestamptz;
+BEGIN
+    PERFORM pg_advisory_xact_lock(budget_lock);
+    moment := clock_timestamp();
+    UPDATE spent SET since = moment WHERE since > moment;
+    DELETE FROM spent WHERE since <= moment - make_interval(secs => window_s);
+    IF (SELECT count(*) FROM spent) < documents_max THEN
+        INSERT INTO spent VALUES (asked, moment) ON CONFLICT DO NOTHING;
+    END IF;
+    SELECT CASE WHEN bool_or(document = asked) THEN 0
+        ELSE extract(epoch FROM min(since) - moment) + window_s END INTO wait_s FROM spent;
 END $$;
