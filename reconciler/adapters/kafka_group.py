@@ -4,7 +4,7 @@ Our place in Kafka's consumer group: it shows others how far we have read, and d
 Rules:
 1. The store owns the positions. What is committed here is for tools that show or act on lag (AKHQ, Burrow, KEDA), and
    is never read back. It passes the gaps that transaction markers leave, or lag would never end.
-2. No record is fetched here: a member holds its partitions paused. So the group and the fetching fail independently.
+2. No record is fetched here: all partitions are paused. So the group and the fetching fail independently.
 3. A rebalance only replaces the set of our partitions. Nothing waits in it, so it can't deadlock with a fetch.
 4. Nothing here ends the program. A fault is logged once, and tried again until it is over.
 """
@@ -91,8 +91,10 @@ class KafkaGroup:
         due = news or self._clock.monotonic_s() >= self._commit_at_s
         if not due or positions == self._committed or not positions:  # aiokafka refuses a commit of nothing
             return
-        if not self._divided:
-            consumer.assign([TopicPartition(*place) for place in positions])
+        if not self._divided and positions.keys() != self._committed.keys():
+            places = [TopicPartition(*place) for place in positions]
+            consumer.assign(places)
+            _pause(consumer, places)
         try:
             async with asyncio.timeout(_COMMIT_S_MAX):
                 await consumer.commit({TopicPartition(*place): offset for place, offset in positions.items()})
@@ -136,7 +138,7 @@ class KafkaGroup:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """Takes an assignment over. Without the `seek`, aiokafka would look for a position to fetch from, and raise."""
+    """Takes an assignment over."""
 
     def __init__(self, consumer: AIOKafkaConsumer, assign: Callable[[Iterable[Partition]], None]) -> None:
         self._consumer = consumer
@@ -146,7 +148,12 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._assign(())
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        for place in assigned:
-            self._consumer.seek(place, 0)
-        self._consumer.pause(*assigned)
+        _pause(self._consumer, assigned)
         self._assign(Partition(*place) for place in assigned)
+
+
+def _pause(consumer: AIOKafkaConsumer, assigned: Iterable[TopicPartition]) -> None:
+    """Fetch nothing. Without the `seek`, aiokafka would look for a position to fetch from, and raise."""
+    for place in assigned:
+        consumer.seek(place, 0)
+    consumer.pause(*assigned)

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.consumer.fetcher import Fetcher
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka_client import KafkaOptions
@@ -67,6 +69,24 @@ async def test_lag_tools_see_how_far_a_lone_reader_is(server: Apache, topic: Mak
         await until_shown(server, name, positions)
         positions[Partition(name, 0)] = 9
     assert await group_offsets(server, group_of(name)) == positions, "the last word comes with the end"
+
+
+@pytest.mark.parametrize("divided", [False, True])
+async def test_no_record_is_fetched_beside_those_that_are_folded(
+    server: Apache, topic: MakeTopic, monkeypatch: pytest.MonkeyPatch, divided: bool
+) -> None:
+    """What was fetched here and never read stayed in memory: a megabyte for each commit."""
+    name = await topic()
+    async with AIOKafkaProducer(bootstrap_servers=server.brokers) as producer:
+        await producer.send_and_wait(name, b"x" * 1000)
+    asked: list[object] = []
+    monkeypatch.setattr(Fetcher, "_proc_fetch_request", lambda *given: asked.append(given))
+    positions = {Partition(name, 0): 0}
+    for _ in range(2):  # the second finds what the first has committed
+        async with running(member(server, name, divided=divided), lambda: positions):
+            await until_shown(server, name, positions)
+            await asyncio.sleep(1)
+    assert not asked
 
 
 async def test_a_lone_reader_that_died_is_followed_at_once(server: Apache, topic: MakeTopic) -> None:
