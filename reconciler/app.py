@@ -49,6 +49,7 @@ from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
 from reconciler.ports import (
+    OUTBOX_DUTIES,
     ChangeList,
     Clock,
     EventLog,
@@ -69,7 +70,7 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-DUTIES = ("notify", "drift", "checkpoint", "policy")  # what one replica at a time does
+DUTIES = ("notify", "drift", "checkpoint", "policy", *OUTBOX_DUTIES)  # what one replica at a time does
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
 _SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # seconds, or requests' timeouts, until a silent loop counts as dead

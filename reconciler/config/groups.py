@@ -161,7 +161,7 @@ class Store:
     url: _StoreUrl = "sqlite:///state.db"
     """`sqlite:///FILE`, relative to the current directory; `sqlite:////FILE` is absolute. Use a local disk, not a
     share. One process at a time uses it. `postgresql://USER@HOST:PORT/DATABASE`, for several replicas; for a standby,
-    more hosts between commas. `reconciler store migrate` makes its schema. (So far one replica at a time uses it.)"""
+    more hosts between commas. `reconciler store migrate` makes its schema."""
     password: Secret = ""
     """PostgreSQL's password; empty: that of the file PGPASSFILE or ~/.pgpass, or none. Never in `url`, which
     people see."""

@@ -5,7 +5,8 @@ Reconcile: takes documents from the queue and makes attempts on them, several at
 attempts. Both stop after the attempts under way.
 
 Of several replicas, the one that loads a document has it until its attempt is settled. The queues of several may hold
-one document; whoever comes too late drops it.
+one document; whoever comes too late looks again a second later, because what made it due may have come too late for
+the attempt of the other.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from reconciler.tracing import NO_TRACING, Tracing
 
 _IDLE_S_MAX = 30.0  # `feed` sleeps at most so long; usually something wakes it earlier
 _FRESH_US = 100_000  # an older row is loaded again, as the document may have been paused since
+_ELSEWHERE_US = 1_000_000  # so long we leave a document alone that another replica has
 _WORKERS_A_ROW = 4  # for so many workers one loaded row waits: more of them would often have to be loaded again
 _DOUBT_S_MIN = 0.5  # between two checks whether more probes are wanted
 _LOOKED_AT = 4  # documents to choose each probe from
@@ -149,7 +151,7 @@ class Reconciler:
         for due in taken:
             document = documents.get(due.key)
             if document is None:
-                self._queue.done(due.key)
+                self._queue.done(due.key, Due(due.key, due.lane, now_us + _ELSEWHERE_US))
             elif document.status is Status.PAUSED and document.due_us is None:
                 left[due.key] = None
             elif due.lane > Lane.OPERATOR and document.due_us is None:

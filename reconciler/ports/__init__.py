@@ -10,6 +10,8 @@ from reconciler.ports.log import EventLog, ReaderGroup, SharedLog
 from reconciler.ports.shared import Chosen, Shared, Spending
 from reconciler.ports.slots import Slots
 from reconciler.ports.store import (
+    BUCKETS,
+    OUTBOX_DUTIES,
     Changed,
     FoldBatch,
     Folded,
@@ -24,6 +26,8 @@ from reconciler.ports.store_admin import StoreAdmin
 from reconciler.ports.windchill import ChangeList, Journal, Windchill
 
 __all__ = [
+    "BUCKETS",
+    "OUTBOX_DUTIES",
     "ChangeList",
     "Changed",
     "Chosen",

@@ -27,7 +27,11 @@ class Slots(Protocol):
         """
 
     async def take_duties(self, wanted: frozenset[str]) -> frozenset[str]:
-        """Take those of the duties that nobody alive has, give up all others of ours, and return what we have now."""
+        """
+        Take those of the duties that nobody alive has, give up all others of ours, and return what we have now.
+
+        What the store is in the middle of for us (messages that are being published) it gives up by a later call.
+        """
 
     async def evict(self, member: Member) -> bool:
         """

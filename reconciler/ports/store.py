@@ -1,7 +1,7 @@
 """The state store: a Protocol for each kind of user, and one for the whole."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -96,7 +96,11 @@ class Ledger(Protocol):
     """What the reconciler reads and writes."""
 
     async def due(self, now_us: int, limit: int) -> list[Due]:
-        """Return due documents, most urgent lane first, longest due first within a lane."""
+        """
+        Return due documents, most urgent lane first, longest due first within a lane.
+
+        Those that another replica has are left out, here and in `next_due_us`.
+        """
 
     async def next_due_us(self) -> int | None: ...
 
@@ -169,11 +173,20 @@ class Ledger(Protocol):
         """
 
 
+BUCKETS: Final = 16  # of messages that replicas divide: one replica at a time publishes those of a bucket
+OUTBOX_DUTIES: Final = tuple(f"outbox {bucket}" for bucket in range(BUCKETS))
+
+
 class Outbox(Protocol):
-    """Records to publish, written in the transactions that cause them."""
+    """
+    Records to publish, written in the transactions that cause them.
+
+    Those of one document are in one bucket, so they stay in order whoever publishes them. Several replicas divide the
+    buckets by their duties.
+    """
 
     async def waiting(self, limit: int) -> list[OutboxMessage]:
-        """Return the oldest messages."""
+        """Return the oldest messages, of several replicas' those whose duty is ours."""
 
     async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
         """

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.adapters import sqlite
 from reconciler.adapters.clock import SystemClock
-from reconciler.ports import Store
+from reconciler.ports import OUTBOX_DUTIES, Store
 from tests.fakes.memory_store import MemoryStore
 
 
@@ -22,6 +22,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         url = request.getfixturevalue("postgres_url")
         from reconciler.adapters import postgres
 
-        opened = await postgres.open_store(postgres.Address(url), SystemClock(), owner=True)
+        opened = shared = await postgres.open_store(postgres.Address(url), SystemClock(), owner=True)
+        assert shared.slots is not None
+        await shared.slots.take_duties(frozenset(OUTBOX_DUTIES))
     yield opened
     await opened.close()

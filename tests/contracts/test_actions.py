@@ -14,7 +14,19 @@ from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Agreement, Due, Lane, Status
 from reconciler.ports import Store
 from tests.checks import check_chain, opened
-from tests.contracts.test_store import AGREEMENT, HOSTILE, batch, letter, record, row, settlement, unordered, wish
+from tests.contracts.test_store import (
+    AGREEMENT,
+    HOSTILE,
+    batch,
+    intend,
+    letter,
+    record,
+    row,
+    settle,
+    settlement,
+    unordered,
+    wish,
+)
 from tests.fakes.virtual_clock import VirtualClock
 
 AT_US = 7000
@@ -47,9 +59,9 @@ async def test_a_paused_document_says_why_and_is_due_for_a_last_look_and_not_pen
 @pytest.mark.parametrize("due_us", [None, 9000])
 async def test_a_paused_document_is_due_again_when_its_last_look_says_so(store: Store, due_us: int | None) -> None:
     await paused(store)
-    await store.settle(settlement(revision=1, status=Status.PAUSED, due_us=8500, agreement=AGREEMENT))
+    await settle(store, settlement(revision=1, status=Status.PAUSED, due_us=8500, agreement=AGREEMENT))
     assert (await row(store)).due_us == AT_US, "what was looked at before the pause was no last look"
-    await store.settle(settlement(revision=2, status=Status.PAUSED, due_us=due_us, agreement=AGREEMENT))
+    await settle(store, settlement(revision=2, status=Status.PAUSED, due_us=due_us, agreement=AGREEMENT))
     found = await row(store)
     assert (found.status, found.reason, found.due_us) == (Status.PAUSED, "paused by jdoe", due_us)
     assert await store.next_due_us() == due_us
@@ -59,17 +71,18 @@ async def test_a_paused_document_is_due_again_when_its_last_look_says_so(store: 
 async def test_an_intent_that_comes_after_a_pause_is_stored_and_must_not_be_sent(store: Store, key: str) -> None:
     await paused(store, key)
     await store.fold(batch("other"))
+    await store.hold([key, "other"])
     assert tuple(await asyncio.gather(store.intend(key, AGREEMENT), store.intend("other", AGREEMENT))) == (False, True)
     found = (await store.documents([key]))[key]
     assert (found.status, found.agreement) == (Status.PAUSED, AGREEMENT)
     assert await store.record_actions(Change.RESUME, [action(key, kind="resume")], at_us=8000)
-    assert await store.intend(key, AGREEMENT)
+    assert await intend(store, key, AGREEMENT)
 
 
 async def test_a_last_look_at_a_document_that_was_resumed_meanwhile_does_not_pause_it_again(store: Store) -> None:
     await paused(store)
     assert await store.record_actions(Change.RESUME, [action(kind="resume")], at_us=8000)
-    await store.settle(settlement(revision=2, status=Status.PAUSED, due_us=None))
+    await settle(store, settlement(revision=2, status=Status.PAUSED, due_us=None))
     found = await row(store)
     assert (found.status, found.due_us) == (Status.PENDING, 8000)
 
@@ -91,7 +104,7 @@ async def test_an_attempt_under_way_stores_what_it_agreed_and_ends_no_pause(
     store: Store, status: Status, revision: int
 ) -> None:
     await paused(store)
-    await store.settle(settlement(revision=revision, status=status, due_us=9000, attempts=1))
+    await settle(store, settlement(revision=revision, status=status, due_us=9000, attempts=1))
     found = await row(store)
     assert (found.agreement, found.attempts) == (AGREEMENT, 1)
     assert (found.status, found.reason, found.due_us, found.pending_since_us) == (
@@ -122,13 +135,13 @@ async def test_a_resumed_document_is_pending_and_due_at_once_before_all_others(s
     found = await row(store)
     assert (found.status, found.reason, found.pending_since_us, found.revision) == (Status.PENDING, "", 8000, 3)
     assert (await store.due(8000, 1)) == [Due("d", Lane.OPERATOR, 8000)]
-    await store.settle(settlement(revision=2))  # of an attempt from before
+    await settle(store, settlement(revision=2))  # of an attempt from before
     assert (await row(store)).status is Status.PENDING
 
 
 async def test_a_document_to_be_retried_is_due_at_once_and_keeps_its_status(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement(status=Status.PARKED, reason="gone", due_us=99_000))
+    await settle(store, settlement(status=Status.PARKED, reason="gone", due_us=99_000))
     assert await store.record_actions(Change.RETRY, [action(kind="retry")], at_us=8000)
     found = await row(store)
     assert (found.status, found.reason, found.lane, found.due_us) == (Status.PARKED, "gone", Lane.ASKED, 8000)
@@ -212,9 +225,9 @@ async def test_an_action_comes_back_as_it_was_recorded(store: Store, text: str) 
 async def test_actions_and_decisions_are_in_one_chain_in_order(store: Store) -> None:
     await store.fold(batch("d", "e"))
     await noted(store, action("d"), action("upload", document=""))
-    await store.settle(settlement("d", audit=(record("d", 8000), record("d", 9000))))
+    await settle(store, settlement("d", audit=(record("d", 8000), record("d", 9000))))
     await noted(store, action("e"))
-    await store.settle(settlement("e", audit=(record("e", 10),)))
+    await settle(store, settlement("e", audit=(record("e", 10),)))
     kinds = [next(iter(json.loads(entry.record))) async for entry in store.audit_chain()]
     assert kinds == ["act", "act", "decision", "decision", "act", "decision"]
     await check_chain(store, {3, 4, 6})
@@ -227,10 +240,10 @@ async def test_actions_and_decisions_are_in_one_chain_in_order(store: Store) -> 
 
 async def test_records_of_a_document_have_places_in_the_order_in_which_they_were_recorded(store: Store) -> None:
     await store.fold(batch("d", "e"))
-    await store.settle(settlement("d", audit=(record("d", 9000, message="1"), record("d", 8000, message="2"))))
+    await settle(store, settlement("d", audit=(record("d", 9000, message="1"), record("d", 8000, message="2"))))
     await noted(store, action("d", "3"), action("e"), action("d", "4"))
-    await store.settle(settlement("e", audit=(record("e", 1),)))
-    await store.settle(settlement("d", audit=(record("d", 10, message="5"),)))
+    await settle(store, settlement("e", audit=(record("e", 1),)))
+    await settle(store, settlement("d", audit=(record("d", 10, message="5"),)))
     assert await store.record_actions(Change.PAUSE, [action("d", "6")], at_us=AT_US, reason="")
     found = sorted([*await store.audit("d"), *await store.actions(document="d")], key=chain.place)
     assert [one.message if isinstance(one, AuditRecord) else one.kind for one in found] == list("123456")
@@ -250,6 +263,7 @@ async def test_acts_that_race_with_settlements_lose_nothing_and_break_no_link(st
     keys = [f"d{number}" for number in range(40)]
     await store.fold(batch(*keys))
     recorder = Recorder(store, VirtualClock(), "operator")
+    await store.hold(keys)
     await asyncio.gather(
         *(store.settle(settlement(key, audit=(record(key), record(key)))) for key in keys),
         *(recorder.record("jdoe", [About(kind="pause", target=key, document=key)]) for key in keys),

@@ -2,7 +2,7 @@
 
 from reconciler.model.document import NO_AGREEMENT, SETTLED, Lane, Status
 from reconciler.ports import Store
-from tests.contracts.test_store import HOSTILE, OTHERS, batch, placed, row, settlement
+from tests.contracts.test_store import HOSTILE, OTHERS, batch, placed, row, settle, settlement
 
 NOW_US = 3000  # `placed` puts documents before their due time at it
 
@@ -11,7 +11,7 @@ async def test_settled_documents_are_listed_in_order_page_by_page(store: Store) 
     keys = sorted(HOSTILE)
     await store.fold(batch(*keys))
     for key in keys[1:]:
-        await store.settle(settlement(key))
+        await settle(store, settlement(key))
     assert await store.settled_keys(SETTLED, "", 1000) == keys[1:]
     pages, after = [], ""
     while page := await store.settled_keys(SETTLED, after, 3):
@@ -29,7 +29,7 @@ async def test_an_attempt_under_way_does_not_end_the_comparison(store: Store) ->
     await placed(store, Status.SYNCED)
     revision = (await row(store)).revision
     await store.compare_again(["d"], SETTLED, NOW_US)
-    await store.settle(settlement(revision=revision))
+    await settle(store, settlement(revision=revision))
     assert await store.count_due(Lane.RESYNC, NOW_US) == 1
 
 
@@ -37,11 +37,11 @@ async def test_documents_to_compare_are_counted_until_they_are_settled(store: St
     keys = ["a", "b", "c"]
     await store.fold(batch(*keys))
     for key in keys:
-        await store.settle(settlement(key))
+        await settle(store, settlement(key))
     await store.compare_again(keys, SETTLED, NOW_US)
     assert await store.count_due(Lane.RESYNC, NOW_US) == 3
     assert await store.count_due(Lane.RESYNC, NOW_US - 1) == await store.count_due(Lane.EVENT, NOW_US) == 0
-    await store.settle(settlement("a", revision=(await row(store, "a")).revision))
+    await settle(store, settlement("a", revision=(await row(store, "a")).revision))
     assert await store.count_due(Lane.RESYNC, NOW_US) == 2
     await store.fold(batch(rows={"b": (await row(store, "b")).desired}, at_us=NOW_US))  # which changes nothing
     assert await store.count_due(Lane.RESYNC, NOW_US) == 2

@@ -101,6 +101,18 @@ def settlement(key: str = "d", revision: int = 1, **rest: object) -> Settlement:
     return Settlement(key=key, revision=revision, **settings)
 
 
+async def settle(store: Store, end: Settlement) -> None:
+    """Take a document and settle it."""
+    await store.hold([end.key])
+    await store.settle(end)
+
+
+async def intend(store: Store, key: str, agreement: Agreement) -> bool:
+    """Take a document and store an intent."""
+    await store.hold([key])
+    return await store.intend(key, agreement)
+
+
 def letter(offset: int = 7, topic: str = "changes") -> tuple[DeadLetter, Outgoing]:
     refused = DeadLetter(
         Place(topic, 0, offset), 5, b"k\0\xff", b"\xffnot json\0", (("h", b"\xfe"),), "decode", "not JSON", 77
@@ -140,7 +152,7 @@ async def scalars(store: Store) -> Row:
 async def placed(store: Store, status: Status, due_us: int | None = 5000, lane: Lane = Lane.RETRY) -> None:
     """Fold document "d" and put it where a test wants it."""
     await store.fold(batch("d"))
-    await store.settle(settlement(status=status, due_us=due_us, lane=lane))
+    await settle(store, settlement(status=status, due_us=due_us, lane=lane))
 
 
 # --------------------------------------------------------------------------------------------------------------- folds
@@ -271,7 +283,7 @@ async def test_a_row_changes_as_the_rules_say(store: Store, status: Status) -> N
             lambda: store.fold(batch(rows={"d": wish("X")}, at_us=3000, lane=Lane.REPLAY)),
             lambda row: rows.folded(row, Lane.REPLAY, 3000),
         ),
-        (lambda: store.settle(older), lambda row: rows.settled(row, older)),
+        (lambda: settle(store, older), lambda row: rows.settled(row, older)),
         (lambda: store.rebase({"d": Agreement(told=9)}, {}, 4500), lambda row: rows.rebased(row, 4500)),
         (lambda: store.requeue(["d"], Lane.OPERATOR, 5000), lambda row: rows.requeued(row, Lane.OPERATOR, 5000)),
         (lambda: store.refold(refolded(), REFOLDED), lambda row: rows.refolded(row, REFOLDED.at_us)),
@@ -300,7 +312,7 @@ REFOLDED = OperatorAction(3000, "jdoe", "cli", "refold", "d", "d", {"reason": "a
 
 async def test_a_row_is_replaced_when_it_is_folded_again(store: Store) -> None:
     await store.fold(batch("d", positions={P0: 11}))
-    await store.settle(settlement())
+    await settle(store, settlement())
     assert await store.refold(refolded(dead_letters=[letter(1)]), REFOLDED)
     found = await row(store)
     assert (found.desired, found.revision, found.status) == (wish("INREVIEW", number=0), 2, Status.PENDING)
@@ -316,11 +328,11 @@ async def test_agreements_on_claims_left_out_lose_their_stamps_even_if_stored_la
     future = Agreement(Base({"status": Agreed("CANCELLED", later), "other": Agreed(1, later), "list": listed}))
     rows = {"d": Desired({**wish().fields, "list": Field(Register(stamp(), ["a"]))})}
     await store.fold(batch(rows=rows, positions={P0: 11}))
-    await store.settle(settlement(agreement=future))
+    await settle(store, settlement(agreement=future))
     assert (await row(store)).agreement == future
     again = attrs.evolve(refolded(), desired=rows["d"])
     assert await store.refold(again, REFOLDED)
-    await store.settle(settlement(agreement=future))  # of an attempt that was under way
+    await settle(store, settlement(agreement=future))  # of an attempt that was under way
     base = (await row(store)).agreement.base.fields
     assert base["status"] == Agreed("CANCELLED", None)
     assert base["list"] == Agreed(["a"], None, {'"a"': LEAST, '"b"': stamp(0)})
@@ -474,7 +486,7 @@ async def test_documents_that_wait_longer_than_their_status_allows_are_brought_f
     await store.fold(batch(*keys))
     dues_us = [now_us + most_us, now_us + most_us + 1, now_us + 10**14, now_us - 1, None]
     for key, due_us in zip(keys, dues_us, strict=True):
-        await store.settle(settlement(key, status=status, due_us=due_us, lane=Lane.RETRY))
+        await settle(store, settlement(key, status=status, due_us=due_us, lane=Lane.RETRY))
     assert await store.count_ahead(now_us, LONGEST_US) == 2
     assert await store.bring_forward(now_us, LONGEST_US) == 2
     rows = await store.documents(keys)
@@ -488,7 +500,7 @@ async def test_documents_brought_forward_do_not_all_come_due_at_one_moment(store
     keys = [f"d{number}" for number in range(100)]
     await store.fold(batch(*keys))
     for key in keys:
-        await store.settle(settlement(key, due_us=10**15))
+        await settle(store, settlement(key, due_us=10**15))
     longest_us = dict.fromkeys(Status, 3_600_000_000)
     assert await store.bring_forward(0, longest_us) == 100
     assert len({row.due_us for row in (await store.documents(keys)).values()}) == 100
@@ -505,14 +517,14 @@ async def test_the_last_audit_record_is_the_one_that_was_stored_last_whatever_it
     assert await store.last_audited_us() is None
     await store.fold(batch("d"))
     for at_us in (5000, 10**15, 7000):
-        await store.settle(settlement(audit=(record(at_us=at_us),)))
+        await settle(store, settlement(audit=(record(at_us=at_us),)))
     assert await store.last_audited_us() == 7000
 
 
 async def test_requeueing_makes_documents_due_and_returns_how_many(store: Store) -> None:
     await store.fold(batch("a", "b", "c"))
-    await store.settle(settlement("a", status=Status.HELD, due_us=None))
-    await store.settle(settlement("b", status=Status.CONTENDED, due_us=9000))
+    await settle(store, settlement("a", status=Status.HELD, due_us=None))
+    await settle(store, settlement("b", status=Status.CONTENDED, due_us=9000))
     assert await store.requeue(["a", "b", "b", "unknown"], Lane.OPERATOR, 3000) == 2
     assert await store.due(3000, 10) == [
         *(Due("a", Lane.OPERATOR, 3000), Due("b", Lane.OPERATOR, 3000)),
@@ -527,7 +539,7 @@ async def test_requeueing_makes_documents_due_and_returns_how_many(store: Store)
 
 async def test_a_settlement_sets_the_documents_status(store: Store) -> None:
     await store.fold(batch("d", at_us=1000))
-    await store.settle(settlement(conflicts=1, attempts=2))
+    await settle(store, settlement(conflicts=1, attempts=2))
     assert await row(store) == Document(
         "d", wish(), 1, AGREEMENT, Status.SYNCED, "all agreed", Lane.RESYNC, 9000, None, conflicts=1, attempts=2
     )
@@ -536,7 +548,7 @@ async def test_a_settlement_sets_the_documents_status(store: Store) -> None:
 async def test_a_settlement_of_an_older_revision_leaves_the_document_due(store: Store) -> None:
     await store.fold(batch("d", at_us=1000))
     await store.fold(batch(rows={"d": wish("X")}, at_us=1500))
-    await store.settle(settlement(revision=1, conflicts=1, attempts=1, audit=(record(),)))
+    await settle(store, settlement(revision=1, conflicts=1, attempts=1, audit=(record(),)))
     found = await row(store)
     assert (found.status, found.reason, found.lane, found.due_us) == (Status.PENDING, "", Lane.EVENT, 1000)
     assert (found.pending_since_us, found.agreement, found.conflicts, found.attempts) == (1000, AGREEMENT, 1, 1)
@@ -554,8 +566,8 @@ async def test_a_document_that_is_neither_synced_nor_held_stays_pending_since_th
 
 async def test_conflicts_and_attempts_add_up(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement(conflicts=1, attempts=2))
-    await store.settle(settlement(conflicts=3, attempts=4))
+    await settle(store, settlement(conflicts=1, attempts=2))
+    await settle(store, settlement(conflicts=3, attempts=4))
     found = await row(store)
     assert (found.conflicts, found.attempts) == (4, 6)
 
@@ -564,14 +576,14 @@ async def test_an_intent_is_stored_and_changes_nothing_else(store: Store) -> Non
     await store.fold(batch("d"))
     before = await row(store)
     intended = structs.replace(AGREEMENT, intent=Intent({"status": "R"}, Token('"1"'), 1234))
-    assert await store.intend("d", intended)
+    assert await intend(store, "d", intended)
     assert await row(store) == structs.replace(before, agreement=intended)
 
 
 @pytest.mark.parametrize("act", ["intend", "settle"])
 async def test_settling_an_unknown_document_is_an_error(store: Store, act: str) -> None:
     with pytest.raises(StoreError, match="no such document"):
-        await (store.intend("d", AGREEMENT) if act == "intend" else store.settle(settlement(audit=(record(),))))
+        await (intend(store, "d", AGREEMENT) if act == "intend" else settle(store, settlement(audit=(record(),))))
     assert await store.documents(["d"]) == {}
     assert await store.audit() == []
 
@@ -579,7 +591,7 @@ async def test_settling_an_unknown_document_is_an_error(store: Store, act: str) 
 async def test_a_settlement_is_all_or_nothing_with_its_trail(store: Store) -> None:
     await store.fold(batch("d"))
     outcome = Outgoing("outcomes", b"d", b'{"a":1}', (("ce_id", b"1"),))
-    await store.settle(settlement(audit=(record(),), outcomes=(outcome,), opened=(conflict(),)))
+    await settle(store, settlement(audit=(record(),), outcomes=(outcome,), opened=(conflict(),)))
     assert [unordered(one) for one in await store.audit()] == [structs.replace(record(), id=1)]
     assert [message.record for message in await store.waiting(10)] == [outcome]
     assert await store.conflicts() == [ConflictRow("d", conflict(), None)]
@@ -589,6 +601,7 @@ async def test_a_group_of_settlements_is_committed_for_all_callers(store: Store)
     keys = [f"d{n:03}" for n in range(200)]
     await store.fold(batch(*keys))
     outcomes = {key: Outgoing("outcomes", key.encode(), b"{}") for key in keys}
+    await store.hold(keys)
     await asyncio.gather(
         *(store.settle(settlement(key, audit=(record(key),), outcomes=(outcomes[key],))) for key in keys)
     )
@@ -600,6 +613,7 @@ async def test_a_group_of_settlements_is_committed_for_all_callers(store: Store)
 async def test_a_callers_cancellation_tears_nothing(store: Store) -> None:
     keys = [f"d{n:03}" for n in range(200)]
     await store.fold(batch(*keys))
+    await store.hold(keys)
     tasks = [asyncio.create_task(store.settle(settlement(key, audit=(record(key),)))) for key in keys]
     await asyncio.sleep(0)
     for task in tasks[::3]:
@@ -608,7 +622,7 @@ async def test_a_callers_cancellation_tears_nothing(store: Store) -> None:
     done = {key for key, result in zip(keys, results, strict=True) if result is None}
     assert done >= {key for n, key in enumerate(keys) if n % 3}
     # Whatever became of a cancelled one, its row and its trail agree.
-    await store.settle(settlement(keys[1]))
+    await settle(store, settlement(keys[1]))
     settled = {found.key for found in await store.list_documents(Status.SYNCED, "", 1000)}
     assert settled >= done
     assert {one.document for one in await store.audit()} == settled
@@ -616,14 +630,16 @@ async def test_a_callers_cancellation_tears_nothing(store: Store) -> None:
 
 async def test_changes_of_one_document_keep_their_order(store: Store) -> None:
     await store.fold(batch("d", "e"))
+    await store.hold(["d", "e"])
+    agreements = [structs.replace(AGREEMENT, failures=number) for number in range(20)]
     await asyncio.gather(
-        *(store.settle(settlement("d", reason=str(n), attempts=1, audit=(record(message=str(n)),))) for n in range(20)),
-        store.intend("d", NO_AGREEMENT),
-        *(store.settle(settlement("e", reason=str(n))) for n in range(20)),
+        *(store.intend("d", agreement) for agreement in agreements),
+        store.settle(settlement("d", agreement=NO_AGREEMENT, attempts=1, audit=(record(),))),
+        *(store.intend("e", agreement) for agreement in agreements),
     )
     found = await row(store)
-    assert (found.reason, found.attempts, found.agreement) == ("19", 20, NO_AGREEMENT)
-    assert [one.message for one in await store.audit("d")] == [str(n) for n in reversed(range(20))]
+    assert (found.status, found.attempts, found.agreement) == (Status.SYNCED, 1, NO_AGREEMENT)
+    assert (await row(store, "e")).agreement == agreements[-1]
 
 
 # ----------------------------------------------------------------------------------------------- conflicts, hot spots
@@ -631,8 +647,8 @@ async def test_changes_of_one_document_keep_their_order(store: Store) -> None:
 
 async def test_open_conflicts_are_listed_oldest_first(store: Store) -> None:
     await store.fold(batch("d", "e"))
-    await store.settle(settlement("d", opened=(conflict("c2", opened_at_us=20), conflict("c1", opened_at_us=30))))
-    await store.settle(settlement("e", opened=(conflict("c3", opened_at_us=10),)))
+    await settle(store, settlement("d", opened=(conflict("c2", opened_at_us=20), conflict("c1", opened_at_us=30))))
+    await settle(store, settlement("e", opened=(conflict("c3", opened_at_us=10),)))
     assert [(found.document, found.conflict.id) for found in await store.conflicts()] == [
         *(("e", "c3"), ("d", "c2"), ("d", "c1"))
     ]
@@ -642,8 +658,8 @@ async def test_open_conflicts_are_listed_oldest_first(store: Store) -> None:
 async def test_conflicts_are_listed_page_by_page(store: Store) -> None:
     await store.fold(batch("d"))
     opened = [conflict("c2", opened_at_us=10), conflict("c1", opened_at_us=20), conflict("c3", opened_at_us=20)]
-    await store.settle(settlement(opened=tuple(opened)))
-    await store.settle(settlement(closed=("c1",)))
+    await settle(store, settlement(opened=tuple(opened)))
+    await settle(store, settlement(closed=("c1",)))
     for closed, rest in ((True, ["c1", "c3"]), (False, ["c3"])):
         found = await store.conflicts(closed=closed, after=(10, "c2"))
         assert [row.conflict.id for row in found] == rest
@@ -653,8 +669,8 @@ async def test_conflicts_are_listed_page_by_page(store: Store) -> None:
 
 async def test_conflicts_are_found_by_the_beginning_of_their_id(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement(opened=tuple(conflict(name) for name in ("a1", "a2", "a%", "b1", "a\U0010fffe"))))
-    await store.settle(settlement(closed=("a2",), at_us=3000))
+    await settle(store, settlement(opened=tuple(conflict(name) for name in ("a1", "a2", "a%", "b1", "a\U0010fffe"))))
+    await settle(store, settlement(closed=("a2",), at_us=3000))
 
     async def found(prefix: str, limit: int = 9, *, closed: bool = False) -> list[str]:
         rows = await store.conflicts_with_prefix(prefix, closed=closed, limit=limit)
@@ -672,8 +688,8 @@ async def test_conflicts_are_found_by_the_beginning_of_their_id(store: Store) ->
 
 async def test_a_closed_conflict_is_read_by_its_id_and_listed_and_counted_only_when_asked_for(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement(opened=(conflict("c1"), conflict("c2"))))
-    await store.settle(settlement(closed=("c1", "unknown"), at_us=3000))
+    await settle(store, settlement(opened=(conflict("c1"), conflict("c2"))))
+    await settle(store, settlement(closed=("c1", "unknown"), at_us=3000))
     assert await store.conflict("c1") == ConflictRow("d", conflict("c1"), 3000)
     assert await store.conflict("c2") == ConflictRow("d", conflict("c2"), None)
     assert await store.conflict("c") is None
@@ -685,40 +701,40 @@ async def test_a_closed_conflict_is_read_by_its_id_and_listed_and_counted_only_w
 
 async def test_closing_twice_keeps_the_first_time(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement(opened=(conflict(),)))
-    await store.settle(settlement(closed=("c1",), at_us=3000))
-    await store.settle(settlement(closed=("c1",), at_us=4000))
+    await settle(store, settlement(opened=(conflict(),)))
+    await settle(store, settlement(closed=("c1",), at_us=3000))
+    await settle(store, settlement(closed=("c1",), at_us=4000))
     assert [found.closed_at_us for found in await store.conflicts(closed=True)] == [3000]
 
 
 async def test_a_conflict_that_comes_back_opens_again_under_its_id(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement(opened=(conflict(),)))
-    await store.settle(settlement(closed=("c1",)))
+    await settle(store, settlement(opened=(conflict(),)))
+    await settle(store, settlement(closed=("c1",)))
     again = conflict(opened_at_us=7000)
-    await store.settle(settlement(opened=(again,)))
+    await settle(store, settlement(opened=(again,)))
     assert await store.conflicts(closed=True) == [ConflictRow("d", again, None)]
 
 
 async def test_a_conflict_found_again_keeps_when_it_was_opened(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement(opened=(conflict(),)))
-    await store.settle(settlement(opened=(conflict(opened_at_us=7000),)))
+    await settle(store, settlement(opened=(conflict(),)))
+    await settle(store, settlement(opened=(conflict(opened_at_us=7000),)))
     assert await store.conflicts() == [ConflictRow("d", conflict(), None)]
 
 
 async def test_closing_and_opening_in_one_settlement_leaves_it_open(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement(opened=(conflict(),)))
-    await store.settle(settlement(closed=("c1",), opened=(conflict(opened_at_us=7000),)))
+    await settle(store, settlement(opened=(conflict(),)))
+    await settle(store, settlement(closed=("c1",), opened=(conflict(opened_at_us=7000),)))
     assert [found.closed_at_us for found in await store.conflicts()] == [None]
 
 
 async def test_hot_spots_are_documents_and_fields_with_the_highest_rate_of_the_last_day_first(store: Store) -> None:
     await store.fold(batch("a", "b", "calm"))
-    await store.settle(settlement("a", conflicts=2, attempts=9, contention=(Contention("owner", 1, 3),)))
-    await store.settle(settlement("b", conflicts=5, attempts=7, contention=(Contention("owner", 3, 3),)))
-    await store.settle(settlement("calm", attempts=1, contention=(Contention("status", 0, 8),)))
+    await settle(store, settlement("a", conflicts=2, attempts=9, contention=(Contention("owner", 1, 3),)))
+    await settle(store, settlement("b", conflicts=5, attempts=7, contention=(Contention("owner", 3, 3),)))
+    await settle(store, settlement("calm", attempts=1, contention=(Contention("status", 0, 8),)))
     b = HotSpot("document", "b", 5, 7, 5, 7, hours=((0, 5),))
     owner, a = (
         HotSpot("field", "owner", 4, 6, 4, 6, hours=((0, 4),)),
@@ -731,6 +747,7 @@ async def test_hot_spots_are_documents_and_fields_with_the_highest_rate_of_the_l
 async def test_contention_adds_up_across_one_group(store: Store) -> None:
     keys = [f"d{n}" for n in range(50)]
     await store.fold(batch(*keys))
+    await store.hold(keys)
     await asyncio.gather(*(store.settle(settlement(key, contention=(Contention("f", 1, 2),))) for key in keys))
     assert await store.hotspots(3000) == [HotSpot("field", "f", 50, 100, 50, 100, hours=((0, 50),))]
 
@@ -740,7 +757,7 @@ async def test_conflicts_of_the_last_day_and_of_the_day_before_are_counted_apart
     now_us = 100 * HOUR_US
     for ago, conflicts in ((48, 32), (47, 16), (24, 8), (23, 4), (1, 2), (0, 1)):
         end = settlement(at_us=now_us - ago * HOUR_US, conflicts=conflicts, attempts=conflicts + 1)
-        await store.settle(structs.replace(end, contention=(Contention("f", conflicts, conflicts + 1),)))
+        await settle(store, structs.replace(end, contention=(Contention("f", conflicts, conflicts + 1),)))
     for spot in await store.hotspots(now_us + HOUR_US - 1):
         assert (spot.conflicts, spot.attempts) == (63, 69)
         assert (spot.day_conflicts, spot.day_attempts) == (7, 10)
@@ -755,12 +772,12 @@ async def test_hourly_counts_are_deleted_after_a_week(store: Store) -> None:
     await store.fold(batch("d"))
     for hour in (0, 1, 2):
         end = settlement(at_us=hour * HOUR_US, conflicts=1, attempts=1, contention=(Contention("f", 1, 1),))
-        await store.settle(end)
+        await settle(store, end)
     week_us = 7 * 24 * HOUR_US
-    await store.settle(settlement(at_us=week_us - 1))
+    await settle(store, settlement(at_us=week_us - 1))
     for spot in await store.hotspots(2 * HOUR_US):
         assert spot.hours == ((0, 1), (1, 1), (2, 1))
-    await store.settle(settlement(at_us=week_us + HOUR_US))
+    await settle(store, settlement(at_us=week_us + HOUR_US))
     for spot in await store.hotspots(2 * HOUR_US):
         assert (spot.hours, spot.conflicts) == (((0, 1),), 3)
 
@@ -768,17 +785,17 @@ async def test_hourly_counts_are_deleted_after_a_week(store: Store) -> None:
 async def test_present_hot_spots_come_before_former_ones(store: Store) -> None:
     await store.fold(batch("once", "now", "rare"))
     now_us = 100 * HOUR_US
-    await store.settle(settlement("once", at_us=HOUR_US, conflicts=90, attempts=100))
-    await store.settle(settlement("now", at_us=now_us, conflicts=40, attempts=100))
-    await store.settle(settlement("rare", at_us=now_us, conflicts=1, attempts=1))
+    await settle(store, settlement("once", at_us=HOUR_US, conflicts=90, attempts=100))
+    await settle(store, settlement("now", at_us=now_us, conflicts=40, attempts=100))
+    await settle(store, settlement("rare", at_us=now_us, conflicts=1, attempts=1))
     assert [spot.name for spot in await store.hotspots(now_us)] == ["now", "rare", "once"]
     assert [spot.name for spot in await store.hotspots(now_us, 1)] == ["now"]
 
 
 async def test_a_document_without_a_version_conflict_is_never_counted_by_the_hour(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement(attempts=3))
-    await store.settle(settlement(conflicts=1, attempts=1))
+    await settle(store, settlement(attempts=3))
+    await settle(store, settlement(conflicts=1, attempts=1))
     (spot,) = await store.hotspots(3000)
     assert (spot.attempts, spot.day_attempts) == (4, 1)
 
@@ -798,8 +815,8 @@ async def test_rebase_takes_later_agreements_and_makes_their_documents_due(store
     keys = ["less", "as much", "more", "intends", "none"]
     await store.fold(batch(*keys))
     for key, told in {"less": 2, "as much": 3, "more": 4}.items():
-        await store.settle(settlement(key, agreement=structs.replace(AGREEMENT, told=told), due_us=9000))
-    await store.intend("intends", AGREEMENT)
+        await settle(store, settlement(key, agreement=structs.replace(AGREEMENT, told=told), due_us=9000))
+    await intend(store, "intends", AGREEMENT)
     before = await store.documents(keys)
     recovered = Agreement(stable=5, told=3)
     await store.rebase(dict.fromkeys(keys, recovered), {P1: 40}, 5000)
@@ -857,13 +874,13 @@ async def test_positions_can_be_set_again_for_each_topic(store: Store) -> None:
 async def test_messages_wait_in_the_order_they_were_written_until_published(store: Store) -> None:
     await store.fold(batch("d", dead_letters=[letter(7)]))
     outcomes = [Outgoing("o", None, None), Outgoing("o", b"\0\xff", b"\xfe" * 1000, (("h", b""), ("h", b"\0")))]
-    await store.settle(settlement(outcomes=tuple(outcomes)))
+    await settle(store, settlement(outcomes=tuple(outcomes)))
     waiting = await store.waiting(10)
     assert [message.record for message in waiting] == [letter(7)[1], *outcomes]
     assert await store.waiting(2) == waiting[:2]
     await store.published([waiting[0].number, waiting[2].number], {P0: 7})
     assert await store.waiting(10) == await store.waiting(1) == [waiting[1]]
-    await store.settle(settlement(at_us=5000))  # the next transaction
+    await settle(store, settlement(at_us=5000))  # the next transaction
     assert await store.waiting(10) == [waiting[1]]
     assert await store.positions() == {P0: 7}
     await store.published([], {})
@@ -888,14 +905,14 @@ async def test_counts_name_every_status(store: Store) -> None:
     keys = [f"d{n}" for n in range(3 * len(others) + 6)]
     await store.fold(batch(*keys))
     for n, key in enumerate(keys[:-6]):
-        await store.settle(settlement(key, status=others[n % len(others)]))
+        await settle(store, settlement(key, status=others[n % len(others)]))
     assert await store.counts() == {status: 6 if status is Status.PENDING else 3 for status in Status}
 
 
 async def test_documents_are_listed_page_by_page_in_key_order(store: Store) -> None:
     await store.fold(batch("b", "a", "é", "Z", "🧾"))
-    await store.settle(settlement("a"))
-    await store.settle(settlement("Z", status=Status.HELD))
+    await settle(store, settlement("a"))
+    await settle(store, settlement("Z", status=Status.HELD))
     assert [found.key for found in await store.list_documents(None, "", 3)] == ["Z", "a", "b"]
     assert [found.key for found in await store.list_documents(None, "b", 3)] == ["é", "🧾"]
     assert [found.key for found in await store.list_documents(Status.PENDING, "", 2)] == ["b", "é"]
@@ -909,8 +926,8 @@ async def test_pending_documents_are_listed_longest_first_page_by_page(store: St
     for at_us, key in enumerate(("z", "b", "a", "held", "y"), start=1000):
         await store.fold(batch(key, at_us=at_us))
     for key in ("z", "b", "a"):
-        await store.settle(settlement(key, status=Status.PARKED))
-    await store.settle(settlement("held", status=Status.HELD))
+        await settle(store, settlement(key, status=Status.PARKED))
+    await settle(store, settlement("held", status=Status.HELD))
     await store.rebase({"recovered": AGREEMENT}, {}, 1)
     parked = await store.list_waiting(Status.PARKED, (-1, ""), 9)
     assert [(found.pending_since_us, found.key) for found in parked] == [(1000, "z"), (1001, "b"), (1002, "a")]
@@ -926,21 +943,21 @@ async def test_documents_put_aside_are_listed_by_time_page_by_page(store: Store)
         *(("a", Status.PARKED, 30), ("b", Status.PARKED, 20), ("c", Status.PARKED, 30), ("x", Status.CONTENDED, 25)),
         ("y", Status.PARKED, None),
     ):
-        await store.settle(settlement(key, status=status, agreement=structs.replace(AGREEMENT, aside_us=aside_us)))
+        await settle(store, settlement(key, status=status, agreement=structs.replace(AGREEMENT, aside_us=aside_us)))
     parked = await store.list_aside(Status.PARKED, (-1, ""), 9)
     assert [(found.agreement.aside_us, found.key) for found in parked] == [(20, "b"), (30, "a"), (30, "c")]
     assert await store.list_aside(Status.PARKED, (-1, ""), 2) == parked[:2]
     assert await store.list_aside(Status.PARKED, (30, "a"), 9) == parked[2:]
     assert [found.key for found in await store.list_aside(Status.CONTENDED, (25, ""), 9)] == ["x"]
-    await store.settle(settlement("x"))
+    await settle(store, settlement("x"))
     assert await store.list_aside(Status.CONTENDED, (-1, ""), 9) == []
 
 
 async def test_the_audit_trail_is_read_newest_first_by_document_and_time(store: Store) -> None:
     await store.fold(batch("d", "e"))
     for at_us in (10, 20, 20, 30):
-        await store.settle(settlement("d", audit=(record("d", at_us),)))
-    await store.settle(settlement("e", audit=(record("e", 25, message="nul \0 é"),)))
+        await settle(store, settlement("d", audit=(record("d", at_us),)))
+    await settle(store, settlement("e", audit=(record("e", 25, message="nul \0 é"),)))
 
     async def found(*args: object, **options: object) -> list[tuple[int, int]]:
         return [(one.id, one.at_us) for one in await store.audit(*args, **options)]
@@ -971,12 +988,12 @@ async def trailed(store: Store, *records: AuditRecord) -> None:
     """Settle one attempt for each record, in order."""
     await store.fold(batch("d", "e"))
     for one in records:
-        await store.settle(settlement(one.document, audit=(one,)))
+        await settle(store, settlement(one.document, audit=(one,)))
 
 
 async def test_a_trail_without_records_has_no_head(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement())
+    await settle(store, settlement())
     assert [head.records for head in await store.audit_heads() if head.records] == []
     assert [entry async for entry in store.audit_chain()] == []
 
@@ -991,6 +1008,7 @@ async def test_records_are_chained_in_the_order_they_were_settled(store: Store) 
 async def test_a_whole_group_is_chained(store: Store) -> None:
     keys = [f"d{number:03}" for number in range(300)]
     await store.fold(batch(*keys))
+    await store.hold(keys)
     await asyncio.gather(
         *(store.settle(settlement(key, audit=(record(key), record(key, message="again")))) for key in keys)
     )
@@ -1000,10 +1018,11 @@ async def test_a_whole_group_is_chained(store: Store) -> None:
 async def test_one_callers_fault_is_not_its_neighbours_and_the_chain_goes_on_after_it(store: Store) -> None:
     await trailed(store, record())
     acts = [settlement(key, audit=(record(key),)) for key in ("d", "nowhere", "e")]
+    await store.hold(["d", "e"])
     results = await asyncio.gather(*map(store.settle, acts), return_exceptions=True)
     assert [type(result) for result in results] == [type(None), StoreError, type(None)]
     assert (await store.counts())[Status.SYNCED] == 2
-    await store.settle(settlement(audit=(record(),)))
+    await settle(store, settlement(audit=(record(),)))
     await check_chain(store, {1, 2, 3, 4})
 
 
@@ -1032,7 +1051,7 @@ async def test_one_record_is_read_as_it_is_stored(store: Store) -> None:
 
 async def test_a_long_chain_is_read_to_its_end(store: Store) -> None:
     await store.fold(batch("d"))
-    await store.settle(settlement(audit=tuple(record(at_us=at_us) for at_us in range(1, 1002))))
+    await settle(store, settlement(audit=tuple(record(at_us=at_us) for at_us in range(1, 1002))))
     await check_chain(store, set(range(1, 1002)))
     assert len([entry async for entry in store.audit_chain("d")]) == 1001
     assert len([entry async for entry in store.audit_chain(None, 2)]) == 1000
@@ -1074,8 +1093,8 @@ async def test_any_text_is_a_key(store: Store, key: str) -> None:
         opened=(clash,),
         contention=(Contention(key, 9, 9),),
     )
-    assert await store.intend(key, AGREEMENT)
-    await store.settle(end)
+    assert await intend(store, key, AGREEMENT)
+    await settle(store, end)
     found = (await store.documents([key]))[key]
     assert (found.key, found.reason, found.agreement) == (key, key, AGREEMENT)
     assert await store.list_documents(Status.HELD, "", 9) == [found]
@@ -1083,7 +1102,7 @@ async def test_any_text_is_a_key(store: Store, key: str) -> None:
     assert await store.conflicts() == [ConflictRow(key, clash, None)]
     assert [spot.name for spot in await store.hotspots(3000)] == [key, key]
     assert await store.requeue([key], Lane.OPERATOR, 1) == 1
-    await store.settle(settlement(key, closed=(key,)))
+    await settle(store, settlement(key, closed=(key,)))
     assert await store.conflicts() == []
     await store.rebase({key + key: AGREEMENT}, {Partition(key, 0): 3}, 1)
     assert (await store.positions())[Partition(key, 0)] == 3
@@ -1111,6 +1130,7 @@ async def test_thousands_of_keys_are_read_at_once(store: Store) -> None:
 async def test_closing_finishes_calls_under_way_and_may_be_repeated(store: Store) -> None:
     keys = [f"d{n}" for n in range(50)]
     await store.fold(batch(*keys))
+    await store.hold(keys)
     settling = asyncio.gather(*(store.settle(settlement(key)) for key in keys))
     await asyncio.sleep(0)
     await store.close()
@@ -1119,4 +1139,4 @@ async def test_closing_finishes_calls_under_way_and_may_be_repeated(store: Store
     with pytest.raises(StoreError, match="closed"):
         await store.due(1, 1)
     with pytest.raises(StoreError, match="closed"):
-        await store.settle(settlement("d1"))
+        await settle(store, settlement("d1"))

@@ -128,13 +128,16 @@ class MemoryStore:
 
     async def due(self, now_us: int, limit: int) -> list[Due]:
         self._require_open()
-        rows = self.rows.values()
+        rows = self._free()
         due = [Due(row.key, row.lane, row.due_us) for row in rows if row.due_us is not None and row.due_us <= now_us]
         return sorted(due, key=lambda one: (one.lane, one.due_us, one.key))[:limit]
 
     async def next_due_us(self) -> int | None:
         self._require_open()
-        return min((row.due_us for row in self.rows.values() if row.due_us is not None), default=None)
+        return min((row.due_us for row in self._free() if row.due_us is not None), default=None)
+
+    def _free(self) -> list[Document]:
+        return [row for row in self.rows.values() if row.key not in self.elsewhere]
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
         self._require_open()

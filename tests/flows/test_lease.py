@@ -263,6 +263,19 @@ async def test_a_document_that_another_replica_has_is_left_to_it(world: World) -
     assert world.live()["title"] == "Cover"
 
 
+async def test_an_event_that_came_too_late_for_the_attempt_of_another_replica_is_not_left_lying(world: World) -> None:
+    async with world.running() as running:
+        await world.clock.advance(5.0)
+        world.store.elsewhere.add(KEY)
+        world.append(world.event({"title": "Cover"}))
+        await world.clock.advance(3.0)
+        assert world.store.rows, "it is folded"
+        world.store.elsewhere.clear()
+        await world.clock.advance(3.0)
+        assert world.live()["title"] == "Cover"
+        await running.settled()
+
+
 @pytest.mark.parametrize("lost_at", ["read", "write"])
 async def test_a_document_that_is_lost_during_an_attempt_is_not_written_or_not_settled_by_us(
     world: World, monkeypatch: pytest.MonkeyPatch, lost_at: str

@@ -2,8 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -33,3 +34,22 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[postgres.Server]
 def postgres_url(postgres_server: postgres.Server) -> str:
     """The URL of an empty store."""
     return postgres_server.new()
+
+
+@pytest.fixture
+async def shares(postgres_url: str) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+    """Opens stores on one database, as an owner unless told otherwise, and closes them."""
+    from reconciler.adapters.clock import SystemClock
+    from reconciler.adapters.postgres import Address, PostgresStore, Terms, open_store
+
+    opened: list[PostgresStore] = []
+    calm = Terms(evict_s=600)  # nobody beats by itself while a test runs
+
+    async def open_(*, owner: bool = True, terms: Terms = calm, **address: Any) -> PostgresStore:
+        store = await open_store(Address(postgres_url, **address), SystemClock(), owner=owner, terms=terms)
+        opened.append(store)
+        return store
+
+    yield open_
+    for store in opened:
+        await store.close()

@@ -126,8 +126,12 @@ class Change:
     def desired(self, texts: Iterable[tuple[str, bytes]]) -> None:
         self.put(("desired_key", "desired_text"), [(key.encode(), text) for key, text in texts])
 
-    def agreements(self, texts: Iterable[tuple[str, bytes]]) -> None:
-        self.put(("agreement_key", "agreement_text"), [(key.encode(), packing.pack(text)) for key, text in texts])
+    def agreements(self, texts: Iterable[tuple[str, int, bytes]]) -> None:
+        """Store agreements, each in place of one with a version; 0 stands for none."""
+        self.put(
+            ("agreement_key", "agreement_version", "agreement_text"),
+            [(key.encode(), version, packing.pack(text)) for key, version, text in texts],
+        )
 
     def records(self, records: Iterable[Appended]) -> None:
         for text, *columns in records:

@@ -29,27 +29,48 @@ FOLD_TURN = "SELECT turn FROM folding WHERE slot = $1"
 # How to pass over the turn of a change that was lost, and how to read it.
 OF_FOLDS = "UPDATE folding SET turn = $2::bigint + 2 WHERE slot = $1 AND turn = $2", FOLD_TURN
 OF_CHAIN = "UPDATE slot SET turn = $2::bigint + 2 WHERE id = $1 AND turn = $2", "SELECT turn FROM slot WHERE id = $1"
-AGREED = f"""
-    SELECT {COLUMNS}, (SELECT agreement FROM agreement WHERE agreement.key = document.key)
-    FROM document WHERE key = ANY ($1::bytea[])
-"""
-_DOCUMENT = f"""
-    SELECT {COLUMNS}, EXISTS (SELECT FROM refold WHERE refold.document = key),
-        {_DESIRED},
-        (SELECT agreement FROM agreement WHERE agreement.key = document.key)
-    FROM document
-"""
+PLACE = "SELECT chain_number, chain_link, turn FROM slot WHERE id = $1"
+_VERSION = "coalesce((SELECT version FROM agreement WHERE agreement.key = document.key), 0)"
+_AGREEMENT = "(SELECT agreement FROM agreement WHERE agreement.key = document.key)"
+AGREED = f"SELECT {COLUMNS}, {_VERSION}, {_AGREEMENT} FROM document WHERE key = ANY ($1::bytea[])"
+_WHOLE = f"{COLUMNS}, EXISTS (SELECT FROM refold WHERE refold.document = key), {_DESIRED}, {_AGREEMENT}"
+_DOCUMENT = f"SELECT {_WHOLE} FROM document"
 DOCUMENTS = f"{_DOCUMENT} WHERE key = ANY ($1::bytea[])"
 
-# One search a lane: a single search over (lane, due_us) would read every document that is due later.
+# Not synced to the disk: who loses a document that way is refused its intent.
+HOLD = """
+    WITH mine AS (
+        SELECT id, set_config('synchronous_commit', 'off', true) FROM slot WHERE id = $1 AND epoch = $2 FOR KEY SHARE
+    ), free AS (
+        SELECT key FROM document WHERE key = ANY ($3::bytea[]) AND holder IS NULL AND EXISTS (SELECT FROM mine)
+        ORDER BY key FOR NO KEY UPDATE
+    ), held AS (UPDATE document SET holder = $1 FROM free WHERE document.key = free.key)
+    SELECT id FROM mine
+"""
+HELD = f"SELECT {_VERSION} AS agreed, {_WHOLE} FROM document WHERE key = ANY ($1::bytea[]) AND holder = $2"
+SETTLING = f"SELECT {COLUMNS}, holder, {_VERSION} FROM document WHERE key = ANY ($1::bytea[])"
+GIVE_BACK = """
+    WITH mine AS (
+        SELECT id, set_config('synchronous_commit', 'off', true) FROM slot WHERE id = $1 AND epoch = $2 FOR KEY SHARE
+    ), held AS (
+        SELECT key FROM document WHERE key = ANY ($3::bytea[]) AND holder = $1 AND EXISTS (SELECT FROM mine)
+        ORDER BY key FOR NO KEY UPDATE
+    )
+    UPDATE document SET holder = NULL FROM held WHERE document.key = held.key
+"""
+
+# One search a lane: a single search over (lane, due_us) would read every document that is due later. What we hold
+# ourselves is found too: the answer that it is ours may have been lost.
 DUE = """
-    SELECT found.key, found.lane, found.due_us FROM unnest($3::smallint[]) AS wanted(lane) CROSS JOIN LATERAL (
-        SELECT key, lane, due_us FROM document WHERE lane = wanted.lane AND due_us <= $1 ORDER BY due_us, key LIMIT $2
-    ) AS found ORDER BY lane, due_us, key LIMIT $2
+    SELECT found.key, found.lane, found.due_us FROM unnest($1::smallint[]) AS wanted(lane) CROSS JOIN LATERAL (
+        SELECT key, lane, due_us FROM document
+        WHERE lane = wanted.lane AND due_us <= $3 AND (holder IS NULL OR holder = $2) ORDER BY due_us, key LIMIT $4
+    ) AS found ORDER BY lane, due_us, key LIMIT $4
 """
 NEXT_DUE = """
     SELECT min(found.due_us) FROM unnest($1::smallint[]) AS wanted(lane) CROSS JOIN LATERAL (
-        SELECT due_us FROM document WHERE lane = wanted.lane AND due_us IS NOT NULL ORDER BY due_us LIMIT 1
+        SELECT due_us FROM document
+        WHERE lane = wanted.lane AND due_us IS NOT NULL AND (holder IS NULL OR holder = $2) ORDER BY due_us LIMIT 1
     ) AS found
 """
 
@@ -68,11 +89,15 @@ SETTLED_KEYS = (
 COUNT_DUE = "SELECT count(*) FROM document WHERE lane = $1 AND due_us <= $2"
 SIGNING = "SELECT noted FROM signing"
 
-# Within some bytes, but at least one.
+# Within some bytes, but at least one; of buckets that are ours.
 WAITING = """
-    SELECT number, message FROM (
-        SELECT number, message, sum(length(message)) OVER (ORDER BY number) - length(message) AS before
-        FROM (SELECT * FROM outbox WHERE number <> ALL ($2::bigint[]) ORDER BY number LIMIT $1) AS oldest
+    SELECT number, bucket, message FROM (
+        SELECT *, sum(length(message)) OVER (ORDER BY number) - length(message) AS before
+        FROM (
+            SELECT * FROM outbox WHERE number <> ALL ($2::bigint[]) AND 'outbox ' || bucket = ANY (
+                ARRAY(SELECT name FROM duty WHERE slot = $3 AND epoch = $4 AND name = ANY ($5::text[]))
+            ) ORDER BY number LIMIT $1
+        ) AS oldest
     ) AS summed WHERE before < 16777216 ORDER BY number
 """
 

@@ -1,16 +1,18 @@
 """
 Slots: who owns the store. All that an owner changes names its slot and epoch, and is refused under another epoch.
 
-Rules. No clock of any machine decides: an owner counts up `beat`, and whoever wants its slot has to see that number
-unchanged for `evict_s` of its own monotonic time, and then counts up the epoch, if both are still what it saw. Its
-count starts again when it has not looked for more than two beats, because the owner may not have been able to beat then
-either. No lock is held in a connection.
+Rules. A newcomer takes a slot that nobody holds, beside the others, dead or alive: the lease of a living one
+(`flows/lease.py`) evicts the dead. Only if all slots are taken, and none of their holders is alive, a newcomer takes
+over one of them. No clock of any machine decides who is dead: an owner counts up `beat`, and is dead to whoever has
+seen that number unchanged for `evict_s` of its own monotonic time. No lock is held in a connection.
 
-For now there is one owner, in slot 0; the store has room for 16.
+Whoever takes, leaves or empties a slot counts up its epoch, and a trigger frees the documents and duties of the holder
+before, in the same statement (`migrations/0001_first.sql`).
 """
 
 import asyncio
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import attrs
@@ -18,7 +20,7 @@ import structlog
 
 from reconciler.adapters.changes import packed
 from reconciler.adapters.postgres.server import Server
-from reconciler.core.scheduling.replicas import Member, Membership
+from reconciler.core.scheduling.replicas import Deathwatch, Member, Membership
 from reconciler.errors import EvictedError, StoreError
 from reconciler.model.chain import Head
 from reconciler.model.event import Outgoing
@@ -26,10 +28,10 @@ from reconciler.ports import Clock
 
 _log = structlog.get_logger(__name__)
 
-FIRST = 0
 BEATS = 5  # in the time after which a silent owner loses its slot
+_NOBODY = -1  # no slot has this number
 
-_READ = "SELECT epoch, held, beat, name, turn, chain_number, chain_link FROM slot WHERE id = $1"
+_READ = "SELECT id, epoch, beat, obeys, leaving, held, name FROM slot ORDER BY id"
 _TAKE = """
     WITH taken AS (
         UPDATE slot
@@ -49,16 +51,13 @@ _BEAT = """
         SELECT id, epoch, beat, obeys, leaving FROM slot WHERE held AND id <> $1 UNION ALL SELECT * FROM beaten
     ) AS member WHERE EXISTS (SELECT FROM beaten) ORDER BY id
 """
-# A duty whose holder has gone, or has another epoch by now, is anyone's.
 _TAKE_DUTIES = """
     WITH mine AS (SELECT id, epoch FROM slot WHERE id = $1 AND epoch = $2 AND held FOR KEY SHARE),
     given AS (DELETE FROM duty WHERE slot = $1 AND name <> ALL ($3::text[]) AND EXISTS (SELECT FROM mine)),
     taken AS (
         INSERT INTO duty (name, slot, epoch)
         SELECT wanted.name, mine.id, mine.epoch FROM mine, unnest($3::text[]) AS wanted(name) ORDER BY wanted.name
-        ON CONFLICT (name) DO UPDATE SET slot = excluded.slot, epoch = excluded.epoch WHERE NOT EXISTS (
-            SELECT FROM slot WHERE slot.id = duty.slot AND slot.epoch = duty.epoch AND held AND slot.id <> excluded.slot
-        ) RETURNING name
+        ON CONFLICT (name) DO UPDATE SET epoch = excluded.epoch WHERE duty.slot = excluded.slot RETURNING name
     )
     SELECT (SELECT array_agg(name) FROM taken) FROM mine
 """
@@ -82,22 +81,19 @@ _ADD_CHECKPOINT = """
     SELECT (SELECT count(*) FROM added) FROM mine
 """
 _LEAVE = """
-    WITH gone AS (UPDATE slot SET held = false WHERE id = $1 AND epoch = $2 AND held RETURNING id),
-    given AS (DELETE FROM duty WHERE slot = $1 AND epoch = $2),
-    counted AS (UPDATE membership SET number = number + 1 WHERE EXISTS (SELECT FROM gone))
+    WITH gone AS (
+        UPDATE slot SET epoch = epoch + 1, held = false WHERE id = $1 AND epoch = $2 AND held RETURNING id
+    ), counted AS (UPDATE membership SET number = number + 1 WHERE EXISTS (SELECT FROM gone))
     SELECT id FROM gone
 """
 
 
-class Seen(NamedTuple):
+class _Seen(NamedTuple):
     """A slot as it is stored."""
 
-    epoch: int
+    member: Member
     held: bool
-    beat: int
     name: str
-    turn: int
-    head: Head
 
 
 @attrs.frozen
@@ -121,9 +117,12 @@ class Slot:
     caller knows when one began.
     """
 
-    def __init__(self, server: Server, clock: Clock, terms: Terms, epoch: int) -> None:
+    def __init__(self, server: Server, clock: Clock, terms: Terms, slot: int, epoch: int) -> None:
         self.epoch = epoch
-        self.slot = FIRST
+        self.slot = slot
+        self.wanted: frozenset[str] = frozenset()  # the duties that may be ours
+        self.busy: Callable[[], frozenset[str]] = frozenset  # those that we are in the middle of, and keep until then
+        self.before_leaving: Callable[[], Awaitable[None]] | None = None  # what is to be stored last
         self._server = server
         self._clock = clock
         self._terms = terms
@@ -133,34 +132,30 @@ class Slot:
 
     @classmethod
     async def enter(cls, server: Server, clock: Clock, terms: Terms) -> "Slot":
-        """Take the slot, or raise StoreError if its holder shows signs of life."""
+        """Take a slot. Raises StoreError if living processes have all of them."""
         mark = f"{terms.name} {uuid.uuid4().hex[:8]}"  # by which we know our own name, if the answer is lost
-        first = seen = await read(server)
-        since_s = looked_s = clock.monotonic_s()
+        deathwatch = Deathwatch(terms.evict_s, terms.evict_s, terms.beat_s)
+        full_s: float | None = None  # since when we have seen no free slot
         while True:
-            if not seen.held or clock.monotonic_s() - since_s >= terms.evict_s:
-                taken = await server.fetch("take the store", _TAKE, FIRST, seen.epoch, seen.beat, mark)
-                if taken:
-                    epoch = taken[0][0]
-                    break
-            elif seen is first:
-                _log.info("waiting to see whether the store's owner lives", owner=seen.name, evict_s=terms.evict_s)
-            await clock.sleep(terms.beat_s)
-            before, seen = seen, await read(server)
-            if seen.name == mark:
-                epoch, seen = seen.epoch, before
-                break
+            seen = await _read(server)
+            for one in seen:
+                if one.name == mark:
+                    return cls(server, clock, terms, one.member.slot, one.member.epoch)
             now_s = clock.monotonic_s()
-            if now_s - looked_s > 2 * terms.beat_s:
-                first, since_s = seen, now_s
-            looked_s = now_s
-            if seen.held and (seen.epoch, seen.beat) != (first.epoch, first.beat):
-                name = seen.name.rpartition(" ")[0]
-                who = f"another process ({name})" if name else "another process"
-                raise StoreError(f"{server.address} is in use by {who}; stop it first")
-        if seen.held:
-            _log.warning("took the store from an owner that showed no sign of life", owner=seen.name)
-        return cls(server, clock, terms, epoch)
+            dead = deathwatch.dead(Membership(0, tuple(one.member for one in seen)), _NOBODY, now_s)
+            free = [one.member for one in seen if not one.held] or (dead if len(dead) == len(seen) else [])
+            if free:
+                wanted = free[0].slot, free[0].epoch, free[0].beat
+                if taken := await server.fetch("take a slot", _TAKE, *wanted, mark):
+                    return cls(server, clock, terms, free[0].slot, taken[0][0])
+                continue  # another one was faster, or the answer was lost
+            if full_s is None:
+                full_s = now_s
+                _log.warning("all slots are taken; waiting for one whose owner is dead", evict_s=terms.evict_s)
+            if not dead and now_s - full_s > terms.evict_s:
+                names = ", ".join(sorted({one.name.rpartition(" ")[0] for one in seen}))
+                raise StoreError(f"{server.address} is in use by {len(seen)} processes ({names}); end one first")
+            await clock.sleep(terms.beat_s)
 
     async def beat(self, obeys: int, *, alarm: bool = False) -> Membership:
         found = await self._server.once("beat", self._terms.beat_s, _BEAT, self.slot, self.epoch, obeys, alarm)
@@ -170,11 +165,12 @@ class Slot:
         return Membership(number, tuple(Member(*member) for _, _, _, *member in found), policy, alarms)
 
     async def take_duties(self, wanted: frozenset[str]) -> frozenset[str]:
-        asked = self.slot, self.epoch, sorted(wanted)
+        self.wanted = wanted  # before we ask: nothing is begun from here on that is to be another's
+        asked = self.slot, self.epoch, sorted(wanted | self.busy())
         found = await self._server.once("take duties", self._terms.beat_s, _TAKE_DUTIES, *asked)
         if not found:
             raise evicted("take duties", self._server)
-        return frozenset(found[0][0] or ())
+        return wanted.intersection(found[0][0] or ())
 
     async def evict(self, member: Member) -> bool:
         sql = _REMOVE if member.leaving else _EVICT
@@ -193,6 +189,8 @@ class Slot:
         self._leaving.set()
         await self._living
         try:
+            if self.before_leaving is not None:
+                await self.before_leaving()
             await self._server.once("leave the store", self._terms.beat_s, _LEAVE, self.slot, self.epoch)
         except StoreError as error:
             _log.warning("the store does not know that we have left it", error=str(error))
@@ -211,13 +209,11 @@ class Slot:
 def evicted(operation: str, server: Server) -> EvictedError:
     """Return the error of an owner that lost its slot."""
     return EvictedError(
-        f"can't {operation} in {server.address}: another process has taken the store over, because this one showed no"
-        " sign of life; end it, and start it again"
+        f"can't {operation} in {server.address}: another process has taken over, because this one showed no sign of"
+        " life; end it, and start it again"
     )
 
 
-async def read(server: Server) -> Seen:
-    """Return the slot as it is stored."""
-    found = (await server.fetch("read the store's owner", _READ, FIRST))[0]
-    epoch, held, beat, name, turn, number, link = found
-    return Seen(epoch, held, beat, name, turn, Head(number, link))
+async def _read(server: Server) -> list[_Seen]:
+    found = await server.fetch("read who uses the store", _READ)
+    return [_Seen(Member(*member), held, name) for *member, held, name in found]

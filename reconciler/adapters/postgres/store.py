@@ -19,7 +19,6 @@ from reconciler.adapters.postgres.shared import Shared
 from reconciler.adapters.postgres.slots import Slot, Terms
 from reconciler.adapters.postgres.writing import Writer, beside, decode_agreement, readable
 from reconciler.core.folding import rows
-from reconciler.errors import EvictedError
 from reconciler.model import codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
@@ -42,7 +41,7 @@ from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
 from reconciler.model.standing import HotSpot, hour_of
-from reconciler.ports import Changed, Clock, FoldBatch, OutboxMessage, Refolded, Slots
+from reconciler.ports import OUTBOX_DUTIES, Changed, Clock, FoldBatch, OutboxMessage, Refolded, Slots
 
 T = TypeVar("T")
 
@@ -58,7 +57,7 @@ _noted = msgspec.json.Decoder(Noted).decode
 
 
 async def open_store(address: Address, clock: Clock, *, owner: bool, terms: Terms | None = None) -> "PostgresStore":
-    """Open a store; an owner is refused while another one shows signs of life, and an unknown schema always."""
+    """Open a store, as its owner beside others, or as a guest; an unknown schema is refused."""
     server = Server(address, clock)
     try:
         await server.open()
@@ -89,8 +88,14 @@ class PostgresStore:
         self.shared = Shared(server, slot)
         self._writer = Writer(server, slot)
         self._group = GroupCommit(self._commit)
-        self._published: set[int] = set()  # messages that are forgotten with the next settlement
+        self._mine = -1 if slot is None else slot.slot  # no slot has this number
+        self._reading = frozenset[str]()  # duties whose messages `waiting` reads at this moment
+        self._publishing: dict[int, str] = {}  # messages that it returned, until they are forgotten, with their duties
+        self._published: set[int] = set()  # those of them that are forgotten with the next settlement
         self._reached: dict[Partition, int] = {}  # positions after them
+        if slot is not None:
+            slot.busy = lambda: self._reading.union(self._publishing.values())
+            slot.before_leaving = self._forget
 
     @property
     def slots(self) -> Slots | None:
@@ -122,11 +127,11 @@ class PostgresStore:
     # ---------------------------------------------------------------------------------------------------------- ledger
 
     async def due(self, now_us: int, limit: int) -> list[Due]:
-        found = await self._server.fetch("list due documents", queries.DUE, now_us, limit, queries.LANES)
+        found = await self._server.fetch("list due documents", queries.DUE, queries.LANES, self._mine, now_us, limit)
         return [Due(key.decode(), Lane(lane), due_us) for key, lane, due_us in found]
 
     async def next_due_us(self) -> int | None:
-        return await self._number("find the next due time", queries.NEXT_DUE, queries.LANES)
+        return await self._number("find the next due time", queries.NEXT_DUE, queries.LANES, self._mine)
 
     async def documents(self, keys: Iterable[str]) -> dict[str, Document]:
         wanted = [key.encode() for key in sorted(set(keys))]
@@ -134,10 +139,14 @@ class PostgresStore:
         return {document.key: document for document in found}
 
     async def hold(self, keys: Iterable[str]) -> dict[str, Document]:
-        return await self.documents(keys)  # there are no others
+        assert self._slot is not None, "only an owner makes attempts"
+        found = await self._writer.hold(self._slot, keys)
+        documents = await beside(len(found), lambda: [_document(columns) for _, *columns in found])
+        return {document.key: document for document in documents}
 
     async def give_back(self, keys: Iterable[str]) -> None:
-        """There is nobody who would take them."""
+        assert self._slot is not None, "only an owner makes attempts"
+        await self._writer.give_back(self._slot, keys)
 
     async def intend(self, key: str, agreement: Agreement, policy: str = "") -> bool:
         return await self._group.add(Decided.of_intent(key, agreement, policy))
@@ -182,7 +191,7 @@ class PostgresStore:
     async def keep_policy(self, digest: str, policy: Policy) -> None:
         assert self._slot is not None, "only an owner decides by a policy"
         text = codec.encode(policy)
-        await self._server.fetch("keep a policy", queries.KEEP_POLICY, 0, self._slot.epoch, digest, text)
+        await self._server.fetch("keep a policy", queries.KEEP_POLICY, self._mine, self._slot.epoch, digest, text)
 
     async def rebase(
         self,
@@ -208,8 +217,17 @@ class PostgresStore:
     # ---------------------------------------------------------------------------------------------------------- outbox
 
     async def waiting(self, limit: int) -> list[OutboxMessage]:
-        found = await self._server.fetch("list messages", queries.WAITING, limit, sorted(self._published))
-        return [OutboxMessage(number, readable(_message, text)) for number, text in found]
+        if self._slot is None:
+            return []
+        if self._published and not self._slot.wanted.issuperset(self._publishing.values()):
+            await self._forget()  # before another replica publishes what comes after
+        self._publishing = {number: self._publishing[number] for number in self._published & self._publishing.keys()}
+        self._reading = self._slot.wanted.intersection(OUTBOX_DUTIES)
+        ours = self._mine, self._slot.epoch, sorted(self._reading)
+        found = await self._server.fetch("list messages", queries.WAITING, limit, sorted(self._published), *ours)
+        self._publishing |= {number: OUTBOX_DUTIES[bucket] for number, bucket, _ in found}
+        self._reading = frozenset()
+        return [OutboxMessage(number, readable(_message, text)) for number, _, text in found]
 
     async def published(self, numbers: Sequence[int], positions: Mapping[Partition, int]) -> None:
         # A transaction of its own would wait for the disk for each event, to save a repetition after a crash.
@@ -220,11 +238,13 @@ class PostgresStore:
 
     async def _forget(self) -> None:
         published, reached = set(self._published), dict(self._reached)
-        await self._writer.published(published, reached)
-        self._forgotten(published, reached)
+        if published or reached:
+            await self._writer.published(published, reached)
+            self._forgotten(published, reached)
 
     def _forgotten(self, published: set[int], reached: Mapping[Partition, int]) -> None:
         self._published -= published
+        self._publishing = {number: duty for number, duty in self._publishing.items() if number not in published}
         self._reached = {place: offset for place, offset in self._reached.items() if reached.get(place) != offset}
 
     # ----------------------------------------------------------------------------------------------------------- views
@@ -386,9 +406,6 @@ class PostgresStore:
     async def close(self) -> None:
         await self._group.close()
         if self._slot and not self._server.closed:
-            with contextlib.suppress(EvictedError):  # others will publish them again, which does no harm
-                if self._published or self._reached:
-                    await self._forget()
             await self._slot.leave()
         await self._server.close()
 

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from reconciler.adapters import packing
 from reconciler.adapters.changes import Decided, appended, packed
 from reconciler.adapters.postgres import change as changing
-from reconciler.adapters.postgres import queries, shared, slots
+from reconciler.adapters.postgres import queries, shared
 from reconciler.adapters.postgres.change import Change, Stored, encoded
 from reconciler.adapters.postgres.server import Done, Server
-from reconciler.adapters.postgres.slots import Slot
+from reconciler.adapters.postgres.slots import Slot, evicted
 from reconciler.core.folding import rows
 from reconciler.errors import LostError, StoreDamagedError, StoreError
 from reconciler.model import action as actions
@@ -31,9 +31,9 @@ from reconciler.model.event import Outgoing
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.model.standing import KEPT_H, hour_of
-from reconciler.ports import Changed, FoldBatch, Refolded
+from reconciler.ports import BUCKETS, Changed, FoldBatch, Refolded
 
-BUCKETS = 16  # of the outbox
+GUESTS = 0  # the slot whose audit chain has what guests do
 PAGE = 2_000  # rows brought forward in a transaction
 CHUNK = 2_000  # rows folded in a statement
 FEW = 20  # rows that are encoded or decoded in less time than it takes to ask another thread
@@ -48,6 +48,8 @@ class Writer:
     def __init__(self, server: Server, slot: Slot | None) -> None:
         self._server = server
         self._slot = slot
+        self._number = GUESTS if slot is None else slot.slot
+        self._agreed: dict[str, int] = {}  # the documents that we hold, with the versions of their agreements
         self._appending = asyncio.Lock()  # two appends of one process would only refuse each other
         self._place: tuple[Head, int] | None = None  # of the owner: the chain's head and its turn, None: not known
         self._folding = asyncio.Lock()
@@ -80,8 +82,8 @@ class Writer:
                 return answer == changing.DONE
 
     async def store(self, operation: str, change: Change) -> str:
-        """Store a change once; return the answer. Raises EvictedError if another process has the slot."""
-        change.say(by_slot=slots.FIRST, by_epoch=self._slot and self._slot.epoch)
+        """Store a change once; return the answer. Raises EvictedError if we do not have our slot any more."""
+        change.say(by_slot=self._number, by_epoch=self._slot and self._slot.epoch)
         if change.folded:
             async with self._folding:
                 turn = await self._turn(queries.FOLD_TURN) if self._fold_next is None else self._fold_next
@@ -102,15 +104,15 @@ class Writer:
         answered = await self._server.change(operation, *change.call(), done)
         answer = changing.DONE if answered is None else str(answered[0])
         if answer == changing.FENCED:
-            raise slots.evicted(operation, self._server)
+            raise evicted(operation, self._server)
         return answer
 
     async def _look(self) -> tuple[Head, int]:
-        seen = await slots.read(self._server)
-        return seen.head, seen.turn
+        ((number, link, turn),) = await self._server.fetch("read the slot's place", queries.PLACE, self._number)
+        return Head(number, link), int(turn)
 
     async def _turn(self, sql: str) -> int:
-        ((turn,),) = await self._server.fetch("read the slot's turn", sql, slots.FIRST)
+        ((turn,),) = await self._server.fetch("read the slot's turn", sql, self._number)
         return int(turn)
 
     async def _was_stored(self, passing: str, reading: str, turn: int) -> bool:
@@ -120,7 +122,7 @@ class Writer:
         The server may still be at it. So the turn is passed over first, which waits for that, and leaves a change that
         comes later without its turn. A change goes on by one turn, this by two.
         """
-        await self._server.fetch("pass over a lost change", passing, slots.FIRST, turn)
+        await self._server.fetch("pass over a lost change", passing, self._number, turn)
         return await self._turn(reading) == turn + 1
 
     async def _appended(self, head: Head, turn: int) -> bool:
@@ -203,30 +205,67 @@ class Writer:
 
     # ---------------------------------------------------------------------------------------------------------- ledger
 
+    async def hold(self, slot: Slot, keys: Iterable[str]) -> list[Any]:
+        """Take documents that nobody has, and return the rows of those that are ours now (`queries.HELD`)."""
+        wanted = sorted({key.encode() for key in keys})
+        if not wanted:
+            return []
+        if not await self._server.fetch("take documents", queries.HOLD, slot.slot, slot.epoch, wanted):
+            raise evicted("take documents", self._server)
+        found = await self._server.fetch("read documents", queries.HELD, wanted, slot.slot)
+        self._agreed |= {columns["key"].decode(): columns["agreed"] for columns in found}
+        return found
+
+    async def give_back(self, slot: Slot, keys: Iterable[str]) -> None:
+        """Leave documents of ours to others."""
+        given = list(keys)
+        for key in given:
+            self._agreed.pop(key, None)
+        wanted = sorted({key.encode() for key in given})
+        await self._server.fetch("give documents back", queries.GIVE_BACK, slot.slot, slot.epoch, wanted)
+
     async def commit(
         self, changes: Sequence[Decided], published: Collection[int], positions: Mapping[Partition, int]
     ) -> Collection[str]:
-        """Store a group of changes of different documents, and what was published; return which are paused."""
-        paused: set[str] = set()
+        """
+        Store a group of changes of different documents, and what was published; return which are paused.
+
+        Raises LostError, and stores nothing, if one of the documents is not ours, or has another agreement than the one
+        that its change was decided on, or if that was decided by a policy that is not in force.
+        """
         by = {one.policy for one in changes if one.policy}  # a group of several is cut up when one of them is refused
         if not by <= {self._policy}:
             ((self._policy,),) = await self._server.fetch("read the policy in force", shared.IN_FORCE)
-
-        def decision(stored: Rows) -> Change:
-            for one in changes:  # else what we know of the document would be lost without a trace
-                if one.key not in stored:
-                    raise StoreError(f"can't settle {one.key!r}: the store has no such document")
-            paused.clear()
-            paused.update(key for key, one in stored.items() if one.row.status is Status.PAUSED)
-            change = _committed(changes, stored)
+        answer = changing.MOVED if by <= {self._policy} else changing.OUTDATED
+        while answer in changing.AGAIN:
+            stored = await self._ours([one.key for one in changes])
+            change = _committed(changes, stored, self._agreed)
             _forget(change, published, positions)
             if by:
                 change.say(by_policy=self._policy)
-            return change
+            answer = await self.store("settle", change)
+        if answer != changing.DONE:
+            raise LostError("decided by a policy that replicas do not decide by any more")
+        for one in changes:
+            if one.end is None:
+                self._agreed[one.key] += 1
+            else:
+                del self._agreed[one.key]
+        return {key for key, one in stored.items() if one.row.status is Status.PAUSED}
 
-        if by <= {self._policy} and await self.decide("settle", [one.key for one in changes], decision):
-            return paused
-        raise LostError("decided by a policy that replicas do not decide by any more")
+    async def _ours(self, keys: Sequence[str]) -> dict[str, Stored]:
+        """Return the rows of documents that we hold, with the agreements that we know; raises LostError."""
+        found = await self._server.fetch("settle", queries.SETTLING, sorted(key.encode() for key in keys))
+        stored: dict[str, Stored] = {}
+        for *columns, holder, agreed in found:
+            one = Stored.of(columns)
+            stored[one.row.key] = one
+            if holder != self._number or agreed != self._agreed.get(one.row.key):
+                raise LostError(f"can't settle {one.row.key!r}: another process has it, or had it meanwhile")
+        for key in keys:  # else what we know of the document would be lost without a trace
+            if key not in stored:
+                raise StoreError(f"can't settle {key!r}: the store has no such document")
+        return stored
 
     async def rebase(
         self,
@@ -241,15 +280,17 @@ class Writer:
             change = Change()
             found = await self._server.fetch("read documents", queries.AGREED, wanted)
             told: dict[str, int | None] = {}
+            versions: dict[str, int] = {}
             known = {key: Stored(0, None, rows.unknown(key)) for key in sorted(agreements)}
-            for *columns, text in found:
+            for *columns, version, text in found:
                 one = Stored.of(columns)
                 known[one.row.key] = one
+                versions[one.row.key] = version
                 told[one.row.key] = None if text is None else readable(decode_agreement, text).told
             later = [(one, agreements[key]) for key, one in known.items()]
             later = [(one, by) for one, by in later if rows.outdated(told.get(one.row.key), by.told)]
             change.settled((one, rows.rebased(one.row, at_us), by.aside_us) for one, by in later)
-            change.agreements((one.row.key, codec.encode(by)) for one, by in later)
+            change.agreements((one.row.key, versions.get(one.row.key, 0), codec.encode(by)) for one, by in later)
             change.positions(positions, anchors)
             change.folded = True
             if await self.store("rebase", change) == changing.DONE:
@@ -360,14 +401,15 @@ def _rest(change: Change, batch: FoldBatch, outdone: Mapping[str, Superseded]) -
     )
 
 
-def _committed(changes: Sequence[Decided], stored: Rows) -> Change:
+def _committed(changes: Sequence[Decided], stored: Rows, agreed: Mapping[str, int]) -> Change:
     change = Change()
     change.counted = True
     ends = [(one, one.end, stored[one.key]) for one in changes if one.end is not None]
     after = [(before, rows.settled(before.row, end), end) for _, end, before in ends]
     change.rests_on(stored[one.key] for one in changes if one.end is None)
     change.settled((before, row, end.agreement.aside_us) for before, row, end in after)
-    change.agreements((one.key, one.agreement) for one in changes)
+    change.say(releasing=True)
+    change.agreements((one.key, agreed[one.key], one.agreement) for one in changes)
     change.records(record for one, _, _ in ends for record in one.audit)
     change.messages((bucket_of(one.key), packing.pack(text)) for one, _, _ in ends for text in one.outcomes)
     change.put(("close_id", "close_at_us"), [(name.encode(), end.at_us) for _, end, _ in ends for name in end.closed])

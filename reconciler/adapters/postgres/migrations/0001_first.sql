@@ -8,9 +8,9 @@ CREATE TABLE dictionary (
     text bytea NOT NULL
 );
 
--- Who writes. A replica holds a slot; (id, epoch) fences what it does, and an evictor counts up the epoch. `turn` counts
--- its groups of settlements, so that the fate of one whose answer was lost is known. Each slot has its own audit chain;
--- chain c has the numbers from c * 1,000,000,000,000 + 1 on (`reconciler.model.chain`).
+-- Who writes. A replica holds a slot; (id, epoch) fences what it does, and whoever takes, leaves or empties the slot counts
+-- up the epoch. `turn` counts its groups of settlements, so that the fate of one whose answer was lost is known. Each slot
+-- has its own audit chain; chain c has the numbers from c * 1,000,000,000,000 + 1 on (`reconciler.model.chain`).
 CREATE TABLE slot (
     id smallint PRIMARY KEY,
     epoch bigint NOT NULL DEFAULT 0,
@@ -79,8 +79,7 @@ CREATE TABLE document (
     attempts bigint NOT NULL,
     aside_us bigint,                   -- a copy of the agreement's, for its index
     ordinal bigint NOT NULL DEFAULT 0, -- of the document's last audit record, whichever chain it is in
-    holder smallint,                   -- the claim: which slot attempts it; NULL: none
-    holder_epoch bigint
+    holder smallint                    -- the slot whose replica attempts it; NULL: none
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 -- Without a row: never folded.
 CREATE TABLE desired (
@@ -106,6 +105,17 @@ CREATE INDEX document_by_since ON document (pending_since_us) WHERE pending_sinc
 CREATE INDEX document_by_aside ON document (status, aside_us, key) WHERE status IN ('parked', 'contended');
 CREATE INDEX document_by_conflicts ON document (conflicts DESC, key) WHERE conflicts > 0;
 CREATE INDEX document_by_holder ON document (holder) WHERE holder IS NOT NULL;
+
+-- Who has lost a slot has lost its documents and duties, in the statement that counts up the epoch. Who takes some at that
+-- time has the slot's KEY SHARE, so this comes after it, and sees them.
+CREATE FUNCTION free_what_it_had() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM duty WHERE slot = OLD.id;
+    PERFORM FROM document WHERE holder = OLD.id ORDER BY key FOR NO KEY UPDATE;
+    UPDATE document SET holder = NULL WHERE holder = OLD.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER slot_changes_hands AFTER UPDATE OF epoch ON slot FOR EACH ROW EXECUTE FUNCTION free_what_it_had();
 
 -- Documents that were folded again from the log, each with the number of its last time.
 CREATE TABLE refold (
@@ -244,7 +254,8 @@ CREATE FUNCTION change_1(
     row_lane smallint[] DEFAULT '{}', row_due_us bigint[] DEFAULT '{}', row_pending_since_us bigint[] DEFAULT '{}',
     row_conflicts bigint[] DEFAULT '{}', row_attempts bigint[] DEFAULT '{}',
     desired_key bytea[] DEFAULT '{}', desired_text bytea[] DEFAULT '{}',
-    agreement_key bytea[] DEFAULT '{}', agreement_text bytea[] DEFAULT '{}',
+    releasing boolean DEFAULT false,   -- these rows are ends of attempts: nobody has their documents any more
+    agreement_key bytea[] DEFAULT '{}', agreement_version bigint[] DEFAULT '{}', agreement_text bytea[] DEFAULT '{}',
     position_topic bytea[] DEFAULT '{}', position_partition integer[] DEFAULT '{}',
     position_offset bigint[] DEFAULT '{}', position_anchor bigint[] DEFAULT '{}', position_digest text[] DEFAULT '{}',
     position_since bigint[] DEFAULT '{}',  -- where reading began; NULL: nobody else reads there
@@ -271,10 +282,9 @@ DECLARE
     kept bigint;
     moved boolean;
 BEGIN
-    IF by_epoch IS NOT NULL THEN
-        PERFORM FROM slot s WHERE s.id = by_slot AND s.epoch = by_epoch FOR KEY SHARE;
-        IF NOT FOUND THEN answer := 'fenced'; RETURN; END IF;
-    END IF;
+    -- A guest, too: whoever evicts the slot's holder has its row locked before it gets to the documents.
+    PERFORM FROM slot s WHERE s.id = by_slot AND (by_epoch IS NULL OR s.epoch = by_epoch) FOR KEY SHARE;
+    IF NOT FOUND THEN answer := 'fenced'; RETURN; END IF;
     IF by_policy <> (SELECT coalesce(policy_digest, '') FROM control) THEN answer := 'outdated'; RETURN; END IF;
 
     IF refolds_seen IS NOT NULL THEN
@@ -295,6 +305,9 @@ BEGIN
             ORDER BY d.key FOR NO KEY UPDATE
         ) AS present ON present.key = s.key
         WHERE coalesce(present.version, 0) <> s.version;
+    IF moved THEN answer := 'moved'; RETURN; END IF;
+    SELECT count(*) > 0 INTO moved FROM unnest(agreement_key, agreement_version) AS n(key, version)
+        WHERE coalesce((SELECT a.version FROM agreement a WHERE a.key = n.key), 0) <> n.version;
     IF moved THEN answer := 'moved'; RETURN; END IF;
 
     IF fold_turn IS NOT NULL THEN
@@ -336,7 +349,8 @@ BEGIN
         END IF;
         UPDATE document d SET version = r.version, aside_us = r.aside_us, revision = r.revision, status = r.status,
                 reason = r.reason, lane = r.lane, due_us = r.due_us, pending_since_us = r.pending_since_us,
-                conflicts = r.conflicts, attempts = r.attempts, ordinal = d.ordinal + coalesce(c.records, 0)
+                conflicts = r.conflicts, attempts = r.attempts, ordinal = d.ordinal + coalesce(c.records, 0),
+                holder = CASE WHEN releasing THEN NULL ELSE d.holder END
             FROM unnest(row_key, row_version, row_aside_us, row_revision, row_status, row_reason, row_lane,
                     row_due_us, row_pending_since_us, row_conflicts, row_attempts)
                 AS r(key, version, aside_us, revision, status, reason, lane, due_us, pending_since_us, conflicts, attempts)

@@ -1,0 +1,534 @@
+"""What a store promises to several owners at once, on PostgreSQL, the only one that has several."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import attrs
+import pytest
+from msgspec import structs
+
+asyncpg = pytest.importorskip("asyncpg", reason="there is no asyncpg (`make` installs it)")
+
+from reconciler.adapters.postgres import PostgresStore, Terms, queries  # noqa: E402  after the check above
+from reconciler.core.folding import fold  # noqa: E402  ditto
+from reconciler.errors import EvictedError, LostError, StoreError  # noqa: E402  ditto
+from reconciler.model.action import Change  # noqa: E402  ditto
+from reconciler.model.audit import Settlement  # noqa: E402  ditto
+from reconciler.model.desired import Desired, Field, Register  # noqa: E402  ditto
+from reconciler.model.document import Agreement, Due, Lane, Status  # noqa: E402  ditto
+from reconciler.model.event import Outgoing  # noqa: E402  ditto
+from reconciler.model.policy import Policy  # noqa: E402  ditto
+from reconciler.ports import OUTBOX_DUTIES, Slots  # noqa: E402  ditto
+from tests.contracts.test_actions import action  # noqa: E402  ditto
+from tests.contracts.test_store import AGREEMENT, P0, batch, record, row, settle, settlement, stamp, wish  # noqa: E402  ditto
+from tests.fakes.memory_store import MemoryStore  # noqa: E402  ditto
+
+ALL = frozenset(OUTBOX_DUTIES)
+
+
+def slots(store: PostgresStore) -> Slots:
+    """The slot of an owner."""
+    assert store.slots is not None
+    return store.slots
+
+
+async def bury(by: PostgresStore, dead: PostgresStore) -> None:
+    """One replica takes another for dead."""
+    (member,) = [one for one in (await slots(by).beat(0)).members if one.slot == slots(dead).slot]
+    assert await slots(by).evict(member)
+
+
+def outcome(key: str, number: int) -> Outgoing:
+    return Outgoing("outcomes", key.encode(), str(number).encode())
+
+
+async def published(store: PostgresStore) -> list[tuple[str, int]]:
+    """What an owner may publish now, and publishes."""
+    messages = await store.waiting(1000)
+    if messages:
+        await store.published([message.number for message in messages], {})
+    return [((one.record.key or b"").decode(), int(one.record.value or 0)) for one in messages]
+
+
+# ---------------------------------------------------------------------------------------------------------------- slots
+
+
+async def test_each_owner_has_a_slot_of_its_own_and_a_slot_that_was_left_is_taken_again(shares: Any) -> None:
+    owners = [await shares() for _ in range(3)]
+    assert [slots(owner).slot for owner in owners] == [0, 1, 2]
+    assert [one.slot for one in (await slots(owners[2]).beat(0)).members] == [0, 1, 2]
+    await owners[1].close()
+    assert [one.slot for one in (await slots(owners[2]).beat(0)).members] == [0, 2]
+    assert slots(await shares()).slot == 1
+
+
+async def test_owners_that_come_at_the_same_time_get_different_slots(shares: Any) -> None:
+    owners = await asyncio.gather(*(shares() for _ in range(6)))
+    assert sorted(slots(owner).slot for owner in owners) == list(range(6))
+
+
+async def test_each_owner_appends_to_a_chain_of_its_own_and_a_guest_to_the_first(shares: Any) -> None:
+    owners, guest = [await shares() for _ in range(3)], await shares(owner=False)
+    await owners[0].fold(batch("a", "b", "c"))
+    before = [(await owner._writer._look())[0].number for owner in owners]
+    for owner, key in zip(owners, "abc", strict=True):
+        await settle(owner, settlement(key, audit=(record(key),)))
+    assert await guest.record_actions(Change.PAUSE, [action("a")], at_us=7000)
+    await settle(owners[0], settlement("b", audit=(record("b", message="again"),)))
+    after = [(await owner._writer._look())[0].number for owner in owners]
+    assert [now - then for then, now in zip(before, after, strict=True)] == [3, 1, 1]
+    assert len(await guest.audit()) == 4
+    assert len(await guest.actions()) == 1
+
+
+async def test_a_store_whose_slots_are_all_taken_by_the_living_refuses_and_by_the_dead_is_taken_over(
+    shares: Any,
+) -> None:
+    brisk = Terms("pod", evict_s=0.6)
+    owners = [await shares(terms=brisk) for _ in range(15)]
+    last = await shares(terms=brisk)
+    await last.fold(batch("d"))
+    with pytest.raises(StoreError, match=r"in use by 16 processes \(pod\); end one first"):
+        await shares(terms=brisk)
+    waiting = asyncio.create_task(shares(terms=brisk))
+    await asyncio.sleep(0.1)
+    await last.close()
+    follower = await waiting
+    assert slots(follower).slot == 15
+    assert "d" in await follower.hold(["d"])
+    for owner in [*owners, follower]:  # stopped, or cut off, all at once
+        owner._slot._leaving.set()
+        await owner._slot._living
+    survivor = await shares(terms=brisk)
+    assert slots(survivor).slot == 0
+    with pytest.raises(EvictedError):
+        await owners[0].fold(batch("e"))
+
+
+# --------------------------------------------------------------------------------------------------------------- claims
+
+
+async def test_a_document_goes_to_one_owner_and_is_due_for_no_other(shares: Any) -> None:
+    one, two = await shares(), await shares()
+    await one.fold(batch("d", "e", at_us=1000))
+    mine, yours = await asyncio.gather(one.hold(["d", "e", "f"]), two.hold(["e", "d"]))
+    assert len(mine) + len(yours) == 2
+    holder, other = (one, two) if mine else (two, one)
+    assert await other.hold(["d", "e"]) == {}
+    assert (await other.due(9000, 9), await other.next_due_us()) == ([], None)
+    assert await holder.due(9000, 9) == [Due("d", Lane.EVENT, 1000), Due("e", Lane.EVENT, 1000)]
+    assert await holder.hold(["d", "e"]) == await holder.documents(["d", "e"]), "the answer may have been lost"
+    await holder.give_back(["d"])
+    assert await other.due(9000, 9) == [Due("d", Lane.EVENT, 1000)]
+    assert set(await other.hold(["d", "e"])) == {"d"}
+
+
+async def test_who_does_not_have_a_document_stores_nothing_for_it_and_its_group_goes_on(shares: Any) -> None:
+    one, two = await shares(), await shares()
+    await one.fold(batch("d", "e", "f"))
+    await slots(two).take_duties(ALL)
+    await one.hold(["d"])
+    await two.hold(["e", "f"])
+    lost = settlement("d", audit=(record("d"),), outcomes=(outcome("d", 1),), attempts=1)
+    results = await asyncio.gather(
+        two.settle(settlement("e", audit=(record("e"),))),
+        two.settle(lost),
+        two.settle(settlement("f", audit=(record("f"),))),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [type(None), LostError, type(None)]
+    with pytest.raises(LostError, match="'d': another process has it"):
+        await two.intend("d", AGREEMENT)
+    assert (await row(one)).agreement == Agreement()
+    assert {found.document for found in await one.audit()} == {"e", "f"}
+    assert await two.waiting(9) == []
+    await one.settle(lost)
+    with pytest.raises(LostError):
+        await one.settle(lost)
+    assert (await row(two)).attempts == 1
+
+
+async def test_a_settled_document_is_anyones_with_what_was_agreed(shares: Any) -> None:
+    one, two = await shares(), await shares()
+    await one.fold(batch("d"))
+    await one.hold(["d"])
+    assert await one.intend("d", structs.replace(AGREEMENT, failures=1))
+    assert await one.intend("d", structs.replace(AGREEMENT, failures=2))
+    assert await two.hold(["d"]) == {}
+    await one.settle(settlement(agreement=structs.replace(AGREEMENT, failures=3)))
+    assert (await two.hold(["d"]))["d"].agreement.failures == 3
+    await two.settle(settlement(agreement=structs.replace(AGREEMENT, failures=4)))
+    assert (await row(one)).agreement.failures == 4
+
+
+async def test_events_and_people_change_a_document_that_an_owner_has(shares: Any) -> None:
+    one, two, guest = await shares(), await shares(), await shares(owner=False)
+    await one.fold(batch("d"))
+    await one.hold(["d"])
+    assert (await two.fold(batch(rows={"d": wish("NEW", 2)}, at_us=3000))).keys == ["d"]
+    assert await guest.record_actions(Change.PAUSE, [action("d")], at_us=7000)
+    assert not await one.intend("d", AGREEMENT), "it is paused"
+    await one.settle(settlement())
+    found = await row(two)
+    assert (found.status, found.desired, found.revision) == (Status.PAUSED, wish("NEW", 2), 3)
+
+
+async def test_what_was_decided_on_an_agreement_that_was_recovered_meanwhile_is_not_stored(shares: Any) -> None:
+    one, two = await shares(), await shares()
+    await one.fold(batch("d"))
+    await one.hold(["d"])
+    assert await one.intend("d", AGREEMENT)
+    await two.rebase({"d": Agreement(told=9)}, {}, 5000)
+    for deed in (lambda: one.intend("d", AGREEMENT), lambda: one.settle(settlement(audit=(record(),)))):
+        with pytest.raises(LostError):
+            await deed()
+    assert ((await row(one)).agreement, await one.audit()) == (Agreement(told=9), [])
+    assert (await one.hold(["d"]))["d"].agreement.told == 9
+    await one.settle(settlement())
+
+
+async def test_a_document_whose_taking_came_late_is_its_owners_to_find(shares: Any) -> None:
+    one, two = await shares(), await shares()
+    await one.fold(batch("d", at_us=1000))
+    late = queries.HOLD, slots(one).slot, one._slot.epoch, [b"d"]
+    await settle(one, settlement(due_us=2000))
+    await one._server.fetch("take documents", *late)
+    assert await two.due(9000, 9) == []
+    assert await one.due(9000, 9) == [Due("d", Lane.RESYNC, 2000)]
+    with pytest.raises(LostError):
+        await one.settle(settlement())
+    await settle(one, settlement(due_us=3000))
+    assert set(await two.hold(["d"])) == {"d"}
+
+
+# ------------------------------------------------------------------------------------------------------------ evictions
+
+
+async def test_the_evicted_store_nothing_more_and_what_they_had_is_free(shares: Any) -> None:
+    old, new = await shares(), await shares()
+    await old.fold(batch("d", "e", positions={P0: 1}))
+    assert set(await old.hold(["d", "e"])) == {"d", "e"}
+    assert await slots(old).take_duties(ALL) == ALL
+    await bury(new, old)
+    deeds: list[Callable[[], Coroutine[Any, Any, object]]] = [
+        lambda: old.fold(batch(rows={"d": wish("X")}, positions={P0: 2})),
+        lambda: old.settle(settlement(audit=(record(),))),
+        lambda: old.intend("d", settlement().agreement),
+        lambda: old.hold(["d"]),
+        lambda: old.requeue(["d"], settlement().lane, 1),
+        lambda: old.record_actions(Change.PAUSE, [action()], at_us=1),
+        lambda: old.rebase({"d": settlement().agreement}, {}, 1),
+        lambda: old.reposition({P0: 9}),
+        lambda: old.shared.put_in_force("p", Policy(), 0),
+        lambda: slots(old).take_duties(ALL),
+        lambda: slots(old).beat(1),
+    ]
+    for deed in deeds:
+        with pytest.raises((EvictedError, LostError)):
+            await deed()
+    await old.keep_policy("p", Policy())
+    await old.give_back(["d"])
+    assert await old.waiting(9) == []
+    assert (await row(new)).revision == 1
+    assert (await new.positions(), await new.audit(), await new.actions()) == ({P0: 1}, [], [])
+    assert await new.policy_texts() == {}
+    assert set(await new.hold(["d", "e"])) == {"d", "e"}
+    assert await slots(new).take_duties(ALL) == ALL
+    await old.give_back(["d"])
+    await new.settle(settlement(audit=(record(),)))
+
+
+async def test_a_document_that_is_taken_while_its_owner_is_evicted_is_free_afterwards(
+    shares: Any, postgres_url: str
+) -> None:
+    one, two = await shares(), await shares()
+    await one.fold(batch("d"))
+    other = await asyncpg.connect(postgres_url)
+    try:
+        taking = other.transaction()
+        await taking.start()
+        await other.fetch(queries.HOLD, slots(two).slot, two._slot.epoch, [b"d"])
+        burying = asyncio.create_task(bury(one, two))
+        await asyncio.sleep(0.3)
+        assert not burying.done(), "it waits for what is under way"
+        await taking.commit()
+        await burying
+    finally:
+        await other.close()
+    assert set(await one.hold(["d"])) == {"d"}
+
+
+async def test_who_leaves_frees_all_at_once(shares: Any) -> None:
+    one, two = await shares(), await shares()
+    await one.fold(batch("d"))
+    await one.hold(["d"])
+    await slots(one).take_duties(ALL)
+    await one.close()
+    assert set(await two.hold(["d"])) == {"d"}
+    assert await slots(two).take_duties(ALL) == ALL
+
+
+# --------------------------------------------------------------------------------------------------------------- outbox
+
+
+async def test_messages_of_a_document_stay_in_order_when_its_bucket_goes_to_another_owner(shares: Any) -> None:
+    one, two = await shares(), await shares()
+    keys = [f"d{number}" for number in range(40)]
+    await one.fold(batch(*keys))
+
+    async def tell(number: int) -> None:
+        for key in keys:
+            await settle(one, settlement(key, outcomes=(outcome(key, number),)))
+
+    await tell(1)
+    assert await two.waiting(99) == await one.waiting(99) == []
+    assert await slots(one).take_duties(ALL) == ALL
+    messages = await one.waiting(99)
+    assert len(messages) == 40
+    await tell(2)
+    assert await slots(one).take_duties(frozenset()) == frozenset()
+    assert await slots(two).take_duties(ALL) == frozenset(), "the other one is at it"
+    assert await two.waiting(99) == []
+    await one.published([message.number for message in messages], {})
+    await slots(one).take_duties(frozenset())
+    assert await slots(two).take_duties(ALL) == frozenset(), "they would be published again"
+    assert await one.waiting(99) == [], "others are to publish what comes after"
+    await slots(one).take_duties(frozenset())
+    assert await slots(two).take_duties(ALL) == ALL
+    assert sorted(await published(two)) == sorted((key, 2) for key in keys)
+
+
+async def test_owners_divide_the_messages_by_their_duties(shares: Any) -> None:
+    one, two = await shares(), await shares()
+    keys = [f"d{number}" for number in range(40)]
+    await one.fold(batch(*keys))
+    half = frozenset(OUTBOX_DUTIES[::2])
+    assert await slots(one).take_duties(half) == half
+    assert await slots(two).take_duties(ALL) == ALL - half
+    for key in keys:
+        await settle(one, settlement(key, outcomes=(outcome(key, 1),)))
+    mine, yours = await published(one), await published(two)
+    assert mine
+    assert yours
+    assert sorted(mine + yours) == sorted((key, 1) for key in keys)
+
+
+# ------------------------------------------------------------------------------------------------------------- together
+
+
+async def test_events_of_a_document_that_several_fold_at_once_are_joined(shares: Any) -> None:
+    owners = [await shares() for _ in range(3)]
+    keys = [f"d{number}" for number in range(5)]
+    said = [
+        {key: Desired({f"f{number % 4}": Field(Register(stamp(number), number))}) for key in keys}
+        for number in range(30)
+    ]
+    chance = random.Random(7)
+    chance.shuffle(said)
+
+    async def work(number: int) -> None:
+        for events in said[number::3]:
+            await owners[number].fold(batch(rows=events))
+
+    await asyncio.gather(*(work(number) for number in range(3)))
+    for key in keys:
+        wanted = said[0][key]
+        for events in said[1:]:
+            wanted = fold.join(wanted, events[key])
+        assert (await row(owners[0], key)).desired == wanted
+    assert (await owners[1].counts())[Status.PENDING] == len(keys)
+
+
+KEYS = ["a", "b", "c", "d", "e"]
+
+
+@attrs.define
+class Replica:
+    """One of several, with what it believes to know."""
+
+    store: PostgresStore
+    known: dict[str, int] = attrs.field(factory=dict)  # documents that it held last, with the agreement's version then
+    alive: bool = True
+
+
+class Replicas:
+    """Several owners of one store, and what it must answer them by the pure rules (`MemoryStore` has those of rows)."""
+
+    def __init__(self, shares: Any, chance: random.Random) -> None:
+        self._opens = shares
+        self._chance = chance
+        self.rules = MemoryStore()
+        self.replicas: list[Replica] = []
+        self._holders: dict[str, Replica] = {}
+        self._duties: dict[str, Replica] = {}
+        self._agreed = dict.fromkeys(KEYS, 0)
+        self._numbers = iter(range(10**6))
+        self.told: list[tuple[str, int]] = []  # what was published
+
+    async def enter(self) -> None:
+        self.replicas.append(Replica(await self._opens()))
+
+    async def step(self) -> None:
+        """Let one replica do something."""
+        chance = self._chance
+        one, key, number = chance.choice(self.replicas), chance.choice(KEYS), next(self._numbers)
+        keys = chance.sample(KEYS, chance.randint(1, 3))
+        deeds: list[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = [
+            (6, lambda: self._fold(one, keys, number)),
+            (8, lambda: self._hold(one, keys)),
+            (2, lambda: self._give_back(one, keys)),
+            (6, lambda: self._intend(one, key, number)),
+            (8, lambda: self._settle(one, key, number)),
+            (1, lambda: self._rebase(one, key, number)),
+            (3, lambda: self._act(one, key, number)),
+            (3, lambda: self._publish(one)),
+            (2, lambda: self._take_duties(one)),
+            (1, lambda: self._evict(one)),
+            (1, lambda: self._leave(one)),
+        ]
+        (deed,) = chance.choices([deed for _, deed in deeds], [weight for weight, _ in deeds])
+        await deed()
+
+    async def _allowed(self, one: Replica, deed: Coroutine[Any, Any, object], *, ours: bool = True) -> bool:
+        """Do what an owner may only do alive, and perhaps only with a document that it has; return whether it may."""
+        if one.alive and ours:
+            await deed
+            return True
+        with pytest.raises((LostError, EvictedError) if not one.alive else LostError):
+            await deed
+        return False
+
+    def _ours(self, one: Replica, key: str) -> bool:
+        return self._holders.get(key) is one and one.known.get(key) == self._agreed[key]
+
+    async def _fold(self, one: Replica, keys: list[str], number: int) -> None:
+        events = {key: Desired({f"f{number % 3}": Field(Register(stamp(number * 7 % 90), number))}) for key in keys}
+        said = batch(rows=events, at_us=1000 + number)
+        if await self._allowed(one, one.store.fold(said)):
+            await self.rules.fold(said)
+
+    async def _hold(self, one: Replica, keys: list[str]) -> None:
+        if not one.alive:
+            with pytest.raises(EvictedError):
+                await one.store.hold(keys)
+            return
+        found = await one.store.hold(keys)
+        known = await self.rules.documents(keys)
+        assert found == {key: known[key] for key in known if self._holders.get(key, one) is one}
+        for key in found:
+            self._holders[key], one.known[key] = one, self._agreed[key]
+
+    async def _give_back(self, one: Replica, keys: list[str]) -> None:
+        await one.store.give_back(keys)
+        for key in keys:
+            one.known.pop(key, None)
+            if self._holders.get(key) is one:
+                del self._holders[key]
+
+    async def _intend(self, one: Replica, key: str, number: int) -> None:
+        if key not in self.rules.rows:
+            return
+        agreement = structs.replace(AGREEMENT, failures=number, told=self.rules.rows[key].agreement.told)
+        if await self._allowed(one, one.store.intend(key, agreement), ours=self._ours(one, key)):
+            await self.rules.intend(key, agreement)
+            self._agreed[key] += 1
+            one.known[key] += 1
+
+    async def _settle(self, one: Replica, key: str, number: int) -> None:
+        if key not in self.rules.rows:
+            return
+        stored = self.rules.rows[key]
+        end: Settlement = settlement(
+            key,
+            stored.revision - self._chance.randint(0, 1),
+            at_us=1000 + number,
+            attempts=1,
+            agreement=structs.replace(AGREEMENT, failures=number, told=stored.agreement.told + 1),
+            audit=(record(key, 1000 + number),),
+            outcomes=(outcome(key, number),),
+        )
+        if await self._allowed(one, one.store.settle(end), ours=self._ours(one, key)):
+            await self.rules.settle(end)
+            self._agreed[key] += 1
+            del self._holders[key], one.known[key]
+
+    async def _rebase(self, one: Replica, key: str, number: int) -> None:
+        before = self.rules.rows.get(key)
+        recovered = Agreement(
+            stable=5, told=(0 if before is None else before.agreement.told) + self._chance.randint(-1, 1)
+        )
+        if await self._allowed(one, one.store.rebase({key: recovered}, {}, 1000 + number)):
+            await self.rules.rebase({key: recovered}, {}, 1000 + number)
+            if before is None or self.rules.rows[key].agreement != before.agreement:
+                self._agreed[key] += 1
+
+    async def _act(self, one: Replica, key: str, number: int) -> None:
+        change = self._chance.choice([Change.PAUSE, Change.RESUME, Change.RESUME, Change.RETRY])
+        act = change, [action(key)]
+        if one.alive:
+            done = await one.store.record_actions(*act, at_us=1000 + number, reason="why")
+            assert done == await self.rules.record_actions(*act, at_us=1000 + number, reason="why")
+
+    async def _publish(self, one: Replica) -> None:
+        told = await published(one.store)
+        if one.alive:
+            await one.store.published([], {})
+            self.told += told
+        else:
+            assert not told
+
+    async def _take_duties(self, one: Replica) -> None:
+        wanted = frozenset(self._chance.sample(OUTBOX_DUTIES, self._chance.randint(0, 16)))
+        if not one.alive:
+            with pytest.raises(EvictedError):
+                await slots(one.store).take_duties(wanted)
+            return
+        self._duties = {duty: holder for duty, holder in self._duties.items() if holder is not one}
+        free = wanted - self._duties.keys()
+        assert await slots(one.store).take_duties(wanted) == free
+        self._duties |= dict.fromkeys(free, one)
+
+    async def _evict(self, one: Replica) -> None:
+        others = [other for other in self.replicas if other is not one and other.alive]
+        if one.alive and others:
+            dead = self._chance.choice(others)
+            await bury(one.store, dead.store)
+            dead.alive = False
+            self._free(dead)
+
+    async def _leave(self, one: Replica) -> None:
+        if sum(other.alive for other in self.replicas) == 1 and one.alive:
+            return  # nobody would be left to ask
+        await one.store.close()
+        self.replicas.remove(one)
+        self._free(one)
+        if not one.alive:
+            living = next(other for other in self.replicas if other.alive)
+            await bury(living.store, one.store)  # what it had sent is over by now
+        await self.enter()
+
+    def _free(self, one: Replica) -> None:
+        self._holders = {key: holder for key, holder in self._holders.items() if holder is not one}
+        self._duties = {duty: holder for duty, holder in self._duties.items() if holder is not one}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_owners_that_do_anything_at_random_are_answered_by_the_rules(shares: Any, seed: int) -> None:
+    world = Replicas(shares, random.Random(seed))
+    for _ in range(3):
+        await world.enter()
+    for _ in range(300):
+        await world.step()
+    last = await shares()
+    for one in list(world.replicas):
+        await one.store.close()
+    assert await last.documents(KEYS) == await world.rules.documents(KEYS)
+    assert await last.counts() == await world.rules.counts()
+    assert len(await last.audit(limit=9999)) == len(world.rules.trail)
+    await slots(last).take_duties(ALL)
+    told = world.told + await published(last)
+    for key in KEYS:
+        ours = [message.value for message in world.rules.outbox.values() if message.key == key.encode()]
+        assert [str(number).encode() for told_key, number in told if told_key == key] == ours
