@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PEERS := .venv/bench/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types arch format sim sim-many models mutants crash fuzz bench bench-backlog schemas docs screenshots lock clean
+.PHONY: help demo test lint types arch format sim sim-many models mutants crash replicas fuzz bench bench-backlog schemas docs screenshots lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,9 @@ mutants: $(STAMP) ## make mistakes in the core, one at a time, and list those th
 
 crash: $(STAMP) ## kill the daemon on a real broker, hundreds of times, and check the result: KILLS=300 SEED=1
 	@nice $(BIN)/python -m tests.crash --kills $(or $(KILLS),300) --seed $(or $(SEED),1) $(ARGS)
+
+replicas: $(STAMP) ## kill, stop and cut off three replicas on a real PostgreSQL and broker: ROUNDS=50 SEED=1
+	@nice $(BIN)/python -m tests.replicas --rounds $(or $(ROUNDS),50) --seed $(or $(SEED),1) $(ARGS)
 
 # With atheris (`pip install atheris`) half of the time goes to inputs that follow coverage, the rest to Hypothesis.
 fuzz: $(STAMP) ## feed hostile input to everything that reads from outside: MINUTES=10

@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from reconciler.adapters.sqlite import path_of
+from reconciler import factory
 from reconciler.core.events import outcomes
-from reconciler.model import instant
+from reconciler.model import chain, instant
 from reconciler.model.audit import AuditRecord
 from reconciler.model.document import Document, Status
 from reconciler.model.policy import Strategy
@@ -28,10 +28,13 @@ _OPENED, _CLOSED = "windchill.conflict.opened.v1", "windchill.conflict.closed.v1
 
 async def check(evidence: Evidence, folder: Path) -> tuple[list[str], dict[str, int]]:
     """Return every broken promise, and what there was to judge."""
-    async with opened(path_of(evidence.config.store.url), owner=True) as store:
+    store = await factory.open_store(evidence.config, owner=False)
+    try:
         checks = Checks(evidence, store)
         await checks.all(folder)
         return checks.violations, checks.counts
+    finally:
+        await store.close()
 
 
 class Checks:
@@ -147,6 +150,12 @@ class Checks:
     def _outcomes_recover(self, rows: dict[str, Document]) -> None:
         """The outcome log alone gives back every base."""
         check_outcomes(self._evidence.outcomes)
+        numbers: Counter[str] = Counter()
+        for outcome in self._evidence.outcomes:
+            if outcome["type"] == _RECONCILED:
+                key, number = outcome["subject"], int(outcome["sequence"])
+                self._expect(number > numbers[key], f"{key}: outcome {number} comes after {numbers[key]}")
+                numbers[key] = number
         bases = {}
         for record in self._evidence.outcome_records:
             found = outcomes.told(record.value or b"")
@@ -166,7 +175,7 @@ class Checks:
 
     async def _audit(self) -> None:
         """Audit, outcomes and history agree one to one, and every decision was right."""
-        records = sorted(await check_audit(self._store), key=lambda record: record.id)
+        records = sorted(await check_audit(self._store), key=chain.place)
         by_document: dict[str, list[AuditRecord]] = defaultdict(list)
         for record in records:
             by_document[record.document].append(record)

@@ -10,7 +10,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,17 @@ class Broken(Exception):
     """The program did what it must not while it lived."""
 
 
-async def run(options: Options, broker: brokers.Server, *, keep: bool = False) -> Tally:
-    """Run one plan to its verdict."""
+async def run(
+    options: Options, broker: brokers.Server, *, keep: bool = False, make: "Callable[..., Crashes] | None" = None
+) -> Tally:
+    """Run one plan to its verdict; `make` puts the run together."""
     folder = Path(tempfile.mkdtemp(prefix="crash-"))
     began_s = time.monotonic()
     behaviour = Behaviour(modified_on_precision="microseconds", cleared_fields="null")
     settings = Settings(port=0, documents=DOCUMENTS, seed=options.seed, behaviour=behaviour)
     tally = Tally(options.seed)
     with Simulator(settings) as simulator:
-        crashes = Crashes(options, folder, Simulated(simulator.url), tally)
+        crashes = (make or Crashes)(options, folder, Simulated(simulator.url), tally)
         try:
             await crashes.prepare(broker)
             await crashes.suffer()
@@ -98,6 +100,8 @@ async def run(options: Options, broker: brokers.Server, *, keep: bool = False) -
 class Crashes:
     """The parts of one run, and its phases in their order."""
 
+    PARTITIONS = 2
+
     def __init__(self, options: Options, folder: Path, simulated: Simulated, tally: Tally) -> None:
         self._options = options
         self._folder = folder
@@ -111,7 +115,11 @@ class Crashes:
     async def prepare(self, broker: brokers.Server) -> None:
         """Topics, configurations, and the documents as they were before anyone touched them."""
         make = topic_factory(broker)
-        self._topics = [await make(2, "changes"), await make(1, "outcomes"), await make(1, "dead-letters")]
+        self._topics = [
+            await make(self.PARTITIONS, "changes"),
+            await make(1, "outcomes"),
+            await make(1, "dead-letters"),
+        ]
         self._decisions = await make(1, "decisions")
         self._brokers = list(broker.brokers)
         self._producers = workload.Producers(self._options.seed, KEYS, self._topics[0], lambda: time.time_ns() // 1000)
@@ -121,6 +129,15 @@ class Crashes:
 
     async def suffer(self) -> None:
         """Live, die and live again, while everyone else goes on."""
+        async with self._meanwhile() as others:
+            for life in plan.lives(self._options.seed, self._options.kinds):
+                await self._live(life)
+                if self._tally.kills.total() >= self._options.kills or any(task.done() for task in others):
+                    break
+
+    @contextlib.asynccontextmanager
+    async def _meanwhile(self) -> AsyncIterator[list[asyncio.Task[None]]]:
+        """Let everyone else go on until the block ends: producers, rivals, the weather, an operator."""
         seed, over = self._options.seed, asyncio.Event()
         async with self._producer() as producer:
             await self._producers.first(producer)
@@ -132,19 +149,20 @@ class Crashes:
                 ),
             ]
             try:
-                for life in plan.lives(seed, self._options.kinds):
-                    await self._live(life)
-                    if self._tally.kills.total() >= self._options.kills or any(task.done() for task in others):
-                        break
+                yield others
             finally:
                 over.set()
                 await asyncio.gather(*others)
 
-    async def come_to_rest(self) -> None:
-        """Faults stop and rivals rest: everything settles, and is compared once more."""
+    def calm(self) -> None:
+        """Let faults stop and rivals rest."""
         self._simulated.rivals(per_second=0)
         self._simulated.faults(**plan.FAIR)
         self._simulated.behave(write_reply="document", write_etag=True)
+
+    async def come_to_rest(self) -> None:
+        """Everything settles in peace, and is compared once more."""
+        self.calm()
         path = self._write_config(0, 4)
         await self._once(path)
         retried = await self._operate("docs", "retry", *KEYS)
@@ -184,11 +202,12 @@ class Crashes:
             "events": len(self._producers.ids),
             "copies of events": self._producers.copies,
             "conflicts resolved by the operator": len(self._resolved),
-            **{f"requests met: {name}": count for name, count in self._faults_met().items()},
+            **{f"requests met: {name}": count for name, count in self._counted("faults").items()},
         }
 
-    def _faults_met(self) -> dict[str, int]:
-        return dict(self._simulated._control.get("/stats").raise_for_status().json()["faults"])
+    def _counted(self, what: str) -> dict[str, int]:
+        """What the server has counted."""
+        return dict(self._simulated._control.get("/stats").raise_for_status().json()[what])
 
     def close(self) -> None:
         """End what was started."""
@@ -209,7 +228,7 @@ class Crashes:
         try:
             await asyncio.wait({ended}, timeout=life.after_s if life.strike is None else _LIFE_S_MAX)
             if not ended.done() and life.end in (plan.IN_ORDER, plan.STOPPING):
-                _send(pid, signal.SIGTERM)
+                send(pid, signal.SIGTERM)
                 timeout_s = HANG_S if life.end == plan.IN_ORDER else life.grace_s
                 await asyncio.wait({ended}, timeout=timeout_s)
                 if not ended.done() and life.end == plan.IN_ORDER:
@@ -218,7 +237,7 @@ class Crashes:
                 kind = plan.AT_WORK if life.strike else kind
         finally:
             if not ended.done():
-                _send(pid, signal.SIGKILL)
+                send(pid, signal.SIGKILL)
             status = await ended
         self._count(life, kind, status)
 
@@ -272,7 +291,12 @@ class Crashes:
         return path
 
     def _config_text(self, policy: int, in_flight_max: int) -> str:
-        groups: dict[str, dict[str, Any]] = {
+        text = "".join(f"[{name}]\n{_toml(keys)}" for name, keys in self._groups(in_flight_max).items())
+        return text + "".join(f"[[policy]]\n{_toml(rule)}" for rule in plan.policy_rules(self._options.seed, policy))
+
+    def _groups(self, in_flight_max: int) -> dict[str, dict[str, Any]]:
+        """The configuration, save for its policy."""
+        return {
             "log": {
                 "brokers": self._brokers,
                 "topic": self._topics[0],
@@ -288,8 +312,6 @@ class Crashes:
             "resync": {"interval_s": 2, "interval_factor_max": 2},
             "admin": {"bind": ""},
         }
-        text = "".join(f"[{name}]\n{_toml(keys)}" for name, keys in groups.items())
-        return text + "".join(f"[[policy]]\n{_toml(rule)}" for rule in plan.policy_rules(self._options.seed, policy))
 
 
 async def _ended(launcher: Launcher, pid: int, within_s: float) -> int | None:
@@ -308,7 +330,7 @@ def _toml(keys: dict[str, Any]) -> str:
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in keys.items())
 
 
-def _send(pid: int, number: signal.Signals) -> None:
+def send(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
         os.kill(pid, number)
 

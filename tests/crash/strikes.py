@@ -1,11 +1,13 @@
 """
-Where a process can be told to kill itself: at the n-th call of an effect, or in the middle of what SQLite writes.
+Where a process can be told to kill itself: at the n-th call of an effect, or in the middle of what SQLite writes. Or to
+fall asleep right before a request goes out, when it has looked for the last time whether it may.
 
 A strike is SIGKILL, sent by the process to itself: no cleaning up, no last words but one line on stderr, so that the
 kill can be told from one that came from outside.
 """
 
 import asyncio
+import itertools
 import os
 import signal
 import sqlite3
@@ -17,8 +19,12 @@ from typing import Any
 from unittest import mock
 
 import attrs
+import httpx
 
 from reconciler import factory
+from reconciler.adapters import http
+from reconciler.adapters.credentials import Headers
+from reconciler.adapters.replies import Exchange, Lost
 from reconciler.adapters.sqlite import database, opening
 
 STRUCK = "struck: "
@@ -34,6 +40,7 @@ EFFECTS = {
     "windchill.read": 8,
     "windchill.write": 20,
 }
+REQUEST = "request."  # and what is asked for: a method, or an action's name
 STATEMENT, WAL, CHECKPOINT = "sqlite.statement", "sqlite.wal", "sqlite.checkpoint"
 # In the middle of a write, counted in steps of SQLite's machine; while the log grows; while it moves into the database.
 INSIDE = {STATEMENT: 150, WAL: 25, CHECKPOINT: 4}
@@ -75,6 +82,8 @@ def arm(strike: Strike, store: Path) -> None:
             mock.patch.object(factory, "make_log", _wrapping(factory.make_log, strike)).start()
         case "windchill":
             mock.patch.object(factory, "make_windchill", _wrapping(factory.make_windchill, strike)).start()
+        case "request":
+            _arm_requests(strike)
         case _ if strike.effect == STATEMENT:
             _arm_statements(strike)
         case _:
@@ -119,6 +128,23 @@ def _wrapping_opened(make: Callable[..., Any], strike: Strike) -> Callable[..., 
         return Struck(await make(*args, **kwargs), strike)
 
     return opened
+
+
+def _arm_requests(strike: Strike) -> None:
+    """Sleep until someone wakes us, and then send the request as it was, though nobody waits for its answer."""
+    send, wanted, calls = http.HttpClient._send, strike.effect.removeprefix(REQUEST), itertools.count(1)
+
+    async def sent(self: http.HttpClient, method: str, url: str, headers: Headers, content: bytes) -> Exchange:
+        if wanted not in (method, url.rpartition(".")[2]) or next(calls) != strike.number:
+            return await send(self, method, url, headers, content)
+        asleep_before(method, url, headers, content)
+        return Lost("it came too late")
+
+    def asleep_before(method: str, url: str, headers: Headers, content: bytes) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        httpx.request(method, url, headers=list(headers), content=content)  # before anything else is run
+
+    mock.patch.object(http.HttpClient, "_send", sent).start()
 
 
 def _arm_statements(strike: Strike) -> None:

@@ -1,0 +1,247 @@
+"""
+One run of several replicas: rounds of misfortune, then peace with all of them alive, then the judgement.
+
+The seed fixes what happens and to whom. Times are real, and short: a replica is taken for dead after three seconds. On
+a busy machine that happens to one that lives, too; then it must end, and another one begins.
+"""
+
+import asyncio
+import json
+import logging
+import random
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.postgres import Address, migrate_store
+from tests import postgres
+from tests.brokers.apache import Apache
+from tests.crash import runner
+from tests.crash.launch import Launcher
+from tests.crash.runner import Broken, Tally
+from tests.patience import HANG_S
+
+REPLICAS = 3
+EVICT_S, SESSION_S = 3, 6  # the shortest that the configuration allows
+IN_FLIGHT_MAX = 4
+KILL, FREEZE, STOP, STORE, BROKER = "SIGKILL", "SIGSTOP", "SIGTERM", "PostgreSQL restarts", "broker restarts"
+KINDS = (KILL, FREEZE, STOP, STORE, BROKER)
+_EVICTED = "no sign of life"  # what an evicted replica says at its end
+_DATABASE = "crowd"
+
+
+@attrs.frozen
+class Options(runner.Options):
+    """What is asked for."""
+
+    rounds: int = 5
+
+
+class Replica:
+    """One process after another, in the place of one replica."""
+
+    def __init__(self, folder: Path, number: int, threads: ThreadPoolExecutor) -> None:
+        self._launcher = Launcher(folder, f"replica-{number}")
+        self._threads = threads
+        self._said_before = 0
+        self.number = number
+        self.pid = 0
+        self.killed = False
+        self.ended: asyncio.Future[int]
+
+    def start(self, config: Path) -> None:
+        stderr = self._launcher.stderr
+        self._said_before = stderr.stat().st_size if stderr.exists() else 0
+        self.killed = False
+        self.pid = self._launcher.start(["run", "-c", str(config)])
+        self.ended = asyncio.get_running_loop().run_in_executor(self._threads, self._launcher.wait)
+
+    def send(self, number: signal.Signals) -> None:
+        if not self.ended.done():
+            self.killed |= number == signal.SIGKILL
+            runner.send(self.pid, number)
+
+    async def end(self, within_s: float = HANG_S) -> int | None:
+        """How it ends; None if it does not."""
+        await asyncio.wait({self.ended}, timeout=within_s)
+        return self.ended.result() if self.ended.done() else None
+
+    def said(self) -> str:
+        """What this process has said."""
+        return self._launcher.stderr.read_text(errors="replace")[self._said_before :]
+
+    def close(self) -> None:
+        """Let go of the warm process."""
+        self._launcher.close()
+
+
+class Crowd(runner.Crashes):
+    """Several replicas at work, and their phases in order."""
+
+    PARTITIONS = 8
+
+    def __init__(self, options: Options, folder: Path, *given: Any, database: postgres.Server, broker: Apache) -> None:
+        super().__init__(options, folder, *given)
+        self._rounds = options.rounds
+        self._rng = random.Random(f"{options.seed}/rounds")
+        self._database = database
+        self._broker = broker
+        self._threads = ThreadPoolExecutor(REPLICAS)
+        self._replicas = [Replica(folder, number, self._threads) for number in range(REPLICAS)]
+        self._evicted = self._overlaps = 0
+
+    async def prepare(self, broker: Any) -> None:
+        """Have an empty store as well."""
+        await asyncio.to_thread(self._database.sql, f"CREATE DATABASE {_DATABASE}")
+        await migrate_store(Address(self._database.url(_DATABASE)), SystemClock())
+        await super().prepare(broker)
+        self._config = self._write_config(0, IN_FLIGHT_MAX)  # once: a process may be reading it at any time
+
+    async def suffer(self) -> None:
+        """Let misfortunes come, one round after the other, while everyone else goes on."""
+        async with self._meanwhile() as others:
+            for replica in self._replicas:
+                self._start(replica)
+            await asyncio.sleep(self._rng.uniform(2, 5))
+            for kind in self._kinds():
+                await self._round(kind)
+                if self._tally.kills.total() >= self._rounds or any(task.done() for task in others):
+                    break
+
+    def _kinds(self) -> Iterator[str]:
+        """Kinds of misfortune without end; each gets its turn before any gets its next."""
+        while True:
+            yield from self._rng.sample(KINDS, len(KINDS))
+
+    async def _round(self, kind: str) -> None:
+        replica, between = self._rng.choice(self._replicas), self._rng.uniform
+        before = self._counted("crowding")["overlaps"]
+        match kind:
+            case "SIGKILL":
+                replica.send(signal.SIGKILL)
+                await asyncio.sleep(between(0, 2 * EVICT_S))
+            case "SIGTERM":
+                await self._stop(replica)
+            case "SIGSTOP":
+                await self._until_living(REPLICAS)  # those that were killed before are taken for dead
+                replica.send(signal.SIGSTOP)
+                await self._until_living(REPLICAS - 1)
+                await asyncio.sleep(between(0, EVICT_S))
+                replica.send(signal.SIGCONT)
+            case "PostgreSQL restarts":
+                await asyncio.to_thread(self._database.stop)
+                await asyncio.sleep(between(0, 1.5 * EVICT_S))
+                await asyncio.to_thread(self._database.start)
+            case "broker restarts":
+                await asyncio.to_thread(self._broker.restart)
+        self._tally.kills[kind] += 1
+        await asyncio.sleep(between(1, 3))
+        if kind != FREEZE:  # one that wakes may write once more; the server refuses that, or takes it for its own
+            self._overlaps += self._counted("crowding")["overlaps"] - before
+        self._look_after()
+
+    async def _until_living(self, count: int) -> None:
+        """Wait until so many have a slot and are not taken for dead; on a busy machine that takes a while."""
+        living = "SELECT count(*) FROM slot WHERE held AND NOT leaving"
+        async with asyncio.timeout(HANG_S):
+            found = ""
+            while found != str(count):
+                self._look_after()
+                await asyncio.sleep(0.2)
+                found = await asyncio.to_thread(self._database.sql, living, _DATABASE)
+                await asyncio.sleep(0.2)
+
+    def _look_after(self) -> None:
+        """Begin anew in the place of each that has ended; it was stopped or killed by us, or taken for dead."""
+        for replica in self._replicas:
+            if replica.ended.done():
+                self._ends(replica, replica.ended.result())
+                self._start(replica)
+
+    def _ends(self, replica: Replica, status: int) -> None:
+        """Judge how one has ended."""
+        evicted = status == 1 and _EVICTED in replica.said()
+        self._evicted += evicted
+        asked = status in (0, -signal.SIGTERM) or (replica.killed and status == -signal.SIGKILL)
+        if not evicted and not asked:
+            raise Broken(f"replica {replica.number} ended by itself, status {status}: {replica.said()[-2000:]}")
+
+    def _start(self, replica: Replica) -> None:
+        replica.start(self._config)
+        self._tally.lives += 1
+
+    async def _stop(self, replica: Replica) -> None:
+        """Stop one in good order, unless it is taken for dead at that moment."""
+        replica.send(signal.SIGTERM)
+        status = await replica.end()
+        if status is None:
+            raise Broken(f"replica {replica.number} still runs {HANG_S:.0f} s after SIGTERM: {replica.said()[-2000:]}")
+        self._ends(replica, status)
+        self._tally.in_order += 1
+
+    async def come_to_rest(self) -> None:
+        """Everything settles while all of them live, and once more when a single one looks at it."""
+        self.calm()
+        give_up_s = time.monotonic() + HANG_S
+        while not await self._is_settled():
+            self._look_after()
+            if time.monotonic() > give_up_s:
+                raise Broken(f"not settled {HANG_S:.0f} s after the faults: {await self._operate('status')}")
+            await asyncio.sleep(0.5)
+        for replica in self._replicas:
+            await self._stop(replica)
+        await super().come_to_rest()
+
+    async def _is_settled(self) -> bool:
+        found = json.loads(await self._operate("status", "-o", "json") or "{}")
+        documents, log = found.get("documents", {"pending": 1}), found.get("log", [])
+        unsettled = sum(documents.get(status, 0) for status in ("pending", "collecting"))
+        return not unsettled and len(log) > self.PARTITIONS and not any(one["lag"] for one in log)
+
+    async def judge(self) -> None:
+        """As of a single one; and what only the server knows of several."""
+        await super().judge()
+        crowding, counts = self._counted("crowding"), self._tally.counts
+        left = await asyncio.to_thread(self._database.sql, "SELECT count(*) FROM outbox", _DATABASE)
+        counts |= {"taken for dead": self._evicted, "requests at once": crowding["in_flight"]}
+        if crowding["in_flight"] > IN_FLIGHT_MAX:
+            self._tally.violations.append(f"{crowding['in_flight']} requests at once, {IN_FLIGHT_MAX} are allowed")
+        if self._overlaps:
+            self._tally.violations.append(f"{self._overlaps} writes came during another one on their document")
+        if left != "0":
+            self._tally.violations.append(f"{left} messages are left in the outbox")
+
+    def close(self) -> None:
+        """End what was started."""
+        for replica in self._replicas:
+            if replica.pid:
+                replica.send(signal.SIGKILL)
+        self._threads.shutdown()  # once all of them have ended
+        for replica in self._replicas:
+            replica.close()
+        super().close()
+
+    def _groups(self, in_flight_max: int) -> dict[str, dict[str, Any]]:
+        groups = super()._groups(in_flight_max)
+        groups["log"] |= {"session_s": SESSION_S}
+        groups["store"] = {"url": self._database.url(_DATABASE), "evict_s": EVICT_S}
+        return groups
+
+
+async def run(options: Options, *, keep: bool = False) -> Tally:
+    """Run one plan to its verdict, on a PostgreSQL and a Kafka of its own: it restarts them."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # producers tell many times that the broker restarts
+    database, broker = postgres.Server(durable=True), Apache()
+    try:
+        await asyncio.gather(asyncio.to_thread(database.start), asyncio.to_thread(broker.start))
+        return await runner.run(options, broker, keep=keep, make=partial(Crowd, database=database, broker=broker))
+    finally:
+        broker.stop()
+        database.remove()
