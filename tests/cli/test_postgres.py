@@ -191,7 +191,7 @@ def test_the_doctor_names_the_replicas_and_which_of_them_are_silent(
     program.emits(DOC, "--set", "owner=akim")
     assert program.checks()["replicas"]["message"] == "none uses the store now"
     for change in (
-        "held = true, name = 'pod-' || id || ' 1a2b' WHERE id < 3",
+        "held = true, seen = now(), name = 'pod-' || id || ' 1a2b' WHERE id < 3",
         "seen = now() - interval '1 h' WHERE id = 1",
         "leaving = true WHERE id = 2",
     ):
