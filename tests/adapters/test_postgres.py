@@ -565,12 +565,12 @@ async def test_whatever_several_do_at_once_is_what_the_rules_make_of_it_one_afte
     shares: Any, seed: int
 ) -> None:
     """Replays, by the rules alone, what each version of each row was made by."""
-    store = await shares(terms=Terms(evict_s=600))
+    store, other = await shares(), await shares()
     noted: dict[tuple[str, int], Callable[[Row], Row | None]] = {}
     told: dict[str, Desired] = {}
 
     async def work(number: int) -> None:
-        hand, chance = Hand(store, noted), random.Random(f"{seed} {number}")
+        hand, chance = Hand((store, other)[number % 2], noted), random.Random(f"{seed} {number}")
         for step in range(40):
             if (event := await hand.do(chance, chance.randrange(30) if step % 2 else 30 + step)) is not None:
                 key, desired = event
