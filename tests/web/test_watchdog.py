@@ -113,7 +113,7 @@ async def test_no_loop_of_the_daemon_is_late_while_all_is_well_or_windchill_is_a
         ("log", "fetch", "ingest"),
         ("store", "waiting", "outbox"),
         ("store", "due", "resync"),
-        ("store", "documents", "feed"),
+        ("store", "hold", "feed"),
         ("windchill", "read", "worker"),
     ],
 )
