@@ -30,8 +30,8 @@ from reconciler.ports import Clock
 if sys.platform != "win32":
     import fcntl
 
-POLL_S = 0.1  # between two looks at a growing file of whose changes nobody tells
-TOLD_POLL_S = 1.0  # the same where the system tells of changes, which it can't for a network's file system
+POLL_S = 0.1  # between two looks at a growing file whose changes the system does not report
+TOLD_POLL_S = 1.0  # the same where it reports them; it can't for files that another host writes
 LOCK_POLL_S = 0.02
 LOCK_S_MAX = 10.0  # an append takes milliseconds; a process that holds the lock longer hangs
 OUTCOMES, DEAD_LETTERS = "outcomes", "dead-letters"  # in the names of the files beside a log
