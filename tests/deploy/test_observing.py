@@ -80,6 +80,16 @@ def test_every_alert_is_tested_both_ways() -> None:
     assert quiet == fired == set(alerts())
 
 
+@pytest.mark.parametrize("expression", [*alerts().values(), *texts(DASHBOARD, "expr")])
+def test_what_every_replica_exports_is_not_added_up_over_them(expression: str) -> None:
+    for name in ("documents", "dead_letters", "oldest_pending_seconds", "log_lag"):
+        for found in re.finditer(rf"\b{PREFIX}{name}\b", expression):
+            before = expression[: found.start()]
+            assert re.search(r"max(?: by \(namespace, job[\w, ]*\) |)\((?:count by \([^)]*\) \()?$", before) or (
+                before.endswith("!= ")  # the second side of a comparison with itself
+            ), expression
+
+
 @pytest.mark.parametrize("name", alerts())
 def test_an_alert_speaks_of_metrics_that_exist_and_says_what_it_is(name: str) -> None:
     text = alerts()[name]
