@@ -16,7 +16,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -82,7 +82,7 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
         def fill(topic: str, count: int, documents: int) -> None:
             began_s = time.monotonic()
             asyncio.run(kafka.create_topic(topic, _PARTITIONS))
-            fill_topic(kafka.address(), topic, count, documents)
+            fill_topic(kafka.address(), topic, events.generated(count, documents))
             tell(f"  {count:,} events for {documents:,} documents in {time.monotonic() - began_s:.0f} s")
 
         def watch(topic: str, count: int, in_flight: int = _IN_FLIGHT) -> Watched:
@@ -155,7 +155,7 @@ def _summary(found: Watched) -> str:
 # -------------------------------------------------------------------------------------------------------------- the log
 
 
-def fill_topic(brokers: str, topic: str, count: int, documents: int) -> None:
+def fill_topic(brokers: str, topic: str, told: Iterable[tuple[str, bytes]]) -> None:
     """Append events, each under its document's key."""
     producer = Producer(
         {
@@ -166,7 +166,7 @@ def fill_topic(brokers: str, topic: str, count: int, documents: int) -> None:
             "queue.buffering.max.messages": 200_000,
         }
     )
-    for subject, event in events.generated(count, documents):
+    for subject, event in told:
         while True:
             try:
                 producer.produce(topic, event, subject.encode(), headers=_HEADERS)

@@ -29,6 +29,9 @@ _CHANGES: dict[str, Callable[[random.Random], object]] = {
 }
 """The fields that events set, and what they set them to."""
 
+FIELDS = tuple(_CHANGES)
+"""Their names."""
+
 
 def key(number: int) -> str:
     """Return the key of a document, as the simulated Windchill numbers them from 1."""
@@ -39,11 +42,10 @@ def generated(count: int = EVENTS, documents: int = DOCUMENTS, seed: int = 1) ->
     """Yield subject and structured event, about 330 bytes each; the same arguments give the same events."""
     chance = random.Random(f"events {seed}")
     moment = _BEGINNING
-    names = tuple(_CHANGES)
     for _ in range(count):
         moment += timedelta(microseconds=chance.randrange(1, 40_000))
         subject = key(chance.randrange(1, documents + 1))
-        fields = chance.sample(names, chance.choices((1, 2, 3), weights=(5, 3, 2))[0])
+        fields = chance.sample(FIELDS, chance.choices((1, 2, 3), weights=(5, 3, 2))[0])
         data: dict[str, object] = {"set": {name: _CHANGES[name](chance) for name in fields}}
         event: dict[str, object] = {
             "specversion": "1.0",

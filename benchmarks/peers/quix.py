@@ -35,7 +35,12 @@ def local(brokers: str, topic: str, folder: str, count: str) -> Sample:
     return _folded(brokers, topic, Path(folder), int(count), use_changelog=False)
 
 
-def _folded(brokers: str, topic: str, folder: Path, count: int, *, use_changelog: bool) -> Sample:
+def filled(brokers: str, topic: str, folder: str, before: str, count: str) -> Sample:
+    """Fold the last events of a topic of one partition, after so many that fill the state and do not count."""
+    return _folded(brokers, topic, Path(folder), int(count), use_changelog=False, before=int(before))
+
+
+def _folded(brokers: str, topic: str, folder: Path, count: int, *, use_changelog: bool, before: int = 0) -> Sample:
     from quixstreams import Application  # noqa: PLC0415  only a process in its own environment has it
 
     state_folder = folder / "quix"
@@ -48,11 +53,11 @@ def _folded(brokers: str, topic: str, folder: Path, count: int, *, use_changelog
         loglevel="WARNING",
     )
     began: list[Callable[[int], Sample]] = []
-    left = count
+    left = before + count
 
     def fold(event: dict[str, Any], state: Any) -> None:
         nonlocal left
-        if not began:  # joining its group took seconds, which say nothing about folding
+        if not began and left <= count:  # joining its group took seconds, which say nothing about folding
             began.append(measure.started())
         fields = state.get(_NAME, default={})
         if events.fold(fields, event):
@@ -66,8 +71,8 @@ def _folded(brokers: str, topic: str, folder: Path, count: int, *, use_changelog
     measure.settle_memory()
     application.run()  # until the last event is folded; it commits before it returns
     sample = began[0](count)
-    more = {"rss_mib": measure.peak_mib(), "disk_mb": measure.disk_mb(state_folder), "digest": _digest(state_folder)}
-    return attrs.evolve(sample, more=more)
+    more = {"rss_mib": measure.peak_mib(), "disk_mb": measure.disk_mb(state_folder)}
+    return attrs.evolve(sample, more=more if before else more | {"digest": _digest(state_folder)})
 
 
 def _digest(folder: Path) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import backlog, engine, fold_file, fold_kafka, measure, million, report
+from benchmarks import backlog, engine, events, fold_file, fold_kafka, measure, million, report
 from benchmarks.measure import Figures, Sample
 from benchmarks.peers import quix
 from reconciler.simulator.server import Simulator
@@ -105,7 +105,7 @@ def test_a_daemon_starts_and_changes_documents_in_stores_of_two_sizes(tmp_path: 
 
 def test_the_daemon_is_watched_while_it_folds_a_backlog(server: brokers.Server, tmp_path: Path) -> None:
     (address,) = server.brokers
-    backlog.fill_topic(address, "few", EVENTS, DOCUMENTS)
+    backlog.fill_topic(address, "few", events.generated(EVENTS, DOCUMENTS))
     with Simulator(Settings(port=0, documents=DOCUMENTS)) as windchill:
         seen = backlog.watched(address, "few", windchill.url, tmp_path, count=EVENTS, in_flight=4, writing_s=0.1)
     assert seen.writing[-1].folded == EVENTS
