@@ -313,7 +313,7 @@ def policy_source(running: Config, again: Callable[[], Config]) -> reload.Policy
         fresh = again()
         return in_force(with_policy(running, fresh), restart=needing_restart(running, fresh))
 
-    return reload.PolicySource(read)
+    return reload.PolicySource(read, WatchedFile(running.policy_file).changes() if running.policy_file else None)
 
 
 def _auth(config: Config) -> credentials.Auth:

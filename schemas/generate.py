@@ -37,6 +37,12 @@ def config_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {
             **{section: _section(group) for section, group in groups.GROUPS.items()},
+            "policy_file": {
+                "description": _texts(groups.Config)["policy_file"],
+                "type": "string",
+                "minLength": 1,
+                **NO_CONTROL,
+            },
             "policy": {
                 "description": " ".join(str(rules.Row.__doc__).split()),
                 "type": "array",
@@ -44,6 +50,7 @@ def config_schema() -> dict[str, Any]:
             },
         },
         "additionalProperties": False,
+        "not": {"required": ["policy", "policy_file"]},
     }
 
 

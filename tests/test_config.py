@@ -532,6 +532,43 @@ def test_the_policy_can_be_given_whole_in_the_environment(written: Any) -> None:
     assert found.policy.rules == (Rule(("x",), Strategy.IGNORE, name="policy[1]"),)
 
 
+def test_a_policy_can_have_a_file_of_its_own(written: Any, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(POLICY, encoding="utf-8")
+    rules = config.load(written(POLICY), {}).policy.rules
+    found = config.load(written(f'policy_file = "{file}"\n[log]\ntopic = "t"\n'), {})
+    assert (found.policy.rules, found.policy_file, found.log.topic) == (rules, file, "t")
+    assert {line.origin for line in config.shown(found) if line.section == "policy[1]"} == {f"policy file {file}"}
+    assert config.load(written(""), {"RECONCILER_POLICY_FILE": str(file)}).policy.rules == rules
+    aside = {"RECONCILER_POLICY": '[{"fields": ["x"], "strategy": "ignore"}]'}
+    assert config.load(written(f'policy_file = "{file}"'), aside).policy_file is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, "policy.toml: can't be read: No such file or directory"),
+        ("policy", "policy.toml: is not TOML: Expected '=' after a key"),
+        ("", "policy.toml: holds no rules; write each as [[policy]]"),
+        (f'{POLICY}[log]\ntopic = "t"', "policy.toml:log: has no effect here; only [[policy]] has"),
+        ('[[policy]]\nfields = ["a"]', "policy.toml:policy[1]: needs strategy"),
+    ],
+)
+def test_what_is_wrong_with_the_policys_own_file_is_said_with_its_name(
+    text: str | None, expected: str, written: Any, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "policy.toml").write_text(text, encoding="utf-8")
+    (found,) = faults(written(f'policy_file = "{tmp_path}/policy.toml"\n'))
+    assert found.startswith(expected)
+
+
+def test_the_policy_is_given_in_one_place(written: Any) -> None:
+    both = "give either policy or policy_file, not both"
+    assert faults(written(f'policy_file = "p.toml"\n{POLICY}')) == [f"reconciler.toml:policy_file: {both}"]
+    assert faults(written("policy_file = 3")) == ["reconciler.toml:policy_file: must be the path of a file"]
+
+
 WRONG_RULES = [
     ('strategy = "hold"', "[1]: needs fields"),
     ('fields = ["a"]', "[1]: needs strategy"),

@@ -7,7 +7,7 @@ since a person may have chosen it; `exposed` reports such files.
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import attrs
@@ -30,7 +30,7 @@ class WatchedFile:
         """Return what the file says now; raises ConfigError."""
         try:
             with self.path.open("rb") as file:
-                stat = self.path.stat()
+                stat = os.fstat(file.fileno())  # of what we read, should another file take its name right now
                 seen = stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
                 if seen == self._seen:
                     return self._text
@@ -45,6 +45,24 @@ class WatchedFile:
             raise ConfigError(f"{self.path}: is not text in UTF-8") from error
         self._seen = seen
         return self._text
+
+    def changes(self) -> Callable[[], bool]:
+        """Return what tells whether the text has changed since it was last asked, or has come or gone."""
+
+        def now() -> str | None:
+            try:
+                return self.text()
+            except ConfigError:
+                return None  # whoever reads it then says why
+
+        known = now()
+
+        def changed() -> bool:
+            nonlocal known
+            before, known = known, now()
+            return before != known
+
+        return changed
 
 
 # -------------------------------------------------------------------------------------------------------- private files

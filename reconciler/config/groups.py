@@ -409,6 +409,9 @@ class Config:
     retry: Retry = attrs.field(factory=Retry)
     resync: Resync = attrs.field(factory=Resync)
     policy: Policy = attrs.field(factory=Policy)
+    policy_file: Path | None = None
+    """The path of a file for the policy alone, with `[[policy]]` tables and nothing else; written above all sections.
+    The daemon looks at that file every five seconds, and takes up a changed policy without a restart or a signal."""
     admin: Admin = attrs.field(factory=Admin)
     notify: Notify = attrs.field(factory=Notify)
     secret_files: Mapping[str, Path] = attrs.field(factory=dict)

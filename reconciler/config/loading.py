@@ -28,11 +28,13 @@ PREFIX = "RECONCILER_"
 
 @attrs.frozen
 class Layer:
-    """The unconverted settings of one source: the file or the environment."""
+    """The unconverted settings of one source: the file, the environment, or the policy's own file."""
 
     file: str | None  # None: the environment
     sections: dict[str, dict[str, object]]
     policy: object = None  # None: not given
+    policy_file: object = None  # None: not given
+    kind: str = "file"
 
     def where(self, section: str, key: str = "") -> str:
         """Return the place of a key, with which a message begins."""
@@ -42,7 +44,7 @@ class Layer:
 
     def origin(self, section: str, key: str = "") -> str:
         """Return the place of a key, as `config show` prints it."""
-        return "file" if self.file is not None else f"env {variable(section, key)}"
+        return self.kind if self.file is not None else f"env {variable(section, key)}"
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -58,19 +60,32 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
         for section, group in GROUPS.items()
         for field in attrs.fields(group)
     }
-    policy_layer = next((layer for layer in layers if layer.policy is not None), None)
+    policy_layer, policy_file = _policy_layer(layers, faults)
     rows = rules.read(policy_layer.policy, policy_layer.where("policy"), faults) if policy_layer else DEFAULT_RULES
     if not faults:
         faults += contradictions.found(settings)
-    if faults:
-        raise ConfigError("\n".join(" ".join(fault.splitlines()) for fault in faults))
+    _raise(faults)
     groups: dict[str, Any] = {
         section: group(**{key: setting.value for (of, key), setting in settings.items() if of == section})
         for section, group in GROUPS.items()
     }
     files = {".".join(name): setting.secret_file for name, setting in settings.items() if setting.secret_file}
     given = _origins(settings, policy_layer)
-    return Config(policy=Policy(rows), secret_files=files, origins=given, **groups)
+    return Config(policy=Policy(rows), policy_file=policy_file, secret_files=files, origins=given, **groups)
+
+
+def policy_of(path: Path) -> Policy:
+    """Return the policy of a file, whatever else it configures; raises ConfigError with every fault."""
+    faults: list[str] = []
+    layer = Layer(str(path), {}, _rows(path, _tables(path, faults), faults))
+    found = rules.read(layer.policy, layer.where("policy"), faults)
+    _raise(faults)
+    return Policy(found)
+
+
+def _raise(faults: Iterable[str]) -> None:
+    if faults:
+        raise ConfigError("\n".join(" ".join(fault.splitlines()) for fault in faults))
 
 
 def _origins(settings: Mapping[tuple[str, str], Setting], policy: Layer | None) -> dict[str, str]:
@@ -96,16 +111,48 @@ def keys(section: str) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------- layers
 
 
-def _from_file(path: Path, faults: list[str]) -> Layer:
+def _tables(path: Path, faults: list[str]) -> dict[str, Any]:
+    """Return what a file says, nothing after a fault."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         faults.append(f"{path}: can't be read: {error.strerror or error}")
-        tables = {}
     except (ValueError, RecursionError) as error:
         faults.append(f"{path}: is not TOML: {error}")
-        tables = {}
-    layer = Layer(str(path), {}, tables.pop("policy", None))
+    return {}
+
+
+def _policy_layer(layers: Iterable[Layer], faults: list[str]) -> tuple[Layer | None, Path | None]:
+    """Return the first layer with a policy, and the policy's own file if it has one."""
+    for layer in layers:
+        if layer.policy_file is not None:
+            where = layer.where("policy_file")
+            if layer.policy is not None:
+                faults.append(f"{where}: give either policy or policy_file, not both")
+                return None, None
+            try:
+                path = Path(convert(layer.policy_file, Annotated[File, FILLED]))
+                _check_kind(path)
+            except ValueError as error:
+                faults.append(f"{where}: {error}")
+                return None, None
+            tables, kind = _tables(path, faults), f"policy file {path}"
+            faults += [f"{path}:{name}: has no effect here; only [[policy]] has" for name in tables if name != "policy"]
+            return Layer(str(path), {}, _rows(path, tables, faults), kind=kind), path
+        if layer.policy is not None:
+            return layer, None
+    return None, None
+
+
+def _rows(path: Path, tables: Mapping[str, object], faults: list[str]) -> object:
+    if not faults and "policy" not in tables:
+        faults.append(f"{path}: holds no rules; write each as [[policy]]")
+    return tables.get("policy", [])
+
+
+def _from_file(path: Path, faults: list[str]) -> Layer:
+    tables = _tables(path, faults)
+    layer = Layer(str(path), {}, tables.pop("policy", None), tables.pop("policy_file", None))
     for section, table in tables.items():
         if section not in GROUPS:
             faults.append(f"{path}:{section}: unknown {_unknown_at_top(section, table)}")
@@ -131,7 +178,7 @@ def _from_environ(environ: Mapping[str, str], faults: list[str]) -> Layer:
         # Kubernetes sets RECONCILER_SERVICE_HOST and the like for a service of that name; none has two underscores.
         elif name.startswith(PREFIX) and "__" in name:
             faults.append(f"{name}: unknown variable; {_nearest_variable(name, known)}")
-    return Layer(None, sections, _policy_variable(environ, faults))
+    return Layer(None, sections, _policy_variable(environ, faults), environ.get(variable("policy_file")))
 
 
 def _policy_variable(environ: Mapping[str, str], faults: list[str]) -> object:

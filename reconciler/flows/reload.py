@@ -1,5 +1,7 @@
 """
-Reload: reads the policy again while the daemon runs, on SIGHUP, and keeps to the policy of all replicas.
+Reload: takes up a new policy while the daemon runs, and keeps to the policy of all replicas.
+
+It reads the policy again on SIGHUP, and when the policy's own file has changed.
 
 Rules
 -----
@@ -12,7 +14,7 @@ Rules
    are pending, contended, locked or paused are decided again anyway.
 
 5. All replicas of a store decide by one policy, which the store names. A policy that is new to the store is put in
-   force by the first replica that starts with it, any other by a SIGHUP to a replica whose configuration has changed.
+   force by the first replica that starts with it, any other by a replica that reads a changed one while it runs.
    So a replica that restarts with an old configuration does not bring the old policy back. Each beat of the lease tells
    the others; until they know, the store refuses their intents. Each requeues what it has under way; of the rest, one
    does that, once all must know.
@@ -40,6 +42,7 @@ from reconciler.ports import Chosen, Clock, Shared, Store, Telemetry
 _log = structlog.get_logger(__name__)
 
 _PAGE = 500  # documents read from the store at a time
+_LOOK_S = 5.0  # between looks at the policy's own file
 _PAUSE_S = 1.0  # after a page with requeued documents: at most 500 a second, a million in half an hour
 _US = 1_000_000
 
@@ -61,9 +64,14 @@ class InForce:
 
 @attrs.frozen
 class PolicySource:
-    """Where policies come from: set `asked` to have it read again; `read` reads it or raises ConfigError."""
+    """
+    Where policies come from: set `asked` to have it read again; `read` reads it or raises ConfigError.
+
+    `changed` tells whether the policy's own file has changed since it was last asked; None: it has none.
+    """
 
     read: Callable[[], InForce]
+    changed: Callable[[], bool] | None = None
     asked: asyncio.Event = attrs.field(factory=asyncio.Event)
 
 
@@ -142,7 +150,7 @@ class Reload:
         while True:
             watchdog.beat()
             with watchdog.waiting():
-                await self._source.asked.wait()
+                await self._until_asked()
             if self._stopping:
                 return
             self._source.asked.clear()
@@ -152,6 +160,15 @@ class Reload:
             await self._read_again(quietly=noticed)
             if self._before and await self._requeue_all():
                 self._before.clear()
+
+    async def _until_asked(self) -> None:
+        """Wait until someone asks for the policy, or its own file has changed."""
+        asked, changed = self._source.asked, self._source.changed
+        if changed is None:
+            await asked.wait()
+            return
+        while not asked.is_set() and not changed():
+            await self._clock.wait(asked, _LOOK_S)
 
     async def _chosen(self) -> Chosen | None:
         """Return the policy that all replicas decide by."""

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 from msgspec import structs
 
 from reconciler import config
+from reconciler.config.groups import GROUPS
 from reconciler.core.events import change_events, decode
 from reconciler.core.events.outcomes import OutcomeType
 from reconciler.core.explain import notices
@@ -266,7 +267,7 @@ def test_the_example_of_defaults_states_every_key_that_is_no_secret_and_its_defa
             if not about.get("writeOnly")
         }
         for section, group in properties.items()
-        if section != "policy"
+        if section in GROUPS
     }
     stated["notify"].pop("webhook_url")  # a secret, but worth showing
     assert stated == expected
@@ -276,7 +277,7 @@ TEXTS = ["", "a", "a b", "h:1", "http://h/a", "sqlite:///a", "//erp/*", "roles /
 TEXT_KEYS = [
     (section, key, about)
     for section, group in VALIDATORS["config"].schema["properties"].items()
-    if section != "policy"
+    if section in GROUPS
     for key, about in group["properties"].items()
     if "string" in (about.get("type"), about.get("items", {}).get("type"))
 ]

@@ -116,6 +116,35 @@ def test_who_may_set_a_field_changes_with_the_policy(program: Program) -> None:
         daemon.stop()
 
 
+def test_a_changed_policy_file_is_taken_up_without_a_signal(program: Program) -> None:
+    """It changes as in Kubernetes: a link leads to another folder from one moment to the next."""
+    mounted = program.folder / "mounted"
+    mounted.mkdir()
+
+    def mount(name: str, text: str) -> None:
+        (mounted / name).mkdir()
+        (mounted / name / "policy.toml").write_text(text, encoding="utf-8")
+        (mounted / "fresh").symlink_to(name)
+        (mounted / "fresh").rename(mounted / "..data")
+
+    whole = program.config.read_text(encoding="utf-8")
+    settings, _, rules = whole.partition("[[policy]]")
+    mount("1", f"[[policy]]{rules}")
+    (mounted / "policy.toml").symlink_to("..data/policy.toml")
+    program.config.write_text(f'policy_file = "{mounted}/policy.toml"\n{settings}', encoding="utf-8")
+    with started(program) as daemon:
+        hold_the_title(program, daemon)
+        mount("2", f'[[policy]]{rules}[[policy]]\nfields = ["title"]\nstrategy = "external"\n')
+        until(lambda: program.document(DOC)["title"] == "ours again")
+        assert said(daemon, IN_FORCE)["added"] == ["title: external"]
+        (mounted / "policy.toml").unlink()
+        told = said(daemon, "can't reload the policy; the old one stays in force")
+        assert told["reason"].endswith("policy.toml: can't be read: No such file or directory")
+        (mounted / "policy.toml").symlink_to("..data/policy.toml")
+        said(daemon, "policy reloaded, no change")
+        daemon.stop()
+
+
 def test_a_hangup_before_the_log_is_open_waits_and_ends_nothing(program: Program) -> None:
     """Until now it would have ended the process: that is what SIGHUP does where no one listens for it."""
     program.reconfigure(f'kind = "file"\npath = "{program.log}"', 'brokers = ["127.0.0.1:9"]')

@@ -1,17 +1,17 @@
 """`reconciler policy`: the rules in force, and what another policy would have decided."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from reconciler import config as configuration
 from reconciler import views
 from reconciler.cli import framework, options, output, runtime, store_access
-from reconciler.config import Config, rules
+from reconciler.config import Config
 from reconciler.core.explain.backtest import Backtest, Otherwise, Ruling, Unjudged
-from reconciler.errors import ConfigError, UsageError
+from reconciler.errors import UsageError
 from reconciler.model import codec
 from reconciler.model.chain import CHECKPOINTS, SPAN, Entry
 from reconciler.model.policy import FALLBACK, ListMode, Policy, Strategy
@@ -91,28 +91,11 @@ def test(config: Config, file: Path, document: str | None, since_us: int, *, unt
     not tested, but named and counted. A field that was ignored then can't be tested, since its value was not recorded.
     Exit code 0: no difference; 2: some decisions differ; 1: some records could not be tested.
     """
-    testing = _Testing(read(file), _Json() if form == "json" else _Lines())
+    testing = _Testing(configuration.policy_of(file), _Json() if form == "json" else _Lines())
     backtest = runtime.run(testing.run(config, document, since_us, until_us))
     if backtest.unjudged:
         return runtime.FAILED
     return runtime.CHANGES if backtest.differing else runtime.DONE
-
-
-def read(path: Path) -> Policy:
-    """Return the policy of a file, whatever else it configures; raises ConfigError with every fault."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from error
-    if "policy" not in tables:
-        raise ConfigError(f"{path}: holds no rules; write each as [[policy]]")
-    faults: list[str] = []
-    found = rules.read(tables["policy"], f"{path}:policy", faults)
-    if faults:
-        raise ConfigError("\n".join(" ".join(fault.splitlines()) for fault in faults))
-    return Policy(found)
 
 
 class _Lines:
