@@ -75,6 +75,7 @@ class Lease:
 
     async def run(self) -> None:
         """Beat until stopped. Raises EvictedError when others have taken us for dead."""
+        _log.info("one of the store's replicas", slot=self.slots.slot)
         try:
             while not self._stopping.is_set():
                 watchdog.beat()

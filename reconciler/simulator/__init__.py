@@ -17,4 +17,5 @@ other part of the product imports it. The list below goes from the outside in; n
     documents, history, fields, seeds   versions of documents, and what can be proved of them
     messages, settings, validation   requests and replies; what can be chosen, and how a choice is checked
     broker    apart from all that: an embedded Kafka broker for demos and tests
+    groups    lets that broker serve consumer groups of several members
 """

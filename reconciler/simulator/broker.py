@@ -3,7 +3,7 @@ An embedded broker that speaks Kafka's protocol, for demos and tests: nothing to
 
 It is librdkafka's mock cluster, which the `confluent-kafka` wheel carries, held by a small process of its own:
 
-    python -m reconciler.simulator.broker [--until-stdin-closes]
+    python -m reconciler.simulator.broker [--until-stdin-closes] [--groups]
 
 prints one line, `listening 127.0.0.1:PORT`, and stops on SIGTERM or when stdin closes. `Broker` starts that process and
 ends it. What to know before relying on it, measured with librdkafka 2.16 and aiokafka 0.14:
@@ -17,9 +17,9 @@ ends it. What to know before relying on it, measured with librdkafka 2.16 and ai
 - Topics are made on first use, with 4 partitions, or earlier by `Broker.make_topic`. There is no topic admin:
   aiokafka's `create_topics` fails with an AttributeError, because no controller is announced.
 - Right: idempotent producers, acks, keys, headers, null values, the records' timestamps, end offsets, seeking, groups
-  of one member.
-- Wrong or missing: the timestamp that a producer is told (always 1234), offsets by timestamp (always none), groups of
-  two or more members, compaction, quotas.
+  of one member; with `--groups` also of several (`groups.py`).
+- Wrong or missing: the timestamp that a producer is told (always 1234), offsets by timestamp (always none), compaction,
+  quotas.
 - A fetch brings one batch a partition, so a producer that sends record by record makes for slow readers. A fetch that
   finds nothing is answered only after the client's whole `fetch_max_wait_ms` (aiokafka: 500), even if a record arrives
   meanwhile; 100 makes a demo feel live. Requests on that connection wait behind it.
@@ -155,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="stop when stdin closes, so that the broker cannot outlive the program that started it",
     )
+    parser.add_argument("--groups", action="store_true", help="serve consumer groups of several members too")
     options = parser.parse_args(arguments)
     # There is nothing to save.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -166,7 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.until_stdin_closes:
         # Ctrl-C reaches the whole foreground group; the program that owns the broker decides when it goes.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    print(f"listening {cluster.address}", flush=True)
+    address = cluster.address
+    if options.groups:
+        from reconciler.simulator import groups  # noqa: PLC0415  only where it is needed, so that the broker starts fast
+
+        address = groups.Front(address).start()
+    print(f"listening {address}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         if options.until_stdin_closes:
             for order in sys.stdin:
@@ -184,10 +190,11 @@ class Broker:
     The embedded broker as a child process: `with Broker() as broker: … broker.brokers`.
 
     The broker ends with `stop`, or with this process however that ends; it can be started again, empty and elsewhere.
-    Not for use by several threads at once.
+    With `groups`, consumer groups may have several members. Not for use by several threads at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, groups: bool = False) -> None:
+        self._options = ["--groups"] if groups else []
         self.brokers: list[str] = []
         self._process: subprocess.Popen[str] | None = None
 
@@ -211,11 +218,10 @@ class Broker:
                 raise Unavailable(f"the embedded broker did not start: {complaint}")
         self.brokers = [address]
 
-    @staticmethod
-    def _spawn(complaints: IO[str]) -> subprocess.Popen[str]:
+    def _spawn(self, complaints: IO[str]) -> subprocess.Popen[str]:
         # By path, with -P: neither the working directory nor this folder's modules can get in the way of the library's.
         return subprocess.Popen(  # noqa: S603 (our own file, run by our own interpreter)
-            [sys.executable, "-P", __file__, "--until-stdin-closes"],
+            [sys.executable, "-P", __file__, "--until-stdin-closes", *self._options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import OffsetOutOfRangeError
 
 from reconciler.simulator import broker as embedded
@@ -167,6 +168,59 @@ async def test_the_embedded_broker_forgets_its_oldest_records_and_says_so() -> N
             consumer.seek(place, 0)
             with pytest.raises(OffsetOutOfRangeError):
                 await asyncio.wait_for(consumer.getone(), HANG_S)
+
+
+class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """A consumer in a group, that reads nothing."""
+
+    def __init__(self, server: Server, topic: str, changed: asyncio.Event) -> None:
+        self.has: frozenset[int] = frozenset()
+        self._changed = changed
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=server.brokers,
+            group_id=f"of-{topic}",
+            enable_auto_commit=False,
+            session_timeout_ms=6000,
+            heartbeat_interval_ms=500,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+        )
+        self._topic = topic
+
+    async def join(self) -> None:
+        await self._consumer.start()
+        self._consumer.subscribe([self._topic], listener=self)
+
+    async def leave(self) -> None:
+        await self._consumer.stop()
+
+    def on_partitions_revoked(self, _revoked: object) -> None:
+        self.has = frozenset()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self.has = frozenset(place.partition for place in assigned)
+        self._changed.set()
+
+
+async def test_the_members_of_a_group_divide_the_partitions_and_those_of_one_that_leaves() -> None:
+    with brokers.Embedded(groups=True) as server:
+        await server.create_topic("divided", 6)
+        changed = asyncio.Event()
+        members = [Member(server, "divided", changed) for _ in range(3)]
+
+        async def divided() -> None:
+            async with asyncio.timeout(HANG_S):
+                while not all(one.has for one in members) or sum(len(one.has) for one in members) != 6:
+                    await changed.wait()
+                    changed.clear()
+            assert frozenset.union(*(one.has for one in members)) == set(range(6))
+
+        for one in members:
+            await one.join()
+        await divided()
+        await members.pop(0).leave()  # the leader
+        await divided()
+        for one in members:
+            await one.leave()
 
 
 @pytest.mark.parametrize("server", ["apache"], indirect=True)

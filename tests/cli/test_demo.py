@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from reconciler.cli.demo import database
+from reconciler.errors import ReconcilerError
 from tests.patience import HANG_S
 
 pytestmark = [
@@ -39,6 +42,10 @@ class Demo:
             if line.strip().startswith(start):
                 return lines
         raise AssertionError(f"{start!r} was never printed: {lines}")
+
+    def daemons(self) -> set[int]:
+        """Return those of its processes that are reconcilers."""
+        return {pid for pid in self.left() if b"\0run\0" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
     def left(self) -> list[int]:
         """Return the processes of this demo that are there."""
@@ -106,6 +113,43 @@ def test_a_demo_that_is_told_to_end_in_the_middle_takes_its_processes_with_it(de
     demo.process.send_signal(signal.SIGTERM)
     assert demo.process.wait() == 143
     assert demo.left() == []
+
+
+@pytest.mark.usefixtures("postgres_server")  # which says so if there is no PostgreSQL
+@pytest.mark.parametrize("demo", [("--replicas", "--acts", "4")], indirect=True)
+def test_a_demo_of_replicas_loses_them_and_nothing_else(demo) -> None:
+    said = demo.process.communicate(timeout=HANG_S)[0].splitlines()
+    titles = [line[:2] for line in said if line[:1].isdigit()]
+    assert (demo.process.returncode, titles) == (0, [f"{number}." for number in range(1, 5)]), said
+    assert any("took A for dead" in line for line in said)
+    assert any(line.split() == ["updates", "lost", "0"] for line in said)
+    assert demo.left() == []
+
+
+@pytest.mark.usefixtures("postgres_server")
+@pytest.mark.parametrize("demo", [("--replicas", "--stay")], indirect=True)
+def test_a_replica_that_is_killed_while_the_demo_stays_is_started_again(demo) -> None:
+    said = demo.until("Ctrl-C ends it")
+    kill = next(line.strip() for line in said if line.strip().startswith("kill -9 "))
+    pages = [line.split()[-3] for line in said if "operators' page of" in line]
+    assert [httpx.get(f"{page}readyz").json()["status"] for page in pages] == ["ready"] * 3
+    before = demo.daemons()
+    os.kill(int(kill.split()[-1]), signal.SIGKILL)
+    give_up_s = time.monotonic() + HANG_S
+    while not demo.daemons() - before and time.monotonic() < give_up_s:
+        time.sleep(0.2)
+    assert len(demo.daemons()) == 3
+    demo.process.send_signal(signal.SIGTERM)
+    assert "0 updates lost" in demo.until("Ended")[-1]
+    assert demo.process.wait() == 0
+    assert demo.left() == []
+
+
+def test_a_demo_of_replicas_says_what_to_install_where_there_is_no_postgresql(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(database, "_DEBIAN", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ReconcilerError, match="package `postgresql`"):
+        database.programs()
 
 
 def _arguments(words: list[str]) -> list[str]:

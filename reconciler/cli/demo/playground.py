@@ -5,10 +5,12 @@ import itertools
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli.demo.stage import Stage
+from reconciler.cli.demo.telling import US
 from reconciler.simulator import history
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -18,36 +20,34 @@ _STATES = ("INWORK", "INREVIEW", "RELEASED")
 
 
 class Playground:
-    """What goes on after the summary. `crowd` is who lives on, `torn` the document with the conflict."""
+    """What goes on after the summary. `crowd` are the documents that live on."""
 
-    def __init__(self, stage: Stage, crowd: list[str], torn: str, us: str) -> None:
+    def __init__(self, stage: Stage, crowd: list[str]) -> None:
         self._stage = stage
         self._crowd = crowd
-        self._torn = torn
-        self._us = us
         self._ended = asyncio.Event()
         self._clock = SystemClock()
         self.conflict = ""  # its id, once prepared
         self.page = ""  # the page's address, once prepared
 
-    async def prepare(self) -> None:
-        """Leave one conflict and one dead letter to play with, and start the daemon on them."""
+    async def prepare(self, torn: str) -> None:
+        """Leave a conflict on the document `torn` and a dead letter to play with, and start the daemon on them."""
         stage = self._stage
         # While no daemon looks, so that it meets both changes at once: then it can't take one for agreed.
-        await stage.user_edits(self._torn, "mrossi", {"attributes.CostCenter": "8888"})
-        await stage.emit([(self._torn, {"set": {"attributes.CostCenter": "4730"}})])
-        await stage.emit([(self._torn, {"sett": {"attributes.CostCenter": "4731"}})])  # `sett` is unknown
+        await stage.user_edits(torn, "mrossi", {"attributes.CostCenter": "8888"})
+        await stage.emit([(torn, {"set": {"attributes.CostCenter": "4730"}})])
+        await stage.emit([(torn, {"sett": {"attributes.CostCenter": "4731"}})])  # `sett` is unknown
         since = len(stage.said)
         stage.start_daemon()
         await stage.until(lambda: stage.page(since), "the page")
-        await stage.until(lambda: stage.heard(since, document=self._torn, status="held"), "the conflict")
+        await stage.until(lambda: stage.heard(since, document=torn, status="held"), "the conflict")
         await stage.until(lambda: stage.heard(since, event="event refused"), "the dead letter")
         self.page = stage.page(since)
         store = await stage.store()
-        [self.conflict] = [row.conflict.id for row in await store.conflicts() if row.document == self._torn]
+        [self.conflict] = [row.conflict.id for row in await store.conflicts() if row.document == torn]
 
-    async def live(self, seconds: float | None) -> str:
-        """Go on until a signal or the time; return what came of it, in a sentence."""
+    async def live(self, seconds: float | None, look_after: Callable[[], None]) -> str:
+        """Go on until a signal or the time; `look_after` the daemons. Return what came of it, in a sentence."""
         loop = asyncio.get_running_loop()
         for number in _ENDING:
             loop.add_signal_handler(number, self._ended.set)
@@ -61,12 +61,12 @@ class Playground:
                 await self._clock.wait(self._ended, left_s)
             if self._ended.is_set() or left_s <= 0:
                 break
-            stage.require_daemon()
+            look_after()
             await stage.emit([(self._crowd[turn * 7 % len(self._crowd)], {"set": _changes(turn)})])
         await stage.control("PUT", "rivals", {"per_second": 0})
-        await stage.stop_daemon(signal.SIGTERM)
+        await stage.stop_daemons()
         entries = await stage.history()
-        lost = len(history.lost_updates(entries, self._us))
+        lost = len(history.lost_updates(entries, US))
         return (
             f"{stage.appended - appended} more events, {len(entries) - before} more writes and edits in Windchill,"
             f" {lost} updates lost"

@@ -4,22 +4,16 @@ The demonstration, act by act: the real job with everything that goes wrong in r
 What is printed was seen: in the daemon's log, in its store, or in the simulated Windchill's own history.
 """
 
-import asyncio
 import signal
-import sys
-import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import attrs
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from reconciler.cli.demo import playground
-from reconciler.cli.demo.stage import Stage
+from reconciler.cli.demo.stage import Properties, Stage, run
+from reconciler.cli.demo.telling import US, Telling
 from reconciler.errors import ReconcilerError
 from reconciler.model.document import Status
 from reconciler.simulator import history
@@ -29,7 +23,6 @@ DOCUMENTS = 40
 _CROWD = [f"{number:010d}" for number in range(1, 31)]  # rivals edit these all the time
 _HOT, _OWNED, _CLASH, _POISONED, _TORN = (f"{number:010d}" for number in range(31, 36))
 _ROUNDS = 10
-_US = "integration"  # how the simulator names everyone who comes through the front end
 
 
 @attrs.frozen(kw_only=True)
@@ -46,21 +39,21 @@ class DemoOptions:
     """For how long; None: until someone ends it."""
 
 
-class Demonstration:
+class Demonstration(Telling):
     """The acts in order."""
 
     def __init__(self, folder: Path, options: DemoOptions) -> None:
+        super().__init__()
         self._folder = folder
         self._options = options
-        self._out: Console = Console(highlight=False)
-        self._act = 0
 
     async def run(self) -> None:
         """Play it; raises ReconcilerError when something did not happen as it must."""
         playground.end_on_signals()
         acts = (self._first_load, self._rivals, self._conflict, self._owner, self._overlap, self._poison, self._kill)
         assert len(acts) == ACTS
-        async with Stage(self._folder, DOCUMENTS) as stage:
+        sqlite = f'[store]\nurl = "sqlite:///{self._folder.absolute()}/state.db"\n'
+        async with Stage(self._folder, Properties(documents=DOCUMENTS, settings=sqlite)) as stage:
             self._out.print("[bold]Windchill metadata reconciler[/]: a demonstration on this machine")
             self._out.print(f"  Kafka-protocol broker  {stage.broker}")
             self._out.print(f"  simulated Windchill    {stage.windchill}  ({DOCUMENTS} documents)")
@@ -111,7 +104,7 @@ class Demonstration:
         await stage.emit([(_HOT, {"set": {"status": "INWORK"}})])
         await stage.until(lambda: stage.heard(since, document=_HOT, result="version_conflict"), "the conflict")
         written = await stage.until(lambda: stage.heard(since, document=_HOT, result="written"), "the second attempt")
-        rival = [entry for entry in await stage.history() if entry.document == _HOT and entry.who != _US][-1]
+        rival = [entry for entry in await stage.history() if entry.document == _HOT and entry.who != US][-1]
         self._say(f"{rival.who} changed {_fields(rival)} of {_HOT} just before our PATCH: 409")
         self._say(f"nothing was applied; read and decided again, wrote {', '.join(written[0]['fields'])}: both stand")
 
@@ -148,7 +141,7 @@ class Demonstration:
             str(stage.config_file),
         )
         self._command("reconciler conflicts resolve " + conflict.id + " --take live")
-        await _reconciler(*command)
+        await run(*command)
         stage.appended += 1
         await stage.until(
             lambda: [line for line in stage.said[since:] if conflict.id in (line.get("closed") or ())], "the resolution"
@@ -193,17 +186,14 @@ class Demonstration:
         status = await stage.stop_daemon(signal.SIGTERM)
         entries = await stage.history()
         stats = await stage.control("GET", "stats")
-        ours = [entry for entry in entries if entry.who == _US and entry.kind == "rest"]
-        lost = history.lost_updates(entries, _US)
+        ours = [entry for entry in entries if entry.who == US and entry.kind == "rest"]
+        lost = history.lost_updates(entries, US)
         store = await stage.store()
         counts = await store.counts()
-        wrong = await self._wrong(stage)
-        table = Table(show_header=False, box=box.SIMPLE)
-        table.add_column()
-        table.add_column(justify="right")
+        wrong = await stage.differing()
         rows: list[tuple[str, object]] = [
             ("events in the log", stage.appended),
-            ("edits by other users", len([entry for entry in entries if entry.who != _US])),
+            ("edits by other users", len([entry for entry in entries if entry.who != US])),
             ("writes by the reconciler", len(ours)),
             ("  of them without a guard", len(history.unguarded(ours))),
             ("  of them that changed nothing", len([entry for entry in ours if not entry.changes])),
@@ -214,40 +204,19 @@ class Demonstration:
             ("daemon's exit status after SIGTERM", status),
             ("updates lost", len(lost)),
         ]
-        for name, value in rows:
-            table.add_row(name, str(value))
-        self._out.print("\n[bold]What happened, from the simulated Windchill's own history[/]")
-        self._out.print(table)
+        self._figures(rows)
         if lost or wrong or history.unguarded(ours):
             raise ReconcilerError(f"the demonstration failed: lost {lost}, wrong {wrong}")
 
-    async def _wrong(self, stage: Stage) -> list[str]:
-        """Return the documents in which Windchill shows something else than was last agreed."""
-        store = await stage.store()
-        wrong = []
-        for document in await store.list_documents(None, "", DOCUMENTS):
-            shown = (await stage.document(document.key)).copy()
-            flat = {**shown, **{f"attributes.{name}": value for name, value in shown["attributes"].items()}}
-            held = {conflict.field for conflict in document.agreement.held}
-            agreed = {name: field.value for name, field in document.agreement.base.fields.items() if name not in held}
-            if not agreed or any(flat.get(name) != value for name, value in agreed.items()):
-                wrong.append(document.key)
-        return wrong
-
     async def _stay(self, stage: Stage) -> None:
-        left = playground.Playground(stage, _CROWD, _TORN, _US)
-        await left.prepare()
+        left = playground.Playground(stage, _CROWD)
+        await left.prepare(_TORN)
         self._out.print("[bold]Everything stays up[/], with an event every two seconds and a rival user now and then")
         self._out.print(f"  operators' page  {left.page}", soft_wrap=True)
         self._out.print(f"  waiting for you  conflict {left.conflict} on {_TORN}, and a dead letter")
-        self._out.print("\n[bold]Try[/], in another terminal")
-        for command, comment in playground.things_to_try(stage, left.conflict, _TORN):
-            self._out.print(f"     [dim]# {escape(comment)}[/]")
-            self._out.print(f"     {escape(command)}", soft_wrap=True)
-        seconds = self._options.stay_s
-        until = "Ctrl-C ends it." if seconds is None else f"Ctrl-C ends it; else it ends in {seconds:g} seconds."
-        self._out.print(f"\n{until}")
-        came_of_it = await left.live(seconds)
+        self._things_to_try(playground.things_to_try(stage, left.conflict, _TORN))
+        self._say_until_when(self._options.stay_s)
+        came_of_it = await left.live(self._options.stay_s, stage.require_daemon)
         self._out.print(f"\n[bold]Ended[/]: {came_of_it}\n")
 
     def _next(self) -> None:
@@ -266,27 +235,6 @@ class Demonstration:
             ("dead-letters list", "what could not be used, and why"),
         ):
             self._command(f"{program} {command} -c {file}".ljust(66) + f"# {comment}")
-
-    def _title(self, text: str) -> None:
-        self._act += 1
-        self._out.print(f"\n[bold cyan]{self._act}. {text}[/]")
-
-    def _say(self, text: str) -> None:
-        first, *rest = textwrap.wrap(text, max(40, self._out.width - 5), break_long_words=False, break_on_hyphens=False)
-        self._out.print(f"   [green]✓[/] {escape(first)}")
-        for line in rest:
-            self._out.print(f"     {escape(line)}")
-
-    def _command(self, text: str) -> None:
-        self._out.print(f"     [dim]$[/] {escape(text)}")
-
-
-async def _reconciler(*arguments: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "reconciler", *arguments, stdout=asyncio.subprocess.DEVNULL
-    )
-    if await process.wait():
-        raise ReconcilerError(f"`reconciler {' '.join(arguments)}` failed")
 
 
 def _fields(entry: Any) -> str:

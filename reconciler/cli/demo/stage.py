@@ -1,5 +1,5 @@
 """
-What `reconciler demo` starts: a broker, a simulated Windchill and a daemon, each a process of its own on loopback.
+What `reconciler demo` starts: a broker, a simulated Windchill and daemons, each a process of its own on loopback.
 
 Nothing here is a shortcut: the daemon is `reconciler run`, events reach it through the broker, and what became of them
 is read from its log, its store, and the simulator's own history.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
+import attrs
 import orjson
 
 from reconciler import config, factory
@@ -31,18 +32,18 @@ from reconciler.simulator.server import Simulator
 from reconciler.simulator.settings import Settings
 
 _LOOK_S = 0.1
-_PARTITIONS = 2
 _CONTENT_TYPE = (("content-type", b"application/cloudevents+json; charset=UTF-8"),)
 _CONFIG = """\
 # Written by `reconciler demo`.
 [log]
 brokers = ["{broker}"]
+session_s = {session_s}
 
-[store]
-url = "sqlite:///{folder}/state.db"
-
+{settings}
 [windchill]
 base_url = "{windchill}"
+in_flight_max = {in_flight_max}
+timeout_s = {timeout_s}
 
 [admin]
 bind = "127.0.0.1:0"
@@ -51,7 +52,7 @@ bind = "127.0.0.1:0"
 backoff_base_s = 0.3
 
 [resync]
-interval_s = 3
+interval_s = {interval_s}
 
 [[policy]]                 # the process owns the status
 fields = ["status"]
@@ -68,18 +69,33 @@ on_overlap = "hold"
 """
 
 
+@attrs.frozen(kw_only=True)
+class Properties:
+    """What one demonstration has that another has not. `settings` are the first lines of its configuration."""
+
+    documents: int
+    settings: str
+    partitions: int = 2
+    groups: bool = False  # whether several members share the consumer group
+    session_s: int = 30
+    in_flight_max: int = 16
+    timeout_s: float = 30.0
+    interval_s: float = 3.0
+
+
 class Stage:
     """Everything that the demo needs, started and stopped together. An async context manager."""
 
-    def __init__(self, folder: Path, documents: int) -> None:
+    def __init__(self, folder: Path, properties: Properties) -> None:
         self.folder = folder
-        self.said: list[dict[str, Any]] = []  # the daemon's log, oldest first
-        self._broker = broker.Broker()
-        self._simulator = Simulator(Settings(port=0, documents=documents, seed=7))
+        self.said: list[dict[str, Any]] = []  # the daemons' logs, oldest first; `replica` says whose
+        self._properties = properties
+        self._broker = broker.Broker(groups=properties.groups)
+        self._simulator = Simulator(Settings(port=0, documents=properties.documents, seed=7))
         self._clock = SystemClock()
         self._numbers = itertools.count(1)
         self.appended = 0  # records in the change log
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self._daemons: dict[str, tuple[subprocess.Popen[bytes], threading.Thread]] = {}  # with who listens to it
         self._log: EventLog | None = None
         self._store: Store | None = None
 
@@ -89,13 +105,19 @@ class Stage:
             self._simulator.start()
             self.config_file = self.folder / "reconciler.toml"
             text = _CONFIG.format(
-                broker=self._broker.brokers[0], folder=self.folder.absolute(), windchill=self._simulator.url
+                broker=self._broker.brokers[0],
+                session_s=self._properties.session_s,
+                settings=self._properties.settings,
+                windchill=self._simulator.url,
+                in_flight_max=self._properties.in_flight_max,
+                timeout_s=self._properties.timeout_s,
+                interval_s=self._properties.interval_s,
             )
             self.config_file.write_text(text)
             self.config = config.load(self.config_file, {})
             log = self.config.log
             for topic in (*log.read_topics, log.outcomes_topic, log.dead_letter_topic):
-                self._broker.make_topic(topic, _PARTITIONS)
+                self._broker.make_topic(topic, self._properties.partitions)
             self._log = factory.make_log(self.config, self._clock)
         except BaseException:
             await self.__aexit__()
@@ -103,7 +125,8 @@ class Stage:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stop_daemon(signal.SIGKILL)
+        for name in [*self._daemons]:
+            await self.stop_daemon(signal.SIGKILL, name)
         if self._store is not None:
             await self._store.close()
         if self._log is not None:
@@ -123,49 +146,78 @@ class Stage:
 
     # ---------------------------------------------------------------------------------------------------------- daemon
 
-    def start_daemon(self) -> int:
-        """Start `reconciler run` and return its process id."""
-        self._daemon = subprocess.Popen(  # noqa: S603 - our own program
+    def start_daemon(self, name: str = "") -> int:
+        """Start `reconciler run` and return its process id. `name` tells several apart."""
+        daemon = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "reconciler", "run", "-c", str(self.config_file), "--log-level", "debug"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the demo alone, which then ends everything in order
         )
-        self._listener = threading.Thread(target=self._listen, args=(self._daemon,), daemon=True)
-        self._listener.start()
-        return self._daemon.pid
+        listener = threading.Thread(target=self._listen, args=(daemon, name), daemon=True)
+        listener.start()
+        self._daemons[name] = daemon, listener
+        return daemon.pid
 
-    async def stop_daemon(self, how: signal.Signals) -> int:
-        """Send the daemon a signal and return its exit status."""
-        daemon, self._daemon = self._daemon, None
-        if daemon is None:
+    def pid(self, name: str = "") -> int:
+        """Return a daemon's process id."""
+        return self._daemons[name][0].pid
+
+    def send(self, how: signal.Signals, name: str = "") -> None:
+        """Send a daemon a signal."""
+        self._daemons[name][0].send_signal(how)
+
+    async def stop_daemon(self, how: signal.Signals, name: str = "") -> int:
+        """Send a daemon a signal and return its exit status."""
+        if name not in self._daemons:
             return 0
-        daemon.send_signal(how)
+        self.send(how, name)
+        return await self.end_of_daemon(name)
+
+    async def end_of_daemon(self, name: str = "") -> int:
+        """Return a daemon's exit status, once it has ended."""
+        daemon, listener = self._daemons.pop(name)
         status = await asyncio.to_thread(daemon.wait)
-        await asyncio.to_thread(self._listener.join)
+        await asyncio.to_thread(listener.join)
         return status
+
+    async def stop_daemons(self) -> list[int]:
+        """Stop all daemons in good order, and return their exit statuses."""
+        for name in self._daemons:
+            self.send(signal.SIGTERM, name)
+        return [await self.end_of_daemon(name) for name in [*self._daemons]]
+
+    def names(self) -> list[str]:
+        """Return the names of the daemons that were started and not stopped."""
+        return [*self._daemons]
+
+    def ended(self) -> list[str]:
+        """Return the names of the daemons that have ended by themselves."""
+        return [name for name, (daemon, _) in self._daemons.items() if daemon.poll() is not None]
 
     def require_daemon(self) -> None:
         """Raise ReconcilerError when a daemon that was started is no longer there."""
-        if self._daemon is not None and self._daemon.poll() is not None:
-            raise ReconcilerError(f"the daemon ended by itself: {self.said[-1:] or 'it said nothing'}")
+        for name in self.ended():
+            last = self.heard(replica=name)[-1:] or "it said nothing"
+            raise ReconcilerError(f"the daemon ended by itself: {last}")
 
     def page(self, since: int = 0) -> str:
         """Return the address of the operators' page, as the daemon has said it since line `since`; empty: not yet."""
         said = self.heard(since, event="listening")
         return f"{said[-1]['address']}/" if said else ""
 
-    def _listen(self, daemon: "subprocess.Popen[bytes]") -> None:
+    def _listen(self, daemon: "subprocess.Popen[bytes]", name: str) -> None:
         assert daemon.stderr is not None
         for line in daemon.stderr:
             try:
-                self.said.append(orjson.loads(line))
+                said = orjson.loads(line)
             except orjson.JSONDecodeError:
-                self.said.append({"event": line.decode(errors="replace").rstrip()})
+                said = {"event": line.decode(errors="replace").rstrip()}
+            self.said.append({**said, "replica": name})
         daemon.stderr.close()
 
-    def heard(self, since: int = 0, **wanted: str) -> list[dict[str, Any]]:
-        """Return what the daemon has said since line `since` with these members."""
+    def heard(self, since: int = 0, **wanted: object) -> list[dict[str, Any]]:
+        """Return what the daemons have said since line `since` with these members."""
         return [line for line in self.said[since:] if all(line.get(name) == value for name, value in wanted.items())]
 
     async def until(self, done: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
@@ -236,6 +288,19 @@ class Stage:
 
     # -------------------------------------------------------------------------------------------------------- windchill
 
+    async def differing(self) -> list[str]:
+        """Return the documents in which Windchill shows something else than was last agreed."""
+        store = await self.store()
+        wrong = []
+        for document in await store.list_documents(None, "", self._properties.documents):
+            shown = (await self.document(document.key)).copy()
+            flat = {**shown, **{f"attributes.{name}": value for name, value in shown["attributes"].items()}}
+            held = {conflict.field for conflict in document.agreement.held}
+            agreed = {name: field.value for name, field in document.agreement.base.fields.items() if name not in held}
+            if not agreed or any(flat.get(name) != value for name, value in agreed.items()):
+                wrong.append(document.key)
+        return wrong
+
     async def control(self, method: str, path: str, body: object = None) -> Any:
         """Ask the simulator's control API."""
         return await asyncio.to_thread(self._ask, method, "/_control/" + path, body)
@@ -266,3 +331,13 @@ class Stage:
         )
         with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - likewise
             return orjson.loads(reply.read() or b"null")
+
+
+async def run(*arguments: str) -> str:
+    """Run another of our commands, and return what it prints; raises ReconcilerError if it fails."""
+    words = [sys.executable, "-m", "reconciler", *arguments]
+    process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    if process.returncode:
+        raise ReconcilerError(f"`reconciler {' '.join(arguments)}` failed")
+    return said.decode()
