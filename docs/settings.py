@@ -44,6 +44,8 @@ def _section(name: str, section: dict[str, Any]) -> Iterator[str]:
 
 
 def _values(value: dict[str, Any]) -> str:
+    if "anyOf" in value:  # an expression, or a table that has one
+        return "expression, or table with " + " and ".join(f"`{name}`" for name in value["anyOf"][-1]["properties"])
     if "enum" in value:
         return " or ".join(f"`{choice}`" for choice in value["enum"])
     if value["type"] == "array" and value["items"].get("type") == "object":
@@ -51,6 +53,9 @@ def _values(value: dict[str, Any]) -> str:
         return f"tables with {rows}"
     if value["type"] == "array":
         return "list of " + (_values(value["items"]) if "enum" in value["items"] else "texts")
+    if value["type"] == "object":
+        inner = value["additionalProperties"]
+        return "table of expressions" if "anyOf" in inner else f"table of {'texts' if 'type' in inner else 'tables'}"
     bounds = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
     limits = "".join(f", {words} {value[bound]}" for bound, words in bounds.items() if bound in value)
     return {"string": "text", "boolean": "true or false", "integer": "whole number"}.get(

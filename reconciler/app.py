@@ -31,7 +31,7 @@ from reconciler.core.events.signing import Required
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.scheduling.queue import Queue
-from reconciler.flows import budget, notify, recovery, reload, sealing, watch
+from reconciler.flows import budget, notify, reading, recovery, reload, sealing, watch
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.catching_up import CatchingUp, Once
@@ -163,18 +163,26 @@ class Daemon:
         """Whether we may send requests to Windchill: no other replica can have taken our place."""
         return self._lease is None or self._lease.holds()
 
-    async def run(self, stop: asyncio.Event, *, once: bool = False, accept_truncation: bool = False) -> Summary:
+    async def run(
+        self,
+        stop: asyncio.Event,
+        *,
+        once: bool = False,
+        accept_truncation: bool = False,
+        accept_sources: bool = False,
+    ) -> Summary:
         """
         Run until `stop` is set; with `once`, until the present log is folded and every document is settled.
 
-        `accept_truncation` is a person's decision to go on although a log has lost records. Raises an error of
-        `reconciler.errors` when only a person can help.
+        `accept_truncation` is a person's decision to go on although a log has lost records, `accept_sources` to read it
+        by other sources from here on. Raises an error of `reconciler.errors` when only a person can help.
 
         The admin server, if there is one, answers from before recovery until everything else has ended; so long does a
         replica tell the others that it is alive.
         """
+        decided = {"accept_truncation": accept_truncation, "accept_sources": accept_sources}
         if self._admin is None and self._lease is None:
-            return await self._work(stop, once=once, accept_truncation=accept_truncation)
+            return await self._work(stop, once=once, **decided)
         failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
             if self._admin is not None:
@@ -184,7 +192,7 @@ class Daemon:
             if self._checkpoints is not None:
                 self._start(tasks, "checkpoints", self._checkpoints.run)
             try:
-                summary = await self._work(stop, once=once, accept_truncation=accept_truncation)
+                summary = await self._work(stop, once=once, **decided)
             except Exception as error:  # noqa: BLE001  raised below: a group of one would only wrap it
                 failure = error
             stop.set()  # also after a failure, so that running exports end
@@ -198,8 +206,8 @@ class Daemon:
             raise failure
         return summary
 
-    async def _work(self, stop: asyncio.Event, *, once: bool, accept_truncation: bool) -> Summary:
-        await self._reload.begin()
+    async def _work(self, stop: asyncio.Event, *, once: bool, accept_truncation: bool, accept_sources: bool) -> Summary:
+        await self._begin(accept_sources)
         self._progress.phase = Phase.RECOVERING
         signed, taken = await self._recover(stop, accept_truncation=accept_truncation)
         if stop.is_set():  # recovery is incomplete, so nothing may be written
@@ -227,7 +235,7 @@ class Daemon:
         factory.settle_memory()
         self._progress.phase = Phase.READY
         async with asyncio.TaskGroup() as tasks:
-            reading = self._start(tasks, "ingest", self.ingest.run)
+            folding = self._start(tasks, "ingest", self.ingest.run)
             publishing = self._start(tasks, "outbox", self.publisher.run)
             telling = self._start_notifying(tasks)
             showing = self._start_group(tasks)
@@ -247,7 +255,7 @@ class Daemon:
             if self._drift is not None:
                 self._drift.stop()
             # A request still under way then is given up, as in a crash: its intent is stored, and will be read back.
-            await _ended([reading, reloading, *writing], _DRAIN_S)
+            await _ended([folding, reloading, *writing], _DRAIN_S)
             if self._group is not None:
                 self._group.stop()
             self.publisher.stop()
@@ -258,6 +266,12 @@ class Daemon:
             if showing:
                 await _ended(showing, _NOTIFY_S)
         return await self._stopped()
+
+    async def _begin(self, accept_sources: bool) -> None:
+        """Store by what the log is read, and by which policy it is decided, before anything else happens."""
+        decoding, stored = self._in_force.decoding, await self.store.positions()
+        await reading.begin(self.store, decoding, stored, accept=accept_sources)
+        await self._reload.begin()
 
     async def _recover(self, stop: asyncio.Event, *, accept_truncation: bool) -> tuple[Required | None, int | None]:
         """Recover from the outcome log; return what has to be signed, and how many documents changed."""

@@ -49,6 +49,10 @@ class LogTruncatedError(LogError):
     """The log no longer holds the next offsets: events may be lost, so we stop instead of skipping them."""
 
 
+class ReadingChangedError(LogError):
+    """The log would be read by other sources, or in another part, than what the store has of it."""
+
+
 class ClockBehindError(LogError):
     """The broker's own timestamps show that this host's clock is behind, so it would refuse good events."""
 

@@ -27,7 +27,7 @@ from reconciler.adapters.files import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config, Log, needing_restart, shown, with_policy
-from reconciler.core.events import decode
+from reconciler.core.events import decode, mapping
 from reconciler.core.settling.cases import AttemptOptions, Pace
 from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
@@ -103,7 +103,9 @@ def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
     """Return the configured change log, not yet opened; `grows` says whether a file is followed past its end."""
     log = config.log
     if log.kind == "file":
-        named = file_log.FileTopics(outcomes=log.outcomes_topic, dead_letters=log.dead_letter_topic)
+        named = file_log.FileTopics(
+            outcomes=log.outcomes_topic, dead_letters=log.dead_letter_topic, foreign=bool(config.sources)
+        )
         stamped, single = log.order == "log", not log.decisions_topic
         return file_log.FileLog(Path(log.path), clock, grows=grows, topics=named, stamped=stamped, alone=single)
     return kafka.KafkaLog(kafka_options(config), clock)
@@ -267,7 +269,17 @@ def decoding(config: Config, *, archive: bool = False) -> decode.Options:
         topics=file_topics(config.log) if in_files else topics(config.log),
         policy=config.policy,
         keys=signing_keys(config),
+        sources={} if archive else mappings(config),
     )
+
+
+def mappings(config: Config) -> mapping.Sources:
+    """Return what says how records of another shape are read, by topic."""
+    found: dict[str, list[mapping.Source]] = {}
+    for source in config.sources:
+        topic = Path(config.log.path).name if config.log.kind == "file" else source.topic or config.log.topic
+        found.setdefault(topic, []).append(source)
+    return found
 
 
 def attempt_options(config: Config) -> AttemptOptions:

@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from reconciler import __version__, config
-from reconciler.config import groups, rules
+from reconciler.config import groups, rules, sources
 from reconciler.config.values import NO_CONTROL, is_secret
 from reconciler.web import application, openapi
 
@@ -47,6 +47,11 @@ def config_schema() -> dict[str, Any]:
                 "description": " ".join(str(rules.Row.__doc__).split()),
                 "type": "array",
                 "items": _table(rules.Row),
+            },
+            "source": {
+                "description": " ".join(str(sources.Row.__doc__).split()),
+                "type": "array",
+                "items": _table(sources.Row),
             },
         },
         "additionalProperties": False,

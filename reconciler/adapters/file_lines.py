@@ -173,15 +173,19 @@ class LineReader:
 REASON_HEADERS = "__reconciler.errors."
 
 
-def event(record: Outgoing) -> bytes:
-    """Return the line of a structured event, without headers and key: the event names its type and subject."""
+def event(record: Outgoing, *, foreign: bool = False) -> bytes:
+    """
+    Return the line of a structured event, without headers and key: the event names its type and subject.
+
+    With `foreign`, JSON of any shape is a line too. Raises LogError.
+    """
     try:
         event = orjson.loads(record.value or b"")
     except orjson.JSONDecodeError as error:
         raise LogError(
             f"a record for {record.topic} is not JSON ({error}): a file takes structured CloudEvents"
         ) from error
-    if not isinstance(event, dict) or "specversion" not in event:
+    if not foreign and (not isinstance(event, dict) or "specversion" not in event):
         raise LogError(f"a record for {record.topic} has no specversion: a file takes structured CloudEvents only")
     # In JSON, raw line breaks are only white space between tokens.
     return (record.value or b"").replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"

@@ -45,6 +45,7 @@ class FileTopics:
     decisions: str = "windchill.document.decisions"
     outcomes: str = "windchill.document.outcomes"
     dead_letters: str = "windchill.document.dead-letters"
+    foreign: bool = False  # whether lines may have any shape
 
 
 class FileLog:
@@ -191,10 +192,10 @@ class FileLog:
             raise LogError(
                 f"{self._path} is compressed and can't be appended to: unpack it, and name the .jsonl instead"
             )
-        return self._path, self._event(record)
+        return self._path, self._event(record, foreign=self._topics.foreign)
 
-    def _event(self, record: Outgoing) -> bytes:
-        line = file_lines.event(record)
+    def _event(self, record: Outgoing, *, foreign: bool = False) -> bytes:
+        line = file_lines.event(record, foreign=foreign)
         return file_lines.stamped(line, self._clock.now_us()) if self._stamped else line
 
 

@@ -3,7 +3,8 @@ Archive lines: records of a log as lines of a file that fold to the very same st
 
 A line is one structured-mode event, with the record's place and timestamp as extension attributes. Values are copied
 byte for byte, never decoded and encoded again: a number must not change its last digit on its way through an archive.
-A record in binary mode becomes a structured one; a tombstone becomes a released event with the stamp of the tombstone.
+A record in binary mode becomes a structured one; a tombstone becomes a released event with the stamp of the tombstone;
+a record of another shape becomes the event that its `[[source]]` makes of it now.
 """
 
 import base64
@@ -37,11 +38,15 @@ def of(record: Record, options: decode.Options) -> Line | None:
     `options` are those that the log is decoded with. The line is decoded as a replay will do it, and compared.
     """
     here = decode.record(record, options)
-    text = _from_file(record, believed=isinstance(here, Event)) if options.archived else _from_kafka(record)
+    said = decode.meant(record, options) if isinstance(here, Event) else None
+    if said is not None:
+        text: bytes | None = _line(_raw(said) | _place(record))
+    else:
+        text = _from_file(record, believed=isinstance(here, Event)) if options.archived else _from_kafka(record)
     if text is None:
         return None
     bare = PlainRecord(record.topic, record.partition, record.offset, 0, None, text.rstrip(), ())
-    there = decode.record(bare, attrs.evolve(options, archived=True, vouched=True))
+    there = decode.record(bare, attrs.evolve(options, archived=True, vouched=True, sources={}))
     if isinstance(there, Event) and not isinstance(here, Event):
         return None  # without its headers, an unusable record must not become usable
     return Line(text, here == there or not isinstance(here, Event))
@@ -131,7 +136,7 @@ def _data(value: bytes) -> dict[str, msgspec.Raw]:
     return {"data": msgspec.Raw(value)}
 
 
-def _raw(values: Mapping[str, str | int]) -> dict[str, msgspec.Raw]:
+def _raw(values: Mapping[str, object]) -> dict[str, msgspec.Raw]:
     return {name: msgspec.Raw(_encode(value)) for name, value in values.items()}
 
 

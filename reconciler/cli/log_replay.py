@@ -18,7 +18,7 @@ from reconciler.config import Config
 from reconciler.core.events import decode
 from reconciler.core.events.signing import Required
 from reconciler.errors import UsageError
-from reconciler.flows import recovery, sealing
+from reconciler.flows import reading, recovery, sealing
 from reconciler.flows import replay as replaying
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.recovery import Bases, Belief
@@ -85,6 +85,7 @@ async def fold_all(
     Files come first: they may have what Kafka has deleted. Raises LogTruncatedError if none of the
     logs has the beginning of one.
     """
+    await reading.begin(store, decode_options(config, config), await store.positions())
     total = Replayed(0, 0, 0)
     signed = await required(config, store)
     folding = _Folding(config, store, until, with_outcomes, Archives(accept_truncation), signed)

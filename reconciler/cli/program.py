@@ -21,6 +21,7 @@ from reconciler.cli.commands.restore import restore
 from reconciler.cli.commands.run import run
 from reconciler.cli.commands.simulate import simulate
 from reconciler.cli.commands.snapshot import snapshot
+from reconciler.cli.commands.source import source
 from reconciler.cli.commands.status import status
 from reconciler.cli.commands.store import store
 from reconciler.cli.commands.token import token
@@ -54,6 +55,7 @@ for _command in (
     export,
     audit,
     policy,
+    source,
     simulate,
     doctor,
     config,

@@ -3,9 +3,9 @@ The configuration: one TOML file and the environment, as frozen groups (docs/con
 
 `load` returns the groups or raises one ConfigError with every fault; `shown` lists each value with its origin. The
 environment overrides the file, and the file overrides the defaults: `RECONCILER_LOG__TOPIC` is `[log] topic`, lists
-are separated by commas or written as JSON, and `RECONCILER_POLICY` is the whole policy as a JSON list. `policy_file`
-names a file of its own for the policy, `<key>_file` one that holds a secret. Relative paths start from the current
-directory.
+are separated by commas or written as JSON, and `RECONCILER_POLICY` is the whole policy as a JSON list, as
+`RECONCILER_SOURCE` is all sources. `policy_file` names a file of its own for the policy, `<key>_file` one that holds a
+secret. Relative paths start from the current directory.
 
 Never here: defaults that depend on the machine, reading the environment unless the caller passes it, or connections.
 """

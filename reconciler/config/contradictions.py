@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from reconciler.config.groups import LOOPBACK
+from reconciler.core.events.mapping import Source
 from reconciler.model import signing
 from reconciler.model.event import is_ours
 
@@ -134,6 +135,20 @@ def _log_topics(given: Given, at: At, *, topic_is_set: bool) -> Iterator[str]:
         yield f'{at("log", "topics")}: needs log.kind = "kafka", because a file does not tell its writers apart'
     for glob in (glob for one in several for glob in one.sources if is_ours(glob)):
         yield f"{at('log', 'topics')}: {glob} is accepted from log.decisions_topic only; leave it out"
+
+
+def of_sources(sources: Sequence[Source], settings: Mapping[tuple[str, str], Setting]) -> Iterator[str]:
+    """Yield what is wrong with the topics of `[[source]]`."""
+    if settings["log", "kind"].value == "file":
+        if sources and settings["log", "order"].value == "log":
+            yield f'{settings["log", "order"].where}: "log" needs Kafka once there is a [[source]]: lines have no times'
+        return
+    ours = {settings["log", key].value: key for key in _KEYS[2:]}
+    for number, source in enumerate(sources, 1):
+        if not source.topic and settings["log", "topics"].value:
+            yield f"source[{number}].topic: is needed, because [[log.topics]] takes the place of log.topic"
+        if source.topic in ours:
+            yield f"source[{number}].topic: {source.topic} is log.{ours[source.topic]}; name a topic of that system"
 
 
 # ---------------------------------------------------------------------------------------------------------- signing in

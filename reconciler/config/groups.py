@@ -20,6 +20,7 @@ from reconciler.config.values import (
     text,
     unshown,
 )
+from reconciler.core.events.mapping import Source
 from reconciler.model.limits import CLOCK_SKEW_S_MAX, EVENT_BYTES_MAX, GIB, MIB, SESSION_S
 from reconciler.model.policy import Policy
 from reconciler.model.signing import KEY
@@ -412,6 +413,8 @@ class Config:
     policy_file: Path | None = None
     """The path of a file for the policy alone, with `[[policy]]` tables and nothing else; written above all sections.
     The daemon looks at that file every five seconds, and takes up a changed policy without a restart or a signal."""
+    sources: tuple[Source, ...] = ()
+    """What records of another shape mean, in the order in which they are asked."""
     admin: Admin = attrs.field(factory=Admin)
     notify: Notify = attrs.field(factory=Notify)
     secret_files: Mapping[str, Path] = attrs.field(factory=dict)

@@ -31,7 +31,7 @@ def shown(config: Config) -> list[Shown]:
     Sections are those of the file; a rule of the policy is a section with the rule's name. The last rule is the
     fallback for fields that no rule covers.
     """
-    return [*_settings(config), *_policy(config)]
+    return [*_settings(config), *_sources(config), *_policy(config)]
 
 
 def _settings(config: Config) -> Iterator[Shown]:
@@ -40,6 +40,13 @@ def _settings(config: Config) -> Iterator[Shown]:
             value = getattr(getattr(config, section), field.name)
             masked = is_secret(field.type) and value
             yield _line(config, section, field.name, MASK if masked else value)
+
+
+def _sources(config: Config) -> Iterator[Shown]:
+    for number, source in enumerate(config.sources, 1):
+        for key, value in source.definition.items():
+            yield _line(config, f"source[{number}]", key, value)
+        yield _line(config, f"source[{number}]", "tables", {name: len(table) for name, table in source.tables.items()})
 
 
 def _policy(config: Config) -> Iterator[Shown]:
@@ -63,7 +70,9 @@ _READ_AGAIN: Final = ("windchill.password", "windchill.token", "windchill.client
 def needing_restart(running: Config, fresh: Config) -> tuple[str, ...]:
     """Return the names of the settings, except the policy, that have changed and need a restart."""
     names = [(section, field.name) for section, group in GROUPS.items() for field in attrs.fields(group)]
-    return tuple(f"{section}.{key}" for section, key in names if _differs(running, fresh, section, key))
+    marks = [[source.mark for source in one.sources] for one in (running, fresh)]
+    changed = [f"{section}.{key}" for section, key in names if _differs(running, fresh, section, key)]
+    return tuple(changed + (["source"] if marks[0] != marks[1] else []))
 
 
 def with_policy(running: Config, fresh: Config) -> Config:

@@ -15,10 +15,11 @@ from typing import Annotated, Any
 import attrs
 import orjson
 
-from reconciler.config import contradictions, rules, values
+from reconciler.config import contradictions, rules, sources, values
 from reconciler.config.contradictions import Setting
 from reconciler.config.groups import GROUPS, Config
 from reconciler.config.values import FILLED, ChangeTopic, File, convert, from_text, is_secret
+from reconciler.core.events import mapping
 from reconciler.errors import ConfigError
 from reconciler.model.limits import SECRET_BYTES_MAX
 from reconciler.model.policy import DEFAULT_RULES, Policy
@@ -34,6 +35,7 @@ class Layer:
     sections: dict[str, dict[str, object]]
     policy: object = None  # None: not given
     policy_file: object = None  # None: not given
+    source: object = None  # likewise
     kind: str = "file"
 
     def where(self, section: str, key: str = "") -> str:
@@ -62,16 +64,22 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     }
     policy_layer, policy_file = _policy_layer(layers, faults)
     rows = rules.read(policy_layer.policy, policy_layer.where("policy"), faults) if policy_layer else DEFAULT_RULES
+    source_layer = next((layer for layer in layers if layer.source is not None), None)
+    mapped = sources.read(source_layer.source, source_layer.where("source"), faults) if source_layer else ()
     if not faults:
         faults += contradictions.found(settings)
+        faults += contradictions.of_sources(mapped, settings)
     _raise(faults)
+    settings["log", "topics"] = _with_topics_of(mapped, settings)
     groups: dict[str, Any] = {
         section: group(**{key: setting.value for (of, key), setting in settings.items() if of == section})
         for section, group in GROUPS.items()
     }
     files = {".".join(name): setting.secret_file for name, setting in settings.items() if setting.secret_file}
-    given = _origins(settings, policy_layer)
-    return Config(policy=Policy(rows), policy_file=policy_file, secret_files=files, origins=given, **groups)
+    given = _origins(settings, policy_layer, source_layer)
+    return Config(
+        policy=Policy(rows), policy_file=policy_file, sources=mapped, secret_files=files, origins=given, **groups
+    )
 
 
 def policy_of(path: Path) -> Policy:
@@ -88,12 +96,26 @@ def _raise(faults: Iterable[str]) -> None:
         raise ConfigError("\n".join(" ".join(fault.splitlines()) for fault in faults))
 
 
-def _origins(settings: Mapping[tuple[str, str], Setting], policy: Layer | None) -> dict[str, str]:
+def _with_topics_of(mapped: Iterable[mapping.Source], settings: Mapping[tuple[str, str], Setting]) -> Setting:
+    """Return `log.topics` with the topics of sources, each open to its source besides those that it was open to."""
+    topics, single = settings["log", "topics"], settings["log", "topic"].value
+    bound = {one.name: one.sources for one in topics.value} or {single: ("*",)}
+    for one in mapped if settings["log", "kind"].value == "kafka" else ():
+        name = one.topic or single
+        if one.source not in bound.get(name, ()):
+            bound[name] = (*bound.get(name, ()), one.source)
+    if not topics.value and len(bound) == 1:
+        return topics
+    return attrs.evolve(topics, value=tuple(ChangeTopic(name=name, sources=of) for name, of in bound.items()))
+
+
+def _origins(settings: Mapping[tuple[str, str], Setting], policy: Layer | None, source: Layer | None) -> dict[str, str]:
     given = {".".join(name): setting.origin for name, setting in settings.items() if setting.origin != "default"}
-    rows = policy.policy if policy and isinstance(policy.policy, list) else []
-    for number, row in enumerate(rows, 1):
-        assert policy is not None
-        given |= {f"policy[{number}].{key}": policy.origin("policy") for key in row}
+    for section, layer in (("policy", policy), ("source", source)):
+        rows = getattr(layer, section, None)
+        for number, row in enumerate(rows if isinstance(rows, list) else [], 1):
+            assert layer is not None
+            given |= {f"{section}[{number}].{key}": layer.origin(section) for key in row}
     return given
 
 
@@ -152,7 +174,9 @@ def _rows(path: Path, tables: Mapping[str, object], faults: list[str]) -> object
 
 def _from_file(path: Path, faults: list[str]) -> Layer:
     tables = _tables(path, faults)
-    layer = Layer(str(path), {}, tables.pop("policy", None), tables.pop("policy_file", None))
+    layer = Layer(
+        str(path), {}, tables.pop("policy", None), tables.pop("policy_file", None), tables.pop("source", None)
+    )
     for section, table in tables.items():
         if section not in GROUPS:
             faults.append(f"{path}:{section}: unknown {_unknown_at_top(section, table)}")
@@ -178,11 +202,12 @@ def _from_environ(environ: Mapping[str, str], faults: list[str]) -> Layer:
         # Kubernetes sets RECONCILER_SERVICE_HOST and the like for a service of that name; none has two underscores.
         elif name.startswith(PREFIX) and "__" in name:
             faults.append(f"{name}: unknown variable; {_nearest_variable(name, known)}")
-    return Layer(None, sections, _policy_variable(environ, faults), environ.get(variable("policy_file")))
+    given = _list(environ, "policy", faults), environ.get(variable("policy_file")), _list(environ, "source", faults)
+    return Layer(None, sections, *given)
 
 
-def _policy_variable(environ: Mapping[str, str], faults: list[str]) -> object:
-    name = variable("policy")
+def _list(environ: Mapping[str, str], section: str, faults: list[str]) -> object:
+    name = variable(section)
     if name not in environ:
         return None
     try:
@@ -190,14 +215,14 @@ def _policy_variable(environ: Mapping[str, str], faults: list[str]) -> object:
     except ValueError:
         rows = None
     if rows is None:
-        faults.append(f"{name}: must be a JSON list of rules")
+        faults.append(f"{name}: must be a JSON list of {'rules' if section == 'policy' else 'sources'}")
         return []
     return rows
 
 
 def _unknown_at_top(name: str, given: object) -> str:
     if isinstance(given, dict | list):
-        return f"section; {values.among(name, [*GROUPS, 'policy'])}"
+        return f"section; {values.among(name, [*GROUPS, 'policy', 'source'])}"
     return f"key outside any section; {_nearest_key('', name)}"
 
 

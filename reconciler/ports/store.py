@@ -158,6 +158,12 @@ class Ledger(Protocol):
     async def note_signing(self, noted: Noted, announcement: Outgoing) -> None:
         """Store since when everything is signed, and queue the record that announces it, in one transaction."""
 
+    async def reading(self) -> bytes:
+        """Return by what the log was read so far, as `note_reading` stored it; empty if nothing was."""
+
+    async def note_reading(self, said: bytes) -> None:
+        """Store by what the log is read from now on (`flows/reading.py`), in the place of what was noted before."""
+
     async def rebase(
         self,
         agreements: Mapping[str, Agreement],

@@ -84,6 +84,13 @@ def event(document: str, source: str, fields: dict[str, Any], **more: Any) -> di
     return {"specversion": "1.0", **said, "time": "2026-01-01T00:00:00Z", "data": {"set": fields}} | more
 
 
+def invoked(*arguments: str) -> str:
+    """Run a command in this process and folder; return what it printed."""
+    ended = CliRunner().invoke(cli.main, list(arguments))
+    assert not ended.exit_code, ended.output
+    return ended.stdout
+
+
 class Ended(NamedTuple):
     """What a command came to."""
 

@@ -16,7 +16,7 @@ GENERATED = {"docs/commands.md"}  # from the help, whose examples are checked by
 TYPED = re.compile(r"^\s*(?:\$ |[A-Z_]+=\S+ )*(?:\.venv/bin/)?reconciler( .*)$", re.MULTILINE)
 IN_LINE = re.compile(r"`(?:\.venv/bin/)?reconciler ([^`\n]+)`")
 BLOCK = re.compile(r"^```[\s\S]*?^```|(?:^ {4}.*\n)+", re.MULTILINE)
-FILES = ("events.jsonl", "corrected.json")  # those that a command looks for while it is parsed
+FILES = ("events.jsonl", "corrected.json", "payload.json")  # those that a command looks for while it is parsed
 
 
 @pytest.fixture(autouse=True)

@@ -811,6 +811,13 @@ async def test_signing_is_noted_for_good_and_announced(store: Store) -> None:
     assert noted.places == {Partition("é", 0): 7, Partition("é", 1): 0}
 
 
+async def test_by_what_the_log_is_read_is_noted(store: Store) -> None:
+    assert await store.reading() == b""
+    for said in (b'{"topics":{"t":[{"name":"\xc3\xa9"}]}}', b"{}"):
+        await store.note_reading(said)
+        assert await store.reading() == said
+
+
 async def test_rebase_takes_later_agreements_and_makes_their_documents_due(store: Store) -> None:
     keys = ["less", "as much", "more", "intends", "none"]
     await store.fold(batch(*keys))

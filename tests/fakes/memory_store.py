@@ -52,6 +52,7 @@ class MemoryStore:
         self.clashes: dict[str, ConflictRow] = {}
         self.policies: dict[str, Policy] = {}
         self.noted: Noted | None = None
+        self.read_by = b""
         self.field_conflicts: Counter[str] = Counter()
         self.field_attempts: Counter[str] = Counter()
         self.hours: dict[tuple[int, str, str], tuple[int, int]] = {}  # hour, kind, name → conflicts, attempts
@@ -168,6 +169,14 @@ class MemoryStore:
         self._require_open()
         self.noted = noted
         self.outbox[next(self._numbers)] = announcement
+
+    async def reading(self) -> bytes:
+        self._require_open()
+        return self.read_by
+
+    async def note_reading(self, said: bytes) -> None:
+        self._require_open()
+        self.read_by = said
 
     async def intend(self, key: str, agreement: Agreement, policy: str = "") -> bool:
         self._require_ours(key)

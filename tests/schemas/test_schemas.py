@@ -256,6 +256,14 @@ def test_the_program_loads_no_other_configuration(path: Path, monkeypatch: pytes
         config.load(path, {})
 
 
+SOURCES = sorted((Path(__file__).parents[2] / "docs" / "examples" / "sources").glob("*/reconciler.toml"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.parent.name)
+def test_the_schema_accepts_the_examples_of_sources(path: Path) -> None:
+    VALIDATORS["config"].validate(content(path))
+
+
 def test_the_example_of_defaults_states_every_key_that_is_no_secret_and_its_default() -> None:
     stated = content(EXAMPLES / "config" / "valid" / "defaults.toml")
     properties = VALIDATORS["config"].schema["properties"]

@@ -88,6 +88,11 @@ SETTLED_KEYS = (
 )
 COUNT_DUE = "SELECT count(*) FROM document WHERE lane = $1 AND due_us <= $2"
 SIGNING = "SELECT noted FROM signing"
+READING = "SELECT said FROM reading"
+NOTE_READING = """
+    INSERT INTO reading (one, said) SELECT 1, $3 FROM slot WHERE id = $1 AND epoch = $2 FOR KEY SHARE
+    ON CONFLICT (one) DO UPDATE SET said = excluded.said
+"""
 
 # Within some bytes, but at least one; of buckets that are ours.
 WAITING = """

@@ -209,6 +209,16 @@ class PostgresStore:
     async def note_signing(self, noted: Noted, announcement: Outgoing) -> None:
         await self._writer.note_signing(noted, announcement)
 
+    async def reading(self) -> bytes:
+        found = await self._server.fetch("read by what the log was read", queries.READING)
+        return bytes(found[0][0]) if found else b""
+
+    async def note_reading(self, said: bytes) -> None:
+        assert self._slot is not None, "only an owner reads the log"
+        await self._server.fetch(
+            "note by what the log is read", queries.NOTE_READING, self._mine, self._slot.epoch, said
+        )
+
     async def record_actions(
         self, change: Change, actions: Sequence[OperatorAction], *, at_us: int, reason: str = ""
     ) -> bool:

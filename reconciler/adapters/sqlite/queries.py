@@ -211,6 +211,7 @@ COUNT_DUE = lines(
 )
 
 SIGNING = lines("read since when everything is signed", "noted", "SELECT noted FROM signing")
+READING = lines("read by what the log was read", "said", "SELECT said FROM reading")
 
 # -------------------------------------------------------------------------------------------------------------- outbox
 

@@ -160,3 +160,9 @@ CREATE TABLE signing (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     noted BLOB NOT NULL
 );
+
+-- By what the log is read (`reconciler.flows.reading`): one row, or none before the first start.
+CREATE TABLE reading (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    said BLOB NOT NULL
+);

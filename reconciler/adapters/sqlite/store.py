@@ -177,6 +177,13 @@ class SqliteStore:
         work = partial(transactions.note_signing, noted=noted, announcement=announcement)
         await self._database.write("note since when everything is signed", work)
 
+    async def reading(self) -> bytes:
+        found = await self._database.read(queries.READING)
+        return found[0] if found else b""
+
+    async def note_reading(self, said: bytes) -> None:
+        await self._database.write("note by what the log is read", lambda db: transactions.note_reading(db, said))
+
     async def _commit(self, changes: Sequence[Decided]) -> Collection[str]:
         return await self._database.write("settle", lambda db: transactions.commit(db, changes))
 

@@ -234,6 +234,11 @@ def note_signing(connection: sqlite3.Connection, noted: Noted, announcement: Out
     writes.OUTBOX.put(connection, [(packed(announcement),)])
 
 
+def note_reading(connection: sqlite3.Connection, said: bytes) -> None:
+    """Store by what the log is read from now on."""
+    writes.READING.put(connection, [(said,)])
+
+
 # ------------------------------------------------------------------------------------------------------------ positions
 
 

@@ -108,3 +108,8 @@ SIGNING = Many(
     "INSERT INTO signing (one, noted) VALUES :many ON CONFLICT (one) DO UPDATE SET noted = excluded.noted",
     "(1, ?)",
 )
+READING = Many(
+    "note by what the log is read",
+    "INSERT INTO reading (one, said) VALUES :many ON CONFLICT (one) DO UPDATE SET said = excluded.said",
+    "(1, ?)",
+)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -28,9 +28,14 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Go on although a log has lost records that were not folded yet. They stay lost.",
 )
+@click.option(
+    "--accept-sources",
+    is_flag=True,
+    help="Go on although [[source]], log.subjects or log.sources have changed: what was read keeps what it said.",
+)
 @options.reporting
 @options.configured(again=True)
-def run(config: Config, again: Callable[[], Config], once: bool, accept_truncation: bool, form: str) -> int:
+def run(config: Config, again: Callable[[], Config], once: bool, form: str, **decided: bool) -> int:
     """
     Fold the change log and bring Windchill to the desired state.
 
@@ -44,14 +49,14 @@ def run(config: Config, again: Callable[[], Config], once: bool, accept_truncati
     An empty or older store is first brought up to date from the change log and the outcome log. If a log has lost
     records that are needed next, the reconciler stops; --accept-truncation, given once, lets it go on without them.
     """
-    summary = runtime.run(_run(config, None if once else again, accept_truncation))
+    summary = runtime.run(_run(config, None if once else again, decided))
     if not once:
         return runtime.DONE
     _show(form, summary)
     return runtime.DONE if summary.settled else runtime.UNSETTLED
 
 
-async def _run(config: Config, again: Callable[[], Config] | None, accept_truncation: bool) -> "Summary":
+async def _run(config: Config, again: Callable[[], Config] | None, decided: Mapping[str, bool]) -> "Summary":
     """Run the daemon; without `again`, which reloads the configuration, a single pass."""
     from reconciler import app, factory
 
@@ -64,7 +69,7 @@ async def _run(config: Config, again: Callable[[], Config] | None, accept_trunca
         ask_on_hangup(policy_source.asked)
     try:
         async with app.daemon(config, once=once, policy_source=policy_source) as daemon:
-            return await daemon.run(stop, once=once, accept_truncation=accept_truncation)
+            return await daemon.run(stop, once=once, **decided)
     except Exception as error:
         _tell(error)
         raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reconciler.cli import log_replay
 from reconciler.cli.doctor.check import FAILED, OK, WARNING, Check
 from reconciler.config import Config
+from reconciler.core.events import mapping
 from reconciler.errors import ConfigError, LogError
 from reconciler.model.policy import OPERATORS, Rule
 
@@ -24,6 +25,8 @@ async def checks(config: Config) -> AsyncIterator[Check]:
         yield check
     for told in (_decisions(config), _topics(config), _rules(config)):
         yield told
+    for source in config.sources:
+        yield _source(source)
 
 
 async def _topics_of(config: Config) -> AsyncIterator[Check]:
@@ -151,6 +154,14 @@ def _rules(config: Config) -> Check:
         return Check("rules by source", OK, said)
     shown = "; ".join(f"{rule.name} ({', '.join(rule.fields)}): {', '.join(rule.sources)}" for rule in limited)
     return Check("rules by source", OK, f"on: {shown}{_tombstones(config, limited)}")
+
+
+def _source(source: mapping.Source) -> Check:
+    name = f"source {source.name}"
+    if source.time is None:
+        return Check(name, WARNING, f"{source.source} {mapping.UNPROTECTED}")
+    tables = ", ".join(f"{table} ({len(entries)})" for table, entries in source.tables.items()) or "none"
+    return Check(name, OK, f"{source.source}, mapping {source.mark}, tables: {tables}")
 
 
 def _tombstones(config: Config, limited: list[Rule]) -> str:

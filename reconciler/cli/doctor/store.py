@@ -9,7 +9,7 @@ from reconciler.cli import output, store_access
 from reconciler.cli.doctor.check import FAILED, OK, WARNING, Check
 from reconciler.config import Config
 from reconciler.errors import StoreError
-from reconciler.flows import due_feeder
+from reconciler.flows import due_feeder, reading
 from reconciler.model import signing as model
 from reconciler.model.document import Status
 from reconciler.model.signing import Noted
@@ -34,6 +34,7 @@ async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:
             size = await admin.size() / 1_000_000
             yield Check("store", OK, f"{admin.name}, {documents} documents, {size:.1f} MB")
             yield _signatures(config, await store.signing())
+            yield await _reading(config, store)
             if (replicas := await admin.replicas()) is not None:
                 yield _replicas(config, replicas)
             async for check in _times(config, store):
@@ -56,6 +57,18 @@ def _replicas(config: Config, found: Sequence[Replica]) -> Check:
     ]
     troubled = any(one.evicted or one.silent_s > limit_s for one in found)
     return Check("replicas", WARNING if troubled else OK, output.plain("; ".join(said)))
+
+
+async def _reading(config: Config, store: Store) -> Check:
+    """Check whether the log is still read as it was."""
+    from reconciler import factory
+
+    found = reading.changes(await store.reading(), factory.decoding(config), await store.positions())
+    if found:
+        return Check(
+            "reading", FAILED, f"the next start will refuse: {output.plain('; '.join(found))}; {reading.DECIDE}"
+        )
+    return Check("reading", OK, "the log is read as it was")
 
 
 async def first_document(config: Config) -> str | None:

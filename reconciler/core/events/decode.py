@@ -9,7 +9,8 @@ Rules of this file:
 
 Theory of operation: nearly every record is a valid structured event, so `_structured` decodes and checks it in one pass
 into typed structs. Only if that fails does `_explain` look at the envelope again to find out its type and what is wrong
-with it. Binary mode puts an envelope together and joins the same path.
+with it. Binary mode puts an envelope together and joins the same path; so does a record of another shape, once a
+`[[source]]` of its topic has said what it means (`mapping.py`).
 
 Sources: CloudEvents 1.0, its Kafka binding (`content-type` is tested first), and schemas/event.schema.json.
 """
@@ -21,7 +22,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from reconciler.core.events import profile, signing, timing
+from reconciler.core.events import mapping, profile, signing, timing
 from reconciler.core.events.outcomes import OutcomeType
 from reconciler.model import instant, limits
 from reconciler.model.event import Decoded, Event, Foreign, Header, More, Record, Refusal, Topics
@@ -60,6 +61,7 @@ class Options:
     topics: Topics = attrs.field(factory=Topics)
     keys: Keys | None = None  # to sign decisions before they are appended
     signed: signing.Required | None = None  # the decisions that need a signature; None: none does
+    sources: mapping.Sources = attrs.field(factory=dict)  # that say what records of another shape mean, by topic
     sources_restricted: bool = attrs.field(init=False)  # needed for every event, so computed once
 
     @sources_restricted.default
@@ -128,6 +130,8 @@ def record(source: Record, options: Options, present: timing.Present = timing.RE
 def _record(source: Record, options: Options) -> Decoded:
     value = source.value
     try:
+        if options.sources and (mappings := options.sources.get(source.topic)) and not _is_own(source):
+            return _mapped(mappings, source, options)
         if source.headers and (found := _binary_headers(source.headers)):
             return _binary(found, source, options)
         if value is None:
@@ -169,6 +173,45 @@ def _structured(text: bytes, source: Record, options: Options) -> Decoded:
         except msgspec.ValidationError as error:
             raise profile.Invalid(f"not a valid {RELEASED}: {error}") from error
     return _event(envelope, source, options, text)
+
+
+def _is_own(source: Record) -> bool:
+    """Whether a record of a mapped topic is one of our events, or means to be one."""
+    if source.headers and (found := _binary_headers(source.headers)):
+        return (_header(found, "ce_type") or "").startswith(NAMESPACE)
+    try:
+        return source.value is not None and _kind(source.value).type.startswith(NAMESPACE)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def meant(source: Record, options: Options) -> dict[str, Any] | None:
+    """Return the members of the event that a record of another shape means; None if it is none, or can't be used."""
+    mappings = options.sources.get(source.topic, ())
+    try:
+        if not mappings or source.value is None or _is_own(source):
+            return None
+        found = mapping.payload(source)
+        taker = mapping.taker(mappings, source, found)
+        return None if taker is None else mapping.said(taker, source, found)
+    except profile.Invalid:
+        return None
+
+
+def _mapped(mappings: Sequence[mapping.Source], source: Record, options: Options) -> Decoded:
+    """Decode a record of another shape; a null value names no document here, and is skipped."""
+    if source.value is None:
+        return Foreign(_place(source), "tombstone")
+    _check_size(source.value, options)
+    found = mapping.payload(source)
+    taker = mapping.taker(mappings, source, found)
+    if taker is None:
+        return Foreign(_place(source), "no [[source]] takes it")
+    try:
+        envelope = msgspec.convert(mapping.said(taker, source, found), _Envelope)
+        return _event(envelope, source, options, source.value)
+    except (msgspec.ValidationError, profile.Invalid) as error:
+        raise profile.Invalid(f"[[source]] {taker.name}: {error}") from error
 
 
 def _event(envelope: _Envelope, source: Record, options: Options, written: bytes) -> Decoded:

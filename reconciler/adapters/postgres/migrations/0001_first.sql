@@ -231,6 +231,12 @@ CREATE TABLE signing (
     noted bytea NOT NULL
 );
 
+-- By what the log is read (`reconciler.flows.reading`): one row, or none before the first start.
+CREATE TABLE reading (
+    one smallint PRIMARY KEY CHECK (one = 1),
+    said bytea NOT NULL
+);
+
 -- One transaction in one statement: nothing is stored unless the caller is whom it says, every row is as it was when the
 -- change was decided, and the audit chain's head is the one that the records follow. It holds no rule about documents:
 -- `core/folding/rows.py` has decided before, and decides again when `answer` says that something has moved.
