@@ -1,8 +1,8 @@
-"""What a store promises to several owners at once, on PostgreSQL, the only one that has several."""
+"""What a store promises to several owners at once: on PostgreSQL, and in memory as simulations have it."""
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import attrs
@@ -25,8 +25,33 @@ from tests.checks import check_chain  # noqa: E402  ditto
 from tests.contracts.test_actions import action  # noqa: E402  ditto
 from tests.contracts.test_store import AGREEMENT, P0, batch, record, row, settle, settlement, stamp, wish  # noqa: E402  ditto
 from tests.fakes.memory_store import MemoryStore  # noqa: E402  ditto
+from tests.fakes.shared_store import SharedMemory, SharedStore  # noqa: E402  ditto
+from tests.postgres.fixtures import owners  # noqa: E402  ditto
 
+Opens = Callable[..., Awaitable[Any]]
 ALL = frozenset(OUTBOX_DUTIES)
+
+
+@pytest.fixture
+async def on_postgres(postgres_url: str) -> AsyncIterator[Opens]:
+    """What only PostgreSQL can show."""
+    async with owners(postgres_url) as open_:
+        yield open_
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def shares(request: pytest.FixtureRequest) -> AsyncIterator[Opens]:
+    """Opens stores on one database, as an owner unless told otherwise, and closes them."""
+    if request.param == "postgres":
+        async with owners(request.getfixturevalue("postgres_url")) as open_:
+            yield open_
+        return
+    memory = SharedMemory()
+
+    async def enter(*, owner: bool = True) -> SharedStore:
+        return memory.owner() if owner else memory.guest()
+
+    yield enter
 
 
 def slots(store: PostgresStore) -> Slots:
@@ -73,27 +98,27 @@ async def test_owners_that_come_at_the_same_time_get_different_slots(shares: Any
 async def test_each_owner_appends_to_a_chain_of_its_own_and_a_guest_to_the_first(shares: Any) -> None:
     owners, guest = [await shares() for _ in range(3)], await shares(owner=False)
     await owners[0].fold(batch("a", "b", "c"))
-    before = [(await owner._writer._look())[0].number for owner in owners]
+    before = {head.chain: head.records for head in await guest.audit_heads()}
     for owner, key in zip(owners, "abc", strict=True):
         await settle(owner, settlement(key, audit=(record(key),)))
     assert await guest.record_actions(Change.PAUSE, [action("a")], at_us=7000)
     await settle(owners[0], settlement("b", audit=(record("b", message="again"),)))
-    after = [(await owner._writer._look())[0].number for owner in owners]
-    assert [now - then for then, now in zip(before, after, strict=True)] == [3, 1, 1]
+    after = {head.chain: head.records for head in await guest.audit_heads()}
+    assert [after[slot] - before.get(slot, 0) for slot in range(3)] == [3, 1, 1]
     assert len(await guest.audit()) == 4
     assert len(await guest.actions()) == 1
 
 
 async def test_a_store_whose_slots_are_all_taken_by_the_living_refuses_and_by_the_dead_is_taken_over(
-    shares: Any,
+    on_postgres: Opens,
 ) -> None:
-    brisk = Terms("pod", evict_s=0.6)
+    shares, brisk = on_postgres, Terms("pod", evict_s=0.6)
     owners = [await shares(terms=brisk) for _ in range(15)]
     last = await shares(terms=brisk)
     await last.fold(batch("d"))
     with pytest.raises(StoreError, match=r"in use by 16 processes \(pod\); end one first"):
         await shares(terms=brisk)
-    waiting = asyncio.create_task(shares(terms=brisk))
+    waiting: asyncio.Future[Any] = asyncio.ensure_future(shares(terms=brisk))
     await asyncio.sleep(0.1)
     await last.close()
     follower = await waiting
@@ -193,9 +218,11 @@ async def test_what_was_decided_on_an_agreement_that_was_recovered_meanwhile_is_
 async def test_a_document_whose_taking_came_late_is_its_owners_to_find(shares: Any) -> None:
     one, two = await shares(), await shares()
     await one.fold(batch("d", at_us=1000))
-    late = queries.HOLD, slots(one).slot, one._slot.epoch, [b"d"]
     await settle(one, settlement(due_us=2000))
-    await one._server.fetch("take documents", *late)
+    if isinstance(one, SharedStore):
+        one.held_late(["d"], back=False)
+    else:
+        await one._server.fetch("take documents", queries.HOLD, slots(one).slot, one._slot.epoch, [b"d"])
     assert await two.due(9000, 9) == []
     assert await one.due(9000, 9) == [Due("d", Lane.RESYNC, 2000)]
     with pytest.raises(LostError):
@@ -242,9 +269,9 @@ async def test_the_evicted_store_nothing_more_and_what_they_had_is_free(shares: 
 
 
 async def test_a_document_that_is_taken_while_its_owner_is_evicted_is_free_afterwards(
-    shares: Any, postgres_url: str
+    on_postgres: Opens, postgres_url: str
 ) -> None:
-    one, two = await shares(), await shares()
+    one, two = await on_postgres(), await on_postgres()
     await one.fold(batch("d"))
     other = await asyncpg.connect(postgres_url)
     try:

@@ -1,6 +1,7 @@
 """The slots of a store that several replicas share, and what they agree on, in memory."""
 
 import asyncio
+from collections.abc import Callable
 
 import attrs
 
@@ -15,13 +16,17 @@ from reconciler.ports import Chosen, Clock, Spending
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.virtual_clock import VirtualClock
 
+SLOTS = 16
+EVICT_S = 15.0
+
 
 @attrs.define
 class SharedSlots:
     """
     What the store holds of all replicas, and `ports.Shared`.
 
-    `away`: it answers nobody; `…_told`: what it has done is told when set. What they agree on is in `store`.
+    `away`: it answers nobody; `…_told`: what it has done is told when set. What they agree on is in `store`. `freed` is
+    told of a slot that changes hands.
     """
 
     number: int = 0
@@ -36,17 +41,30 @@ class SharedSlots:
     clock: Clock = attrs.field(factory=VirtualClock)
     budget: OwnBudget | None = None
     alarms: int = 0
+    freed: Callable[[int], None] = lambda _: None
+    seen_s: dict[int, float] = attrs.field(factory=dict)  # of each slot: when its holder last gave a sign of life
 
     def __attrs_post_init__(self) -> None:
         self.beats_told.set()
         self.duties_told.set()
 
     def enter(self) -> "OwnSlot":
-        slot = next(slot for slot in range(16) if slot not in self.members)
-        self.epochs[slot] = self.epochs.get(slot, 0) + 1
+        slot = next((slot for slot in range(SLOTS) if slot not in self.members), None)
+        if slot is None:  # nobody is left who would take the dead for dead
+            slot = min(self.members, key=lambda one: self.seen_s[one])
+            if self.clock.monotonic_s() - max(self.seen_s.values()) < EVICT_S:
+                raise StoreError("in use by 16 processes")
+        self.changes_hands(slot)
         self.number += 1
+        self.seen_s[slot] = self.clock.monotonic_s()
         self.members[slot] = Member(slot, self.epochs[slot], 0, 0)
         return OwnSlot(self, slot, self.epochs[slot])
+
+    def changes_hands(self, slot: int) -> None:
+        """Count up the epoch, and free what its holder had."""
+        self.epochs[slot] = self.epochs.get(slot, 0) + 1
+        self.duties = {duty: holder for duty, holder in self.duties.items() if holder[0] != slot}
+        self.freed(slot)
 
     def over(self, store: MemoryStore, clock: Clock) -> "SharedSlots":
         """Be the slots of a store."""
@@ -70,14 +88,18 @@ class SharedSlots:
 
 @attrs.define
 class OwnSlot:
-    """`ports.Slots` of one replica."""
+    """`ports.Slots` of one replica. `wanted`: duties that may be ours; `busy`: those that we are in the middle of."""
 
     shared: SharedSlots
     slot: int
     epoch: int
+    wanted: frozenset[str] = frozenset()
+    busy: Callable[[], frozenset[str]] = frozenset
+    before_leaving: Callable[[], None] = lambda: None
 
     async def beat(self, obeys: int, *, alarm: bool = False) -> Membership:
-        beat = self._mine().beat + 1
+        beat = self.mine().beat + 1
+        self.shared.seen_s[self.slot] = self.shared.clock.monotonic_s()
         self.shared.members[self.slot] = Member(self.slot, self.epoch, beat, obeys)
         shared = self.shared
         seen = Membership(shared.number, tuple(shared.members.values()), len(shared.store.chosen), shared.alarms)
@@ -86,45 +108,54 @@ class OwnSlot:
         return seen
 
     async def take_duties(self, wanted: frozenset[str]) -> frozenset[str]:
-        self._mine()
-        me, held = (self.slot, self.epoch), self.shared.duties
-        for duty in [duty for duty, holder in held.items() if holder == me and duty not in wanted]:
+        self.wanted = wanted
+        self.mine()
+        me, held, asked = (self.slot, self.epoch), self.shared.duties, wanted | self.busy()
+        for duty in [duty for duty, holder in held.items() if holder == me and duty not in asked]:
             del held[duty]
-        mine = frozenset(duty for duty in wanted if held.setdefault(duty, me) == me)
+        mine = wanted & {duty for duty in asked if held.setdefault(duty, me) == me}
         await self.shared.duties_told.wait()
         return mine
 
     async def evict(self, member: Member) -> bool:
-        self._mine()
         shared = self.shared
+        if shared.away:
+            raise StoreError("no answer")
         if shared.members.get(member.slot) != member:
             return False
         if member.leaving:
             del shared.members[member.slot]
             shared.number += 1
             return True
-        shared.epochs[member.slot] += 1
+        shared.changes_hands(member.slot)
         shared.members[member.slot] = Member(member.slot, member.epoch + 1, member.beat, member.obeys, leaving=True)
-        shared.duties = {duty: holder for duty, holder in shared.duties.items() if holder[0] != member.slot}
         return True
 
     async def add_checkpoint(self, head: Head, record: bytes, announcement: Outgoing) -> bool:
-        self._mine()
+        self.mine()
         checkpoints = self.shared.checkpoints
         if head.records != len(checkpoints) + 1:
             return False
         checkpoints.append((head, record, announcement))
+        self.shared.store.outbox[next(self.shared.store._numbers)] = announcement
         return True
 
     async def leave(self) -> None:
-        await self.take_duties(frozenset())
+        self.mine()
+        self.before_leaving()
+        self.shared.changes_hands(self.slot)
         del self.shared.members[self.slot]
         self.shared.number += 1
 
-    def _mine(self) -> Member:
+    def mine(self) -> Member:
+        """Raises EvictedError if it is not ours any more."""
         if self.shared.away:
             raise StoreError("no answer")
-        member = self.shared.members.get(self.slot)
-        if member is None or member.leaving or member.epoch != self.epoch:
+        if not self.is_mine():
             raise EvictedError("taken for dead")
-        return member
+        return self.shared.members[self.slot]
+
+    def is_mine(self) -> bool:
+        """Whether nobody has taken us for dead."""
+        member = self.shared.members.get(self.slot)
+        return member is not None and not member.leaving and member.epoch == self.epoch

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -36,8 +37,8 @@ def postgres_url(postgres_server: postgres.Server) -> str:
     return postgres_server.new()
 
 
-@pytest.fixture
-async def shares(postgres_url: str) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+@asynccontextmanager
+async def owners(url: str) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
     """Opens stores on one database, as an owner unless told otherwise, and closes them."""
     from reconciler.adapters.clock import SystemClock
     from reconciler.adapters.postgres import Address, PostgresStore, Terms, open_store
@@ -46,10 +47,17 @@ async def shares(postgres_url: str) -> AsyncIterator[Callable[..., Awaitable[Any
     calm = Terms(evict_s=600)  # nobody beats by itself while a test runs
 
     async def open_(*, owner: bool = True, terms: Terms = calm, **address: Any) -> PostgresStore:
-        store = await open_store(Address(postgres_url, **address), SystemClock(), owner=owner, terms=terms)
+        store = await open_store(Address(url, **address), SystemClock(), owner=owner, terms=terms)
         opened.append(store)
         return store
 
     yield open_
     for store in opened:
         await store.close()
+
+
+@pytest.fixture
+async def shares(postgres_url: str) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+    """Opens stores on one database of PostgreSQL."""
+    async with owners(postgres_url) as open_:
+        yield open_

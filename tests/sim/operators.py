@@ -168,7 +168,8 @@ class Operators:
     # ------------------------------------------------------------------------------------------------------------ acts
 
     def _begin(self, action: Coroutine[Any, Any, None]) -> None:
-        self._tasks.add(asyncio.create_task(self._tried(action)))
+        context = self._here.life.process.context
+        self._tasks.add(asyncio.create_task(self._tried(action), context=context))
 
     async def _tried(self, action: Coroutine[Any, Any, None]) -> None:
         try:

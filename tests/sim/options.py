@@ -92,6 +92,12 @@ RATES_MAX: dict[str, float] = {
     "clock_jump": 0.2,
     "sigterm": 0.2,
     "sigkill": 0.2,
+    # where several processes share a store
+    "stopped": 0.5,
+    "stopped_there": 0.01,  # at an effect, where it hurts
+    "connection_lost": 0.05,  # around a statement
+    "sent_late": 0.1,  # a statement, again, long after it was given up
+    "rebalanced": 0.5,
     # what operators do, by the program itself
     "paused": 0.3,
     "resumed": 0.2,
@@ -125,6 +131,9 @@ _THEMES: dict[str, dict[str, float]] = {
     "moves": _QUIET | _PLAIN | {"renamed": 1.0, "late_duplicate": 1.0, "store_lost": 0.3},  # all comes again elsewhere
 }
 
+SHARED = ("stopped", "stopped_there", "connection_lost", "sent_late", "rebalanced")  # only where several share a store
+_NOT_SHARED = ("store_lost", "store_restored", "truncation", "renamed", "replaced")
+
 
 @attrs.frozen
 class Options:
@@ -152,6 +161,9 @@ class Options:
     renamed: tuple[str, ...]  # what the first topic is called when it is renamed, and renamed again
     window: int  # documents that may wait in memory
     broker_stamps: bool  # LogAppendTime; else a record has the time that its producer gave it
+    replicas: int = 1  # processes that share a store, each on a machine of its own
+    skews_s: tuple[float, ...] = (0.0,)  # of their clocks
+    writes_max: int = 0  # documents that comparisons write to in some minutes, all together; 0: no limit
     checkpoint: int = 4000  # rows changed between two checkpoints of a SQLite store
     crash_at: int | None = None  # die at this effect and at no other
     cut_at: int | None = None  # lose power at this I/O and at no other
@@ -197,8 +209,8 @@ class Options:
         return random.Random(f"{self.seed}/{stream}")
 
 
-def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Options:
-    """What a seed stands for; `rates` and `given` override."""
+def drawn(seed: int, steps: int, rates: Mapping[str, float], *, several: bool = False, **given: Any) -> Options:
+    """What a seed stands for, for one process at a time or for `several`; `rates` and `given` override."""
     rng = random.Random(f"{seed}/options")
     # About half of the faults are asleep in each world: a fault that always strikes hides what others would show.
     own = {name: _rate(random.Random(f"{seed}/rate of {name}"), most) for name, most in RATES_MAX.items()} | dict(rates)
@@ -249,8 +261,25 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], **given: Any) -> Op
     if options.alters:  # what a server alters and never shows can't be told from a user's edit
         own["token_missing"] = 0.0
         options = attrs.evolve(options, shows="token" if options.shows == "nothing" else options.shows)
+    options = _several(options, rates) if several else attrs.evolve(options, rates=own | dict.fromkeys(SHARED, 0.0))
     options = attrs.evolve(options, **given)
     return attrs.evolve(options, wired=options.wired and options.guard == "token")  # locks are another dialect's
+
+
+def _several(options: Options, rates: Mapping[str, float]) -> Options:
+    """The same world with several processes, in which no store and no log is lost."""
+    rng = random.Random(f"{options.seed}/several")
+    replicas = rng.choice((2, 2, 3))
+    return attrs.evolve(
+        options,
+        store="memory",
+        replicas=replicas,
+        skews_s=tuple(rng.choice((0.0, rng.uniform(-2.0, 2.0))) for _ in range(replicas)),
+        writes_max=rng.choice((0, 0, 1, 2)),
+        partitions=rng.choice((1, 2, 3)),
+        theme="" if options.moves else options.theme,
+        rates=options.rates | dict.fromkeys(_NOT_SHARED, 0.0) | dict(rates),
+    )
 
 
 def _theme(chance: float) -> str:

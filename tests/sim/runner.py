@@ -215,7 +215,8 @@ class Simulation:
         """Run the daemon until it stops, fails or dies; return whether the world is at its end."""
         world = self.world
         self._lives += 1
-        life = world.life = Life(world, self._lives, policy)
+        life = Life(world, self._lives, policy)
+        world.lives = [life]
         world.note(f"life {life.number} begins, policy {self._policy_version}")
         try:
             store = self.durable.open(life, self.witness)
@@ -251,14 +252,15 @@ class Simulation:
             policy_source=policy_source,
         )
         self._wire(daemon, store, life, policy_source)
-        before = asyncio.all_tasks()
-        running = asyncio.create_task(self._daemon(daemon, store, life, accepts=accepts))
-        ending = asyncio.create_task(self._ending(life))
+        context = life.process.context
+        running = asyncio.create_task(self._daemon(daemon, store, life, accepts=accepts), context=context)
+        ending = asyncio.create_task(self._ending(life), context=context)
         over = asyncio.create_task(life.over.wait())
         await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
         life.die("the process ends")
         finished = ending.done() and not ending.cancelled() and ending.result()
-        while tasks := asyncio.all_tasks() - before:  # again and again: cleaning up, the dead wait once more
+        over.cancel()
+        while tasks := [*life.process.tasks]:  # again and again: cleaning up, the dead wait once more
             for task in tasks:
                 task.cancel()
             await asyncio.sleep(0)

@@ -174,6 +174,7 @@ class Witness:
         attempt = self._attempts[key]
         if attempt.withdrawn and attempt.planned is not None:
             attempt.planned.answered = True
+        self._seems_agreed(attempt)
         attempt.durable = True
 
     def under_lock(self, key: str, version: Version) -> None:
@@ -264,6 +265,8 @@ class Witness:
             attempt.write.answered = not lost
         elif attempt.planned is not None and not isinstance(attempt.answer, Unknown | None):
             attempt.planned.answered = True
+        if attempt.planned is None:
+            self._seems_agreed(attempt)
         for part, possible in attempt.after.items():
             self._possible[attempt.key, part] = set(possible)
             if self._agrees(attempt):
@@ -272,6 +275,20 @@ class Witness:
             for write in self._open(attempt.key):
                 seen = write.accepted is not None and write.accepted.number <= attempt.seen.number
                 write.known = seen or write is attempt.write
+
+    def _seems_agreed(self, attempt: Attempt) -> None:
+        """Whoever repeats the very value of a write in doubt passes for us: that is what both sides agree on then."""
+        seen = attempt.seen
+        if seen is None:
+            return
+        for write in self._open(attempt.key):
+            came = write.accepted is not None and write.accepted.number <= seen.number
+            if write is attempt.planned or write.answered or came:
+                continue
+            for part in (part for part in self._parts if part[0] in write.fields):
+                value = self._value(write.fields, part)
+                if canonical(self._value(seen.fields, part)) == canonical(value):
+                    self.bystander.agrees(attempt.key, part, [value])
 
     # ------------------------------------------------------------------------------------------------------ judgement
 

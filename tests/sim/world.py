@@ -4,18 +4,21 @@ The world: time, effects, crashes, and the trace of everything that happened.
 Every call of the program to the outside is an *effect* with a number. Before and after each of them the process may
 die: then nothing of it does anything any more, its tasks are cleared away, and the next life starts from what was
 durable. What is already on its way (a request, an edit) belongs to the world and goes on.
+
+Where several processes share a store, each is a life, and each may die, or be stopped and go on, by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import contextvars
 import hashlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.errors import StoreError
-from tests.sim.loop import SimLoop
+from tests.sim.loop import Process, SimLoop
 
 if TYPE_CHECKING:
     import random
@@ -29,6 +32,7 @@ T = TypeVar("T")
 
 START_US = 1_795_341_600_000_000  # 2026-11-22T10:00:00Z
 _PAUSE_S_MAX = 0.02
+_STOPPED_S_MAX = 60.0
 
 
 class Violation(Exception):
@@ -40,7 +44,8 @@ class World:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.loop = SimLoop(options.rng("threads"))
+        self.loop = SimLoop(options.rng("threads"), stops=options.replicas > 1)
+        self._context = contextvars.copy_context()  # of no process
         self.faulty = True  # until the faults stop and rivals rest
         self.jump_us = 0  # by how much the program's wall clock is wrong
         self.effects = 0
@@ -49,7 +54,7 @@ class World:
         self.trace: list[str] = []
         self.violation: BaseException | None = None
         self.moves = False  # the next process begins with a store of its own
-        self.life: Life | None = None
+        self.lives: list[Life] = []  # of each machine the process that runs there, or ran there last
         self._streams: dict[str, random.Random] = {}
 
     def now_us(self) -> int:
@@ -84,8 +89,14 @@ class World:
         if self.violation is None:
             self.violation = error
             self.note(f"VIOLATION {error}")
-        if self.life is not None:
-            self.life.die("violation")
+        for life in self.lives:
+            life.die("violation")
+
+    @property
+    def life(self) -> Life | None:
+        """One of the processes: the only one, if there is one."""
+        living = [life for life in self.lives if not life.dead]
+        return self.rng("which life").choice(living) if len(living) > 1 else next(iter(living or self.lives), None)
 
     def later(self, delay_s: float, act: Callable[..., None], *args: Any) -> None:
         """Let something happen, whatever becomes of the process; what goes wrong in it ends the world."""
@@ -96,14 +107,18 @@ class World:
             except Exception as error:  # noqa: BLE001  a fault of the simulation itself must not vanish in the loop
                 self.fail(error)
 
-        self.loop.call_later(delay_s, run)
+        self.loop.call_later(delay_s, run, context=self._context)
 
 
 class Life:
     """One process from its start to its end."""
 
-    def __init__(self, world: World, number: int, policy: Policy) -> None:
+    def __init__(self, world: World, number: int, policy: Policy, machine: int = 0) -> None:
         self.world = world
+        self.machine = machine
+        self.process = Process(world.loop)
+        self.skew_us = round(world.options.skews_s[machine] * 1_000_000)  # of its machine's clock
+        self.is_current: Callable[[], bool] = lambda: True  # whether no other process has taken its slot
         self.number = number
         self.policy = policy
         self.once = world.strikes("once")
@@ -122,6 +137,20 @@ class Life:
             self.dead = True
             self.world.note(f"life {self.number} dies: {why}")
             self.over.set()
+            self.process.go_on()
+
+    def stop_for(self, span_s: float) -> None:
+        """SIGSTOP, and SIGCONT after a time."""
+        if not self.dead and not self.process.stopped and self.world.options.replicas > 1:
+            self.process.stopped = True
+            self.world.note(f"life {self.number} is stopped for {span_s:.3f} s")
+            self.world.later(span_s, self.go_on)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        if self.process.stopped:
+            self.world.note(f"life {self.number} goes on")
+            self.process.go_on()
 
     async def alive(self) -> None:
         """Go on only if the process still lives."""
@@ -155,6 +184,10 @@ class Life:
         if (number and options.crash_at == number) or (options.by_chance and self.world.strikes("crash")):
             self.die(name)
             await self.alive()
+        if number and options.rates["stopped"] and self.world.strikes("stopped_there"):
+            self.stop_for(self.world.rng("stops").uniform(1.0, _STOPPED_S_MAX))
+            await asyncio.sleep(0)
+            await self.alive()
 
     async def _pause(self) -> None:
         if self._rng.random() < 0.5:
@@ -170,7 +203,7 @@ class LifeClock(SystemClock):
         self._rng = life.world.options.rng(f"chance of life {life.number}")
 
     def now_us(self) -> int:
-        return self._life.world.now_us() + self._life.world.jump_us
+        return self._life.world.now_us() + self._life.world.jump_us + self._life.skew_us * self._life.world.faulty
 
     def monotonic_s(self) -> float:
         return self._life.world.loop.time()
