@@ -41,8 +41,9 @@ format: $(STAMP) ## fix imports and layout
 sim: $(STAMP) ## run one simulated world: SEED=1 STEPS=40; the same seed gives the same run, to the byte
 	@$(BIN)/python -m tests.sim --seed $(or $(SEED),1) --steps $(or $(STEPS),40) $(ARGS)
 
-sim-many: $(STAMP) ## run many simulated worlds on all processors: N=1000, starting with SEED=1
+sim-many: $(STAMP) ## run many simulated worlds on all processors, a fifth with several replicas: N=1000, starting with SEED=1
 	@nice $(BIN)/python -m tests.sim --many $(or $(N),1000) --seed $(or $(SEED),1) --steps $(or $(STEPS),40) $(ARGS)
+	@nice $(BIN)/python -m tests.sim --many $$(($(or $(N),1000) / 4)) --seed $(or $(SEED),1) --several $(ARGS)
 
 # ARGS: --only PART-OF-A-NAME, --way.
 models: $(STAMP) ## search models of several replicas in every order of events, some minutes

@@ -77,7 +77,12 @@ class Gate:
     @property
     def in_doubt(self) -> bool:
         """Whether only probes may pass now, or nothing at all."""
-        return self._breaker.state is not State.CLOSED or not self._may_send()
+        return self._breaker.state is not State.CLOSED or self.without_share or not self._may_send()
+
+    @property
+    def without_share(self) -> bool:
+        """Whether other replicas have all requests that there may be at once."""
+        return self._limiter.limit < 1
 
     @property
     def held_s(self) -> float:
@@ -143,7 +148,7 @@ class Gate:
     async def _enter(self, key: str) -> tuple[Permit, Pass]:
         probe = key == _CHANGES or key in self._probes
         self._probes.discard(key)
-        while probe or not self.in_doubt:
+        while not self.without_share and (probe or not self.in_doubt):
             permit = self._limiter.try_acquire()
             if permit is None:
                 await self._turn()

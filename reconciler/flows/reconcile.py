@@ -31,6 +31,7 @@ from reconciler.tracing import NO_TRACING, Tracing
 _IDLE_S_MAX = 30.0  # `feed` sleeps at most so long; usually something wakes it earlier
 _FRESH_US = 100_000  # an older row is loaded again, as the document may have been paused since
 _ELSEWHERE_US = 1_000_000  # so long we leave a document alone that another replica has
+_PASSED_ON, _PASSED_ON_US = 256, 10_000_000  # documents at a time, each again 10 s later, without a share of requests
 _WORKERS_A_ROW = 4  # for so many workers one loaded row waits: more of them would often have to be loaded again
 _DOUBT_S_MIN = 0.5  # between two checks whether more probes are wanted
 _LOOKED_AT = 4  # documents to choose each probe from
@@ -94,7 +95,9 @@ class Reconciler:
         while not self._stopping:
             watchdog.beat()
             room = self._buffer - self._loaded.qsize()
-            if self._attempt.gate.in_doubt:
+            if self._attempt.gate.without_share:
+                taken = await self._pass_on()
+            elif self._attempt.gate.in_doubt:
                 taken = await self._load_probes()
             # Refill when half of the buffer is free, not for each document.
             elif taken := self._queue.take(self._clock.now_us(), room) if 2 * room >= self._buffer else []:
@@ -119,6 +122,13 @@ class Reconciler:
     async def _next(self) -> _Work | None:
         with watchdog.waiting():
             return await self._loaded.get()
+
+    async def _pass_on(self) -> list[Due]:
+        """Leave documents to others: one may be ours unknown to us, if the store was late to take it for us."""
+        taken = self._queue.take(self._clock.now_us(), _PASSED_ON)
+        later_us = self._clock.now_us() + _PASSED_ON_US
+        await self._leave({due.key: Due(due.key, due.lane, later_us) for due in taken})
+        return taken
 
     async def _load_probes(self) -> list[Due]:
         """

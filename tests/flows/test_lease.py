@@ -1,7 +1,7 @@
 """The lease: what several replicas may do at one time, while some of them sleep, and the store is away at times."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.config import Windchill
 from reconciler.core.scheduling.breaker import Breaker, RequestResult, State, What
 from reconciler.core.scheduling.limiter import Limiter, Load, Permit, RetryQuota
 from reconciler.core.scheduling.replicas import Member
@@ -298,6 +299,27 @@ async def test_a_document_that_is_lost_during_an_attempt_is_not_written_or_not_s
         await running.settled()
     assert world.live()["title"] == "Cover"
     assert world.windchill.writes == 1, "who takes it over reads first"
+
+
+async def test_a_replica_without_a_share_of_the_requests_leaves_all_documents_to_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had them, and waited with them for a permit as long as the others were there."""
+    shared, left = SharedSlots(), list[str]()
+
+    async def given_back(keys: Iterable[str]) -> None:
+        left.extend(keys)
+
+    monkeypatch.setattr(world.store, "give_back", given_back)
+    leased(shared, world.clock)  # and so is its request, until it is taken for dead
+    async with world.running(slots=shared.enter(), windchill=Windchill(in_flight_max=1)) as running:
+        world.append(world.event({"title": "Cover"}))
+        await world.clock.advance(EVICT_S + REQUESTS_S)
+        assert world.windchill.reads + world.windchill.writes == 0
+        assert set(left) == {KEY}, "also one that the store took for us without our knowing"
+        await world.clock.advance(5 * BEAT_S)
+        await running.settled()
+    assert world.live()["title"] == "Cover"
 
 
 @attrs.define

@@ -20,11 +20,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--many", type=int, default=1, help="how many seeds, from the first one on")
     parser.add_argument("--steps", type=int, default=runner.STEPS, help="how many things happen before the faults stop")
-    parser.add_argument("--mutant", choices=mutants.FOUND, help="make a known mistake")
+    parser.add_argument("--mutant", choices=mutants.FOUND | mutants.FOUND_AMONG_SEVERAL, help="make a known mistake")
     parser.add_argument("--crash-at", type=int, help="die before this effect (after it, if negative) and nowhere else")
     parser.add_argument("--cut-at", type=int, help="lose power at this I/O of SQLite and nowhere else")
     parser.add_argument("--fail-at", type=int, help="fail at this I/O of SQLite and nowhere else")
     parser.add_argument("--store", choices=("memory", "sqlite"), help="instead of the one that the seed stands for")
+    parser.add_argument("--several", action="store_true", help="let several processes share the store")
     parser.add_argument("--guard", choices=("token", "lock"), help="instead of the one that the seed stands for")
     parser.add_argument(
         "--rate", action="append", type=_rate, default=[], metavar="FAULT=RATE", help="how often a fault strikes"
@@ -34,8 +35,8 @@ def main() -> int:
     given = parser.parse_args()
     overrides = {
         name: value
-        for name in ("crash_at", "cut_at", "fail_at", "store", "guard")
-        if (value := getattr(given, name)) is not None
+        for name in ("crash_at", "cut_at", "fail_at", "store", "guard", "several")
+        if (value := getattr(given, name)) not in (None, False)
     }
     world: partial[runner.WorldResult] = partial(
         runner.run, steps=given.steps, mutant=given.mutant, rates=dict(given.rate), **overrides

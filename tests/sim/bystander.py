@@ -59,7 +59,7 @@ class _Carry:
     wanted: Any  # the value that was sent; for an element, whether it is there
     steps: tuple[Normaliser, ...]
     stands: bool
-    shown: bool = False  # the program has heard of it, in the attempt that is under way
+    shown: set[int] = attrs.field(factory=set)  # lives that have heard of it, in the attempt that is under way
 
     def repeats(self, earlier: _Carry) -> bool:
         """Whether it is the same value as an earlier one, perhaps in another spelling."""
@@ -120,16 +120,10 @@ class Bystander:
             found.append(carry)
         return found
 
-    def begins(self) -> None:
-        """A process begins."""
-        for carries in self._open.values():
-            for carry in carries:
-                carry.shown = False
-
     def looks(self, key: str, policy: Policy) -> None:
         """An attempt on a document begins. What a policy ignores is forgotten."""
         for carry in self._open.get(key, ()):
-            carry.shown = False
+            carry.shown.discard(self._world.here().number)
         for part in [part for where, part in self._known if where == key]:
             if oracle.rule_of(policy, part[0], self._server.type_of(key)).strategy == "ignore":
                 del self._known[key, part]
@@ -143,20 +137,22 @@ class Bystander:
         """A read has reached the program."""
         for carry in self._open.get(key, ()):
             touch = version.touched.get(carry.part)
-            carry.shown = carry.shown or (touch is not None and touch.write == carry.write)
+            if touch is not None and touch.write == carry.write:
+                carry.shown.add(self._world.here().number)
 
     def answers(self, write: Write) -> None:
         """The program was told that a write was applied."""
         for carry in self._open.get(write.key, ()):
-            carry.shown = carry.shown or carry.write == write.number
+            if carry.write == write.number:
+                carry.shown.add(self._world.here().number)
 
     def remembers(self, key: str) -> None:
         """The store has acknowledged the end of an attempt."""
-        carries = self._open.get(key, [])
+        carries, life = self._open.get(key, []), self._world.here().number
         for carry in carries:
-            if carry.shown:
+            if life in carry.shown:
                 self._known.setdefault((key, carry.part), []).append(carry)
-        self._open[key] = [carry for carry in carries if not carry.shown]
+        self._open[key] = [carry for carry in carries if life not in carry.shown]
 
     def agrees(self, key: str, part: Part, values: Iterable[Any]) -> None:
         """An attempt has ended with both sides agreed on one of these values, by the rules and by what was shown."""

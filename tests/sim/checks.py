@@ -59,6 +59,8 @@ class Checks:
             self._settled(row)
             self._agrees(row)
         self._recovers(rows)
+        if self._world.options.replicas > 1:
+            self._in_order()
         await self._trail()
 
     def _expect(self, holds: object, message: str) -> None:
@@ -145,6 +147,18 @@ class Checks:
             if name in SCALARS and strategy is Strategy.EXTERNAL and name not in held and claim is not None:
                 agrees = unseen or comparing.alike(claim.value, live[name], rule.normalise)
                 self._expect(agrees, f"{row.key}: `{name}` = {live[name]!r}: {claim}")
+
+    def _in_order(self) -> None:
+        """Each outcome of a document comes after those with lower numbers, whoever published which; copies may come."""
+        last: dict[str, int] = {}
+        seen: set[bytes] = set()
+        for record in self._broker.records(OUTCOMES):
+            told = outcomes.told(record.value or b"")
+            if told is not None and record.value not in seen:
+                before = last.get(told.key, 0)
+                self._expect(told.number > before, f"{told.key}: outcome {told.number} comes after {before}")
+                last[told.key] = told.number
+            seen.add(record.value or b"")
 
     def _outcomes(self) -> list[dict[str, Any]]:
         return [json.loads(record.value or b"") for record in self._broker.records(OUTCOMES)]

@@ -9,6 +9,7 @@ import httpx
 from reconciler.model.answer import (
     Broken,
     Failed,
+    NotSent,
     ReadAnswer,
     ReleaseAnswer,
     Released,
@@ -68,10 +69,27 @@ class SimWindchill:
                 seen[0] = None
                 return Failed(str(error))
 
+        looked = self._looked()
         answer = await self._life.effect(f"read {key}", act)
+        self._landed(looked)
         self._world.note(f"read {key} -> {type(answer).__name__} {seen[0].number if seen[0] else ''}")
         self._witness.saw(key, seen[0])
         return answer
+
+    def _looked(self) -> tuple[Life, float]:
+        """A request is sent now, right after a look whether that is allowed: it must be, in this very moment."""
+        life, world = self._life, self._world
+        world.expect(life.is_current(), f"life {life.number} asks Windchill, and others have taken it for dead")
+        now_s, most = world.loop.time(), world.options.in_flight_max
+        world.in_flight = [one for one in world.in_flight if one[1] > now_s]
+        world.in_flight.append(sent := (life, now_s + TIMEOUT_S))
+        several = world.options.replicas > 1
+        world.expect(not several or len(world.in_flight) <= most, f"{len(world.in_flight)} in flight, of {most}")
+        return sent
+
+    def _landed(self, sent: tuple[Life, float]) -> None:
+        if sent in self._world.in_flight:
+            self._world.in_flight.remove(sent)
 
     @property
     def locks(self) -> bool:
@@ -124,7 +142,9 @@ class SimWindchill:
         write = self._witness.sending(shown, fields, version.token)
         answer = await self._sent(write, lambda: self._server.write_under(lock, write))
         if not isinstance(answer, Written | Unknown):
-            answer = await self._without_lock(key, lock, Unknown("not sent") if isinstance(answer, Failed) else answer)
+            answer = await self._without_lock(
+                key, lock, Unknown("not sent") if isinstance(answer, Failed | NotSent) else answer
+            )
         self._witness.answered(write, answer)
         return answer
 
@@ -163,7 +183,11 @@ class SimWindchill:
             except _Lost as error:
                 return Unknown(str(error))
 
+        if not self._life.may_send():
+            return NotSent()
+        looked = self._looked()
         answer = await self._life.effect(what, act)
+        self._landed(looked)
         self._world.note(f"{what} -> {answer if isinstance(answer, str) else type(answer).__name__}")
         return answer
 
@@ -241,7 +265,9 @@ class WiredWindchill(SimWindchill):
             return await self._carried(lambda: evaluate(request))
 
         self._wire.exchanges["GET", key] = exchange
+        looked = self._looked()
         answer = await self._life.effect(f"read {key}", lambda: self._adapter.read(key, known))
+        self._landed(looked)
         shown = seen[0] if isinstance(answer, ShownSnapshot | Unchanged) else None
         self._world.note(f"read {key} -> {type(answer).__name__} {shown.number if shown else ''}")
         self._witness.saw(key, shown)
@@ -276,9 +302,11 @@ class WiredWindchill(SimWindchill):
 
         self._wire.exchanges["PATCH", write.key] = exchange
         what = f"write {write.number} {write.key} {sorted(write.fields)}"
+        looked = self._looked()
         answer: WriteAnswer = await self._life.effect(
             what, lambda: self._adapter.write(snapshot, fields, token=token, journal=journal)
         )
+        self._landed(looked)
         self._world.note(f"{what} -> {type(answer).__name__}")
         self._witness.answered(write, answer)
         return answer

@@ -21,11 +21,14 @@ from reconciler.core.events import anchoring, profile, timing
 from reconciler.core.folding import fold, normalise
 from reconciler.core.planning import contest, elements, merge, retrying
 from reconciler.core.planning import plan as planning
+from reconciler.core.scheduling import replicas
+from reconciler.core.scheduling.limiter import WriteBudget
 from reconciler.core.settling import settle
 from reconciler.core.settling.cases import Case
 from reconciler.flows import attempt as attempts
 from reconciler.flows import recovery
 from reconciler.flows.attempt import Writing
+from reconciler.flows.budget import OwnBudget
 from reconciler.flows.gate import Gate
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.recording import Recorder
@@ -40,6 +43,8 @@ from reconciler.model.snapshot import Snapshot
 from reconciler.model.stamp import Stamp
 from reconciler.ports import Changed
 from tests.fakes.memory_log import MemoryLog
+from tests.fakes.shared_slots import OwnSlot, SharedSlots
+from tests.fakes.shared_store import SharedStore
 
 WITHIN = 60
 """So many seeds must be enough to find each."""
@@ -83,6 +88,19 @@ FOUND: dict[str, int] = {
     "send-whole-groups": 2,
 }
 
+WITHIN_OF_SEVERAL = 2000
+"""So many seeds of worlds with several processes must be enough to find each of these."""
+
+FOUND_AMONG_SEVERAL: dict[str, int] = {
+    "settle-another's": 16,
+    "zombies-store": 20,
+    "duties-for-all": 1,
+    "never-look": 23,
+    "move-any-position": 3,
+    "grow-at-once": 32,
+    "budget-of-each": 5,
+}
+
 
 @contextlib.contextmanager
 def applied(name: str | None) -> Iterator[None]:
@@ -90,8 +108,8 @@ def applied(name: str | None) -> Iterator[None]:
     if name is None:
         yield
         return
-    if name not in FOUND:
-        raise ValueError(f"no mutant {name!r}; there are {', '.join(FOUND)}")
+    if name not in FOUND | FOUND_AMONG_SEVERAL:
+        raise ValueError(f"no mutant {name!r}; there are {', '.join(FOUND | FOUND_AMONG_SEVERAL)}")
     with contextlib.ExitStack() as stack:
         for target, attribute, replacement in _PATCHES.get(name, ()):
             made = replacement.made() if isinstance(replacement, _Rewritten) else replacement
@@ -107,6 +125,21 @@ def wired(name: str | None, daemon: app.Daemon) -> None:
         object.__setattr__(daemon.reconciler._attempt, "ledger", _NoIntent(daemon.store))
     if name == "settle-unpauses":
         daemon.reconciler._ledger = _Unpausing(daemon.store)
+    if name == "beat-by-the-wall" and daemon._lease is not None:
+        daemon._lease.clock = _Wall(daemon.clock)
+
+
+class _Wall:
+    """A clock that measures spans by what time it is."""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clock, name)
+
+    def monotonic_s(self) -> float:
+        return float(self._clock.now_us()) / 1_000_000
 
 
 class _Store:
@@ -228,6 +261,38 @@ def _taken_from_anywhere(self: MemoryLog, records_max: int) -> Any:
     return _take(self, records_max)
 
 
+async def _taken_regardless(self: OwnSlot, wanted: frozenset[str]) -> frozenset[str]:
+    self.mine()
+    self.shared.duties.update(dict.fromkeys(wanted, (self.slot, self.epoch)))
+    return wanted
+
+
+async def _moved_anywhere(self: SharedStore, batch: Any) -> Changed:
+    stored: Changed = await _fold(self, attrs.evolve(batch, since={}))
+    return stored
+
+
+class _Impatient(replicas.Deathwatch):
+    """Takes for dead whoever was silent for two beats."""
+
+    def __init__(self, evict_s: float, requests_s: float, beat_s: float) -> None:
+        super().__init__(2 * beat_s, requests_s, beat_s)
+
+
+def _grown_at_once(share: replicas.Share, seen: Any, slot: int, in_flight: int, in_flight_max: int) -> replicas.Share:
+    mine = seen.share(slot, in_flight_max)
+    return replicas.Share(mine, seen.number if in_flight <= mine else share.obeys)
+
+
+def _budget_of_each(self: SharedSlots, documents_max: int, window_s: float) -> OwnBudget:
+    return OwnBudget(WriteBudget(documents_max, window_s), self.clock)
+
+
+def _begun_by_anyone(self: SharedStore) -> Any:
+    self.memory.by = 0 if self.slots is None else self.slots.slot
+    return self.slots
+
+
 @attrs.frozen
 class _Rewritten:
     """A function with one part of its text replaced; where that text has moved on, the mutant breaks loudly."""
@@ -251,6 +316,7 @@ _agreed = planning._agreed
 _write = Gate.write
 _begin = Writing.begin
 _rule = Policy.rule
+_fold = SharedStore.fold
 
 _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "forget-intent": ((settle, "unknown", _forgetful), (attempts, "_must_read", _reads_unless_failed)),
@@ -316,5 +382,14 @@ _PATCHES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "copies-follow": ((Stamp, "follows", lambda stamp, agreed: stamp > agreed),),
     "send-whole-groups": ((documents, "build", _whole_groups),),
     "values-taken-whole": ((profile, "leaves", dict),),
+    "settle-another's": ((SharedStore, "_holds", lambda *_: True),),
+    "zombies-store": ((SharedStore, "_begin", _begun_by_anyone), (SharedStore, "_holds", lambda *_: True)),
+    "any-agreement": ((SharedStore, "_knows", lambda *_: True),),
+    "duties-for-all": ((OwnSlot, "take_duties", _taken_regardless),),
+    "never-look": ((app.Daemon, "may_send", lambda _: True),),
+    "move-any-position": ((SharedStore, "fold", _moved_anywhere),),
+    "evict-at-once": ((replicas, "Deathwatch", _Impatient),),
+    "grow-at-once": ((replicas, "after_beat", _grown_at_once),),
+    "budget-of-each": ((SharedSlots, "spending", _budget_of_each),),
     "refused-for-ever": ((retrying, "lifted", lambda base, *_, **__: base),),
 }

@@ -73,7 +73,7 @@ class Operators:
         self._world = world
         self._broker = broker
         self._workload = workload
-        self._here: _Here | None = None
+        self._heres: dict[int, _Here] = {}  # by machine
         self._tasks: set[asyncio.Task[None]] = set()
         self._awaited: set[str] = set()  # documents that someone will pause when an attempt on them begins
         self._number = 0
@@ -87,9 +87,14 @@ class Operators:
     def arrive(self, daemon: app.Daemon, store: Watched, life: Life, policy_source: PolicySource) -> None:
         """A process begins."""
         log = SimLog(_Heard(self._broker, self._workload), life)
-        self._here = _Here(daemon, store, log, life, policy_source)
-        self._tasks.clear()
+        self._heres[life.machine] = _Here(daemon, store, log, life, policy_source)
+        self._tasks = {task for task in self._tasks if not task.done()}
         self._awaited.clear()
+
+    def _one(self) -> _Here | None:
+        """A process to act in, if one runs."""
+        living = [here for _, here in sorted(self._heres.items()) if not here.life.dead]
+        return self._world.rng("which operator").choice(living) if len(living) > 1 else next(iter(living), None)
 
     @property
     def busy(self) -> bool:
@@ -98,46 +103,46 @@ class Operators:
 
     def step(self, kind: str, key: str) -> None:
         """Someone does something."""
-        here, rng = self._here, self._world.rng("operators")
+        here, rng = self._one(), self._world.rng("operators")
         delay_s, choice = rng.uniform(0, 20), rng.randrange(1000)
-        if here is None or here.life.dead:
+        if here is None:
             return
         match kind:
             case "paused" if choice % 2:
                 self._awaited.add(key)  # they pause it the moment that they see it worked on
             case "paused":
-                self._begin(self._pause(here, key))
+                self._begin(here, self._pause(here, key))
             case "resumed":
-                self._begin(self._resume(here, key))
+                self._begin(here, self._resume(here, key))
             case "retried":
-                self._begin(self._retry(here, key))
+                self._begin(here, self._retry(here, key))
             case "released":
-                self._begin(self._release(here, key))
+                self._begin(here, self._release(here, key))
             case "decided":
-                self._begin(self._decide(here, delay_s, choice))
+                self._begin(here, self._decide(here, delay_s, choice))
             case "reloaded":
                 here.policy_source.asked.set()
             case "compared":
-                self._begin(self._compare(here))
+                self._begin(here, self._compare(here))
 
     def see(self, key: str) -> None:
         """An attempt on a document begins."""
-        if key in self._awaited and self._here is not None and not self._here.life.dead:
+        here = self._one() if key in self._awaited else None
+        if here is not None:
             self._awaited.discard(key)
-            self._begin(self._pause(self._here, key))
+            self._begin(here, self._pause(here, key))
 
     async def resume_all(self) -> None:
         """At the end nothing stays paused."""
         self._awaited.clear()
-        assert self._here is not None
-        rows = await self._here.store.list_documents(Status.PAUSED, "", _EVERYTHING)
+        here = self._heres[self._world.here().machine]
+        rows = await here.store.list_documents(Status.PAUSED, "", _EVERYTHING)
         for row in rows:
-            await self._resume(self._here, row.key)
+            await self._resume(here, row.key)
 
     async def fold_again(self) -> None:
         """Fold the whole log again into the store of the process that runs, as a replay does."""
-        here = self._here
-        assert here is not None
+        here = self._heres[self._world.here().machine]
         here.life.again = log = SimLog(self._broker, here.life)
         ingest = Ingest(
             log,
@@ -167,9 +172,8 @@ class Operators:
 
     # ------------------------------------------------------------------------------------------------------------ acts
 
-    def _begin(self, action: Coroutine[Any, Any, None]) -> None:
-        context = self._here.life.process.context
-        self._tasks.add(asyncio.create_task(self._tried(action), context=context))
+    def _begin(self, here: _Here, action: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(asyncio.create_task(self._tried(action), context=here.life.process.context))
 
     async def _tried(self, action: Coroutine[Any, Any, None]) -> None:
         try:

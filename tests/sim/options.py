@@ -96,7 +96,7 @@ RATES_MAX: dict[str, float] = {
     "stopped": 0.5,
     "stopped_there": 0.01,  # at an effect, where it hurts
     "connection_lost": 0.05,  # around a statement
-    "sent_late": 0.1,  # a statement, again, long after it was given up
+    "sent_late": 0.3,  # a statement, again, long after it was given up
     "rebalanced": 0.5,
     # what operators do, by the program itself
     "paused": 0.3,
@@ -132,7 +132,7 @@ _THEMES: dict[str, dict[str, float]] = {
 }
 
 SHARED = ("stopped", "stopped_there", "connection_lost", "sent_late", "rebalanced")  # only where several share a store
-_NOT_SHARED = ("store_lost", "store_restored", "truncation", "renamed", "replaced")
+_NOT_SHARED = ("store_lost", "store_restored", "truncation", "renamed", "replaced", "fetch_rewound")
 
 
 @attrs.frozen
@@ -163,6 +163,7 @@ class Options:
     broker_stamps: bool  # LogAppendTime; else a record has the time that its producer gave it
     replicas: int = 1  # processes that share a store, each on a machine of its own
     skews_s: tuple[float, ...] = (0.0,)  # of their clocks
+    in_flight_max: int = 2
     writes_max: int = 0  # documents that comparisons write to in some minutes, all together; 0: no limit
     checkpoint: int = 4000  # rows changed between two checkpoints of a SQLite store
     crash_at: int | None = None  # die at this effect and at no other
@@ -274,11 +275,19 @@ def _several(options: Options, rates: Mapping[str, float]) -> Options:
         options,
         store="memory",
         replicas=replicas,
+        keys=options.keys
+        if options.crowded or options.theme
+        else tuple(f"DOC-{n}" for n in range(rng.choice((1, 2, 3, 6)))),
         skews_s=tuple(rng.choice((0.0, rng.uniform(-2.0, 2.0))) for _ in range(replicas)),
         writes_max=rng.choice((0, 0, 1, 2)),
+        in_flight_max=rng.choice((2, 4)),
         partitions=rng.choice((1, 2, 3)),
         theme="" if options.moves else options.theme,
-        rates=options.rates | dict.fromkeys(_NOT_SHARED, 0.0) | dict(rates),
+        # A process that shares a store calls it all the time.
+        rates=options.rates
+        | {name: options.rates[name] / 5 for name in ("crash", "store_error")}
+        | dict.fromkeys(_NOT_SHARED, 0.0)
+        | dict(rates),
     )
 
 

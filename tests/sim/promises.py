@@ -88,6 +88,10 @@ class Promises:
         self._under_way.remove(change)
         self._store(change)
 
+    def announced(self, records: Iterable[Outgoing]) -> None:
+        """The store has more to tell than the ends of attempts."""
+        self._told.update(_values(records))
+
     def durable(self) -> None:
         """A commit was acknowledged. One log holds all of them: whatever came before it is durable as well."""
         self._before.clear()

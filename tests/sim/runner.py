@@ -24,7 +24,7 @@ import structlog
 from reconciler import app, factory
 from reconciler.adapters.sqlite import database
 from reconciler.config import Config, Log, Resync, Retry, Windchill
-from reconciler.errors import LogTruncatedError, ReconcilerError, StoreError
+from reconciler.errors import EvictedError, LogTruncatedError, ReconcilerError, StoreError
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.reload import InForce, PolicySource
 from reconciler.model.event import ChangeTopic
@@ -37,6 +37,7 @@ from tests.sim.logs import LETTERS, OUTCOMES, TOPIC, SimLog, places
 from tests.sim.losses import Losses
 from tests.sim.options import Options
 from tests.sim.server import Server
+from tests.sim.sharing import WINDOW_S, Coordinator, Group, Ledger
 from tests.sim.stores import Durable, Watched
 from tests.sim.witness import Witness
 from tests.sim.workload import Workload
@@ -49,6 +50,7 @@ _COMPARED_S = 3 * _INTERVAL_S
 _TOLD_S = 30.0
 _DAYS_US = 3 * 86_400_000_000
 _LIVES_MAX = 400
+_NO_SLOT_S = 5.0  # until a process that got no slot tries again
 
 
 @attrs.frozen
@@ -117,6 +119,7 @@ class Simulation:
         self.broker.stamps, self.broker.read = chosen.broker_stamps, options.topics(chosen)
         self.server = Server(self.world)
         self.durable = Durable(self.world, folder)
+        self.durable.shared = Ledger(self.world).watched
         self.witness = Witness(self.world, self.server, {})
         self.workload = Workload(self.world, self.broker, self.server, self.durable, self.witness)
         self.operators = operators.Operators(self.world, self.broker, self.workload)
@@ -130,6 +133,10 @@ class Simulation:
         self._policy_version = 0
         self._resting = asyncio.Event()
         self._truncated = False  # a life has ended because the log had lost records
+        self._over = asyncio.Event()  # everything is settled
+        self._group = Coordinator(self.world, self.broker) if chosen.replicas > 1 else None
+        if self._group is not None:
+            self.workload.divide = self._group.divide
 
     def run(self) -> WorldResult:
         world = self.world
@@ -164,16 +171,10 @@ class Simulation:
     async def _live_through(self) -> None:
         world = self.world
         world.later(self.workload.plan(), self._rest)
-        while world.violation is None:
-            finished = await self._one_life(self._policy)
-            if finished:
-                break
-            world.expect(self._lives < _LIVES_MAX, "the daemon never stays up")
-            self.losses.strike()
-            if world.faulty:
-                await asyncio.sleep(world.rng("restarts").uniform(0.1, 5.0))
-                if world.rng("restarts").random() < 0.2:
-                    self._reconfigure()
+        if world.options.replicas == 1:
+            await self._machine(0)
+        else:
+            await asyncio.gather(*map(self._machine, range(world.options.replicas)))
         if world.violation is None:
             store = self.durable.direct()
             checks = Checks(
@@ -192,6 +193,20 @@ class Simulation:
             self._counts = checks.counts
             await store.close()
 
+    async def _machine(self, machine: int) -> None:
+        """One machine: a process, and the next when that has ended."""
+        world = self.world
+        try:
+            while world.violation is None and not await self._one_life(self._policy, machine):
+                world.expect(self._lives < _LIVES_MAX, "the daemon never stays up")
+                self.losses.strike()
+                if world.faulty:
+                    await asyncio.sleep(world.rng("restarts").uniform(0.1, 5.0))
+                    if world.rng("restarts").random() < 0.2:
+                        self._reconfigure()
+        except Exception as error:  # noqa: BLE001  whatever ends a machine ends the world, in order
+            world.fail(error)
+
     def _reconfigure(self) -> None:
         """Someone writes another policy into the configuration; who runs has not read it yet."""
         self._policy_version += 1
@@ -206,30 +221,39 @@ class Simulation:
             self.witness.bystander.asks(key)
         self.broker.down = False
         self.broker.appended.set()
+        for life in world.lives:
+            life.go_on()
+        if self._group is not None:
+            self._group.divide()
         world.note("faults stop, rivals rest")
         self._resting.set()
 
     # ---------------------------------------------------------------------------------------------------------- lives
 
-    async def _one_life(self, policy: Policy) -> bool:
+    async def _one_life(self, policy: Policy, machine: int) -> bool:
         """Run the daemon until it stops, fails or dies; return whether the world is at its end."""
         world = self.world
         self._lives += 1
-        life = Life(world, self._lives, policy)
-        world.lives = [life]
+        life = Life(world, self._lives, policy, machine)
+        world.lives = sorted(
+            [*(one for one in world.lives if one.machine != machine), life], key=lambda one: one.machine
+        )
         world.note(f"life {life.number} begins, policy {self._policy_version}")
         try:
             store = self.durable.open(life, self.witness)
         except StoreError as error:
-            self._judge_error(error)
+            if world.options.replicas == 1:
+                self._judge_error(error)
             life.die("it has no store")
             self.durable.released()
+            await asyncio.sleep(_NO_SLOT_S * (world.options.replicas > 1))
             return False
         with self.durable.disk.calm():
             if self._mutant == "drop-outbox" and life.number > 1:
                 self.durable.empty_outbox()
             looked_at = self.durable.looked_at()
-            await self.durable.promises.check(looked_at)
+            if world.options.replicas == 1:  # of several, others are in the middle of something
+                await self.durable.promises.check(looked_at)
             await self.witness.begins(looked_at)
             self.losses.begins()
             self.workload.between_lives()
@@ -239,7 +263,7 @@ class Simulation:
         log = SimLog(self.broker, life)
         windchill = (WiredWindchill if self.world.options.wired else SimWindchill)(self.server, life, self.witness)
         told = SimLog(self.broker, life, OUTCOMES)
-        config = _config(policy, self.broker.read)
+        config = _config(policy, self.broker.read, world.options)
         config = attrs.evolve(config, windchill=attrs.evolve(config.windchill, maintenance=life.maintenance))
         policy_source = PolicySource(lambda: factory.in_force(attrs.evolve(config, policy=self._policy)))
         daemon = app.Daemon(
@@ -250,7 +274,11 @@ class Simulation:
             life.clock,
             outcomes=told,
             policy_source=policy_source,
+            group=None if self._group is None else Group(self._group, life),
+            slots=store.slots,
+            shared=store.shared,
         )
+        life.may_send = daemon.may_send
         self._wire(daemon, store, life, policy_source)
         context = life.process.context
         running = asyncio.create_task(self._daemon(daemon, store, life, accepts=accepts), context=context)
@@ -258,7 +286,7 @@ class Simulation:
         over = asyncio.create_task(life.over.wait())
         await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
         life.die("the process ends")
-        finished = ending.done() and not ending.cancelled() and ending.result()
+        finished = ending.done() and not ending.cancelled() and _ended_well(ending)
         over.cancel()
         while tasks := [*life.process.tasks]:  # again and again: cleaning up, the dead wait once more
             for task in tasks:
@@ -302,6 +330,10 @@ class Simulation:
         if life.once or life.maintenance:  # such a life can't be the last one
             life.stop.set()
             return False
+        if life.machine:  # the first one sees to it
+            await self._over.wait()
+            life.stop.set()
+            return True
         began_s = world.loop.time()
         await self.operators.resume_all()
         while not self._is_settled() or await self.durable.refused():
@@ -317,6 +349,7 @@ class Simulation:
             world.expect(world.loop.time() - began_s < _TOLD_S, "unsettled again, and no one did anything")
             await asyncio.sleep(1.0)
         await self._replay()
+        self._over.set()
         life.stop.set()
         return True
 
@@ -345,10 +378,17 @@ class Simulation:
             self.world.expect(gone, "it stopped because of a truncation that costs nothing")
             self._truncated = True
             return
+        if isinstance(_first(error), EvictedError):
+            return
         chosen = self.world.options
         troubled = self.world.faulty or chosen.fail_at is not None or chosen.cut_at is not None
         if not isinstance(_first(error), ReconcilerError) or not troubled:
             self.world.fail(_first(error))
+
+
+def _ended_well(ending: asyncio.Task[bool]) -> bool:
+    """Whether all was settled; not if the process was taken for dead meanwhile."""
+    return not isinstance(ending.exception(), EvictedError) and ending.result()
 
 
 def _told(witness: Witness, people: operators.Operators) -> Any:
@@ -369,14 +409,19 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _config(policy: Policy, topics: tuple[ChangeTopic, ...]) -> Config:
+def _config(policy: Policy, topics: tuple[ChangeTopic, ...], chosen: Options) -> Config:
     return Config(
         log=Log(topics=topics, outcomes_topic=OUTCOMES, dead_letter_topic=LETTERS, group="sim"),
-        windchill=Windchill(in_flight_max=2, quiet_s=3.0, checkin_interval_s=20.0),
+        windchill=Windchill(in_flight_max=chosen.in_flight_max, quiet_s=3.0, checkin_interval_s=20.0),
         retry=Retry(
             conflict_attempts_max=3, backoff_base_s=0.5, backoff_max_s=10.0, cooldown_base_s=10.0, cooldown_max_s=40.0
         ),
-        resync=Resync(interval_s=_INTERVAL_S, interval_factor_max=2.0),
+        resync=Resync(
+            interval_s=_INTERVAL_S,
+            interval_factor_max=2.0,
+            writes_max_per_window=chosen.writes_max,
+            window_s=WINDOW_S,
+        ),
         policy=policy,
     )
 
@@ -385,6 +430,7 @@ def command(world_result: WorldResult) -> str:
     """What to type to see the same again, to the same step; everything that was given by hand is in it."""
     chosen = world_result.options
     more = f" --mutant {world_result.mutant}" if world_result.mutant else ""
+    more += " --several" if chosen.replicas > 1 else ""
     more += f" --guard {chosen.guard}" if chosen.guard != "token" else ""
     more += f" --crash-at {chosen.crash_at}" if chosen.crash_at is not None else ""
     more += f" --cut-at {chosen.cut_at}" if chosen.cut_at is not None else ""
@@ -430,6 +476,7 @@ def summary(world_results: list[WorldResult]) -> dict[str, Any]:
         "seeds": len(world_results),
         "on SQLite": sum(world_result.options.store == "sqlite" for world_result in world_results),
         "broken": {one.options.seed: one.violation for one in world_results if one.violation},
+        "with several lives at once": sum(world_result.options.replicas > 1 for world_result in world_results),
         "lives": sum(world_result.lives for world_result in world_results),
         "effects": sum(world_result.effects for world_result in world_results),
         "I/O of SQLite": sum(world_result.io for world_result in world_results),

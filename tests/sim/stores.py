@@ -30,16 +30,20 @@ from reconciler.model.stamp import Partition
 from reconciler.ports import Changed, FoldBatch, OutboxMessage
 from tests.fakes.memory_log import MemoryBroker
 from tests.fakes.memory_store import MemoryStore
+from tests.fakes.shared_store import SharedMemory, SharedStore
 from tests.sim.connection import Connection, as_owner
 from tests.sim.disk import Disk
 from tests.sim.logs import OUTCOMES, places
 from tests.sim.promises import Promises
 from tests.sim.witness import Witness
-from tests.sim.world import Life, World
+from tests.sim.world import Life, TrueClock, World
 
 
 class Watched:
     """A store of one life. What is not about documents is passed on as it is."""
+
+    slots: Any = None
+    shared: Any = None
 
     def __init__(self, inner: Any, life: Life, witness: Witness, promises: Promises, *, effects: bool) -> None:
         self._inner = inner
@@ -178,7 +182,8 @@ class Durable:
     def __init__(self, world: World, folder: Path) -> None:
         self._world = world
         self._path = folder / "state.db"
-        self._memory = MemoryStore()
+        self._memory = SharedMemory(TrueClock(world)) if world.options.replicas > 1 else MemoryStore()
+        self.shared: Callable[[SharedStore, Life, Witness, Promises], Watched] | None = None  # how an owner is watched
         self.disk = Disk(world)
         self.promises = Promises(world, self.disk.is_synced)
         self._opened: tuple[Connection, locks.FileLock] | None = None
@@ -187,6 +192,9 @@ class Durable:
 
     def open(self, life: Life, witness: Witness) -> Watched:
         """Open the store as a starting process does. Raises StoreError."""
+        if isinstance(self._memory, SharedMemory):
+            assert self.shared is not None
+            return self.shared(self._memory.owner(), life, witness, self.promises)
         if self._world.options.store == "memory":
             self._memory._open = True
             return Watched(self._memory, life, witness, self.promises, effects=True)
@@ -264,7 +272,12 @@ class Durable:
         if self._world.options.store == "memory":
             memory = self._memory
             settled = all(row.status in DONE for row in memory.rows.values())
-            return settled and not memory.outbox and all(memory.offsets.get(p, 0) >= end for p, end in ends.items())
+            told = set().union(*memory.told.values()) if isinstance(memory, SharedMemory) else set()
+            return (
+                settled
+                and memory.outbox.keys() <= told
+                and all(memory.offsets.get(p, 0) >= end for p, end in ends.items())
+            )
         if self._opened is None:
             return False
         query = self._opened[0].execute

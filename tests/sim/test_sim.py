@@ -22,9 +22,11 @@ from tests.sim import loop, mutants, options, runner
 
 # In CI some hundreds of worlds, about two minutes on two cores; elsewhere a glance. `make sim-many` looks further.
 SEEDS = int(os.environ.get("SIM_SEEDS") or (350 if brokers.must_be_apache() else 70))
+SEVERAL = 60 if brokers.must_be_apache() else 12  # of them with several processes over one store
 BLOCK = 35
 BROKEN_ONCE = (33503, 41577, 45016, 55112, 55566, 56732, 57304, 91096)
 """Seeds that broke a promise, or that the judge found fault with wrongly, before that was mended."""
+BROKEN_ONCE_BY_SEVERAL = (12,)
 ROOT = Path(__file__).parent.parent.parent
 
 SWEPT_STEPS = 8  # a small world, to die at each of its effects
@@ -48,6 +50,19 @@ def test_every_promise_is_kept_in_worlds_where_everything_goes_wrong(pool: Proce
     seeds = range(first, min(first + BLOCK, SEEDS + 1))
     found = broken(pool.map(runner.run, seeds, chunksize=5))
     assert not found, "\n\n".join(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(1, SEVERAL + 1, BLOCK))
+def test_every_promise_is_kept_where_several_processes_share_a_store(pool: ProcessPoolExecutor, first: int) -> None:
+    seeds = range(first, min(first + BLOCK, SEVERAL + 1))
+    found = broken(pool.map(partial(runner.run, several=True), seeds, chunksize=3))
+    assert not found, "\n\n".join(found)
+
+
+@pytest.mark.parametrize("seed", BROKEN_ONCE_BY_SEVERAL)
+def test_a_seed_that_broke_a_promise_of_several_once_keeps_it(seed: int) -> None:
+    assert not broken(iter([runner.run(seed, several=True)]))
 
 
 @pytest.mark.parametrize("seed", BROKEN_ONCE)
@@ -94,6 +109,16 @@ def test_a_known_mistake_is_found_within_its_number_of_seeds(mutant: str) -> Non
     assert not found.startswith(("TypeError", "AttributeError", "NameError")), f"{mutant} itself is broken: {found}"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", mutants.FOUND_AMONG_SEVERAL)
+def test_a_known_mistake_of_several_is_found_within_its_number_of_seeds(mutant: str) -> None:
+    seeds = (mutants.FOUND_AMONG_SEVERAL[mutant], *range(1, mutants.WITHIN_OF_SEVERAL + 1))
+    world_results = (runner.run(seed, mutant=mutant, several=True) for seed in seeds)
+    found = next((world_result.violation for world_result in world_results if world_result.violation), None)
+    assert found is not None, f"{mutant} survived {mutants.WITHIN_OF_SEVERAL} worlds"
+    assert not found.startswith(("TypeError", "AttributeError", "NameError")), f"{mutant} itself is broken: {found}"
+
+
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
 def test_two_runs_of_a_seed_leave_the_same_trace_byte_for_byte(store: str) -> None:
     for seed in (4, 12):
@@ -129,8 +154,9 @@ def test_worlds_draw_only_rules_that_a_configuration_can_say() -> None:
             assert not faults
 
 
-def test_a_seed_leaves_the_same_trace_in_every_process() -> None:
-    command = [sys.executable, "-m", "tests.sim", "--seed", "12"]
+@pytest.mark.parametrize("more", [[], ["--several"]])
+def test_a_seed_leaves_the_same_trace_in_every_process(more: list[str]) -> None:
+    command = [sys.executable, "-m", "tests.sim", "--seed", "12", *more]
     printed = {
         subprocess.run(
             command, env=os.environ | {"PYTHONHASHSEED": hashing}, cwd=ROOT, check=True, capture_output=True

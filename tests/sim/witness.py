@@ -71,26 +71,28 @@ class Witness:
         self.writes: list[Write] = []
         self.folding = Folding(facts)
         self.bystander = Bystander(world, server)
-        self._attempts: dict[str, Attempt] = {}
+        self._all_attempts: dict[int, dict[str, Attempt]] = {}  # by life
         words = sorted(oracle.texts([*world.options.words], world.options.word_steps))
         self._parts: tuple[Part, ...] = (*((name, "") for name in SCALARS), *((KEYWORDS, text) for text in words))
         self._possible: dict[tuple[str, Part], Possible] = {}
         self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
         self._steps: dict[str, set[tuple[Normaliser, ...]]] = {}  # what has ever not counted in comparing a field
         self._contested: dict[tuple[str, str], list[Any]] = {}  # values that the server stores otherwise
-        self._stale: set[tuple[str, Token]] = set()
+        self._stale: set[tuple[int, str, Token]] = set()  # by life
         self._at_outcome: dict[bytes, dict[Part, Possible]] = {}  # what can have been agreed when it was told
 
     # ------------------------------------------------------------------------------------------------------- attempts
+
+    @property
+    def _attempts(self) -> dict[str, Attempt]:
+        """Those of the process that runs at this moment."""
+        return self._all_attempts.setdefault(self._world.here().number, {})
 
     async def begins(self, store: Any) -> None:
         """A process starts on what it finds stored."""
         documents = await store.list_documents(None, "", 1_000_000)
         wrong = self.folding.begins(await store.positions(), documents)
         self._world.expect(wrong is None, f"the store has not what was folded: {wrong}")
-        self._attempts.clear()
-        self._stale.clear()
-        self.bystander.begins()
 
     def copy(self) -> dict[tuple[str, Part], Possible]:
         """What a copy of the store knows that is made now, or can still find out about a write in doubt."""
@@ -144,7 +146,7 @@ class Witness:
 
     def intending(self, key: str, intent: Intent | None, *, paused: bool) -> None:
         """The base with what was adopted may become durable now, and what is about to be written."""
-        attempt, life = self._attempts[key], self._world.life
+        attempt, life = self._attempts[key], self._world.here()
         attempt.paused = attempt.paused or (paused and attempt.planned is None)
         if attempt.planned is not None:
             attempt.withdrawn = intent is None or intent.lock is None
@@ -152,7 +154,6 @@ class Witness:
                 return  # or the lock is being noted
             attempt.planned.answered = True  # it was decided again, and nothing had been sent
         assert intent is not None
-        assert life is not None
         attempt.seen = attempt.under_lock or self._server.versions[key, intent.token]
         attempt.options.clear()
         stamps = {part: self._rank(attempt, part) for part in self._parts if part[0] in intent.fields}
@@ -195,7 +196,10 @@ class Witness:
         attempt = self._attempts[key]
         seen = self._server.versions.get((key, token))
         world.expect(seen is not None, f"{key}: written with a token that the server never gave: {token}")
-        world.expect((key, token) not in self._stale, f"{key}: written again with the token that was refused: {token}")
+        world.expect(
+            (world.here().number, key, token) not in self._stale,
+            f"{key}: written again with the token that was refused: {token}",
+        )
         world.expect(attempt.planned is not None and attempt.durable, f"{key}: sent before its intent was stored")
         assert seen is not None
         assert attempt.planned is not None
@@ -229,7 +233,7 @@ class Witness:
             self.bystander.answers(write)
         # Under a lock it only says that the lock was gone: an undo came late.
         if isinstance(answer, VersionConflict) and self._world.options.guard == "token":
-            self._stale.add((write.key, write.token))
+            self._stale.add((self._world.here().number, write.key, write.token))
         if isinstance(answer, Refused):
             for name in [*answer.fields] or [*write.fields]:
                 self._excuse(attempt, name)
@@ -499,8 +503,7 @@ class Witness:
         return self._possible.setdefault((key, part), {None})
 
     def _rule(self, attempt: Attempt, name: str) -> Any:
-        assert self._world.life is not None
-        policy = attempt.policy or self._world.life.policy
+        policy = attempt.policy or self._world.here().policy
         rule = oracle.rule_of(policy, name, self._server.type_of(attempt.key))
         self._steps.setdefault(name, set()).add(rule.normalise)
         return rule

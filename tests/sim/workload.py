@@ -33,6 +33,7 @@ _MISHAPS = ["poison", "duplicate", "late_duplicate", "appended_twice", "same_sec
 _MISHAPS += ["replaced", "group_claim", "gap", "letter_replayed", "document_retried", "second_owner", "resolution"]
 _MISHAPS += ["broker_away", "disk_full", "retention", "truncation", "throttled", "unauthorised", "locked"]
 _MISHAPS += ["not_available", "clock_jump", "sigterm", "sigkill"]
+_OF_SEVERAL = ["stopped", "rebalanced"]
 
 
 class Workload:
@@ -56,12 +57,13 @@ class Workload:
         self.poison: dict[Place, bytes | None] = {}  # what must become a dead letter
         self._sent: list[tuple[Outgoing, Fact]] = []
         self.operate: Callable[[str, str], None] = _no_one
+        self.divide: Callable[[], None] = lambda: None  # let the group divide the log anew
         self.reconfigure: Callable[[], None] = lambda: None  # let the configuration say another policy
 
     def plan(self) -> float:
         """Put all steps on the time line; return when the last one is done."""
         options = self._world.options
-        weights = _USUAL | {name: 2 * options.rates[name] for name in (*_MISHAPS, *operators.STEPS)}
+        weights = _USUAL | {name: 2 * options.rates[name] for name in (*_MISHAPS, *operators.STEPS, *_OF_SEVERAL)}
         if options.theme == "doubts":
             weights["rival"] *= 3
         at_s = 0.1
@@ -155,14 +157,18 @@ class Workload:
                 for one in world.options.keys:
                     self._witness.bystander.asks(one)
                 world.jump_us = rng.choice((-_DAY_US if world.options.broker_stamps else 0, 0, _DAY_US))
+            case "stopped" if (struck := world.life) is not None:
+                struck.stop_for(span_s)
+            case "rebalanced":
+                self.divide()
             case _ if kind in operators.STEPS:
                 if kind == "reloaded":
                     self.reconfigure()
                 self.operate(kind, key)
-            case "sigterm" if world.life is not None:
-                world.life.stop.set()
-            case "sigkill" if world.life is not None:
-                world.life.die("SIGKILL")
+            case "sigterm" if (struck := world.life) is not None:
+                struck.stop.set()
+            case "sigkill" if (struck := world.life) is not None:
+                struck.die("SIGKILL")
 
     def _truncate(self, place: Partition, *, folded: bool) -> None:
         """The log loses its oldest records: only those that are folded, or others too."""

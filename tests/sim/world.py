@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.errors import StoreError
-from tests.sim.loop import Process, SimLoop
+from tests.sim.loop import PROCESS, Process, SimLoop
 
 if TYPE_CHECKING:
     import random
@@ -54,6 +54,7 @@ class World:
         self.trace: list[str] = []
         self.violation: BaseException | None = None
         self.moves = False  # the next process begins with a store of its own
+        self.in_flight: list[tuple[Life, float]] = []  # requests to Windchill, with their deadlines
         self.lives: list[Life] = []  # of each machine the process that runs there, or ran there last
         self._streams: dict[str, random.Random] = {}
 
@@ -98,6 +99,10 @@ class World:
         living = [life for life in self.lives if not life.dead]
         return self.rng("which life").choice(living) if len(living) > 1 else next(iter(living or self.lives), None)
 
+    def here(self) -> Life:
+        """The process that runs at this moment."""
+        return next(life for life in self.lives if life.process is PROCESS.get())
+
     def later(self, delay_s: float, act: Callable[..., None], *args: Any) -> None:
         """Let something happen, whatever becomes of the process; what goes wrong in it ends the world."""
 
@@ -118,7 +123,8 @@ class Life:
         self.machine = machine
         self.process = Process(world.loop)
         self.skew_us = round(world.options.skews_s[machine] * 1_000_000)  # of its machine's clock
-        self.is_current: Callable[[], bool] = lambda: True  # whether no other process has taken its slot
+        self.is_current: Callable[[], bool] = lambda: True  # whether no one has taken it for dead
+        self.may_send: Callable[[], bool] = lambda: True  # whether it may send requests to Windchill now
         self.number = number
         self.policy = policy
         self.once = world.strikes("once")
@@ -140,17 +146,23 @@ class Life:
             self.process.go_on()
 
     def stop_for(self, span_s: float) -> None:
-        """SIGSTOP, and SIGCONT after a time."""
+        """SIGSTOP, and SIGCONT after a time. Or the whole machine is suspended: then its clock has stood still."""
         if not self.dead and not self.process.stopped and self.world.options.replicas > 1:
             self.process.stopped = True
-            self.world.note(f"life {self.number} is stopped for {span_s:.3f} s")
-            self.world.later(span_s, self.go_on)
+            suspended_s = span_s if self.world.rng("suspended").random() < 0.3 else 0.0
+            self.world.note(f"life {self.number} is stopped for {span_s:.3f} s, its clock for {suspended_s:.3f} s")
+            self.world.later(span_s, self.go_on, suspended_s)
 
-    def go_on(self) -> None:
-        """SIGCONT."""
+    def go_on(self, suspended_s: float = 0.0) -> None:
+        """SIGCONT; a clock that has stood still is set some time later."""
         if self.process.stopped:
             self.world.note(f"life {self.number} goes on")
+            self._set_clock(-suspended_s)
+            self.world.later(self.world.rng("suspended").uniform(1.0, 30.0), self._set_clock, suspended_s)
             self.process.go_on()
+
+    def _set_clock(self, by_s: float) -> None:
+        self.skew_us += round(by_s * 1_000_000)
 
     async def alive(self) -> None:
         """Go on only if the process still lives."""
