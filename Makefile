@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PEERS := .venv/bench/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types arch format sim sim-many models mutants crash replicas fuzz bench bench-backlog schemas docs screenshots lock clean
+.PHONY: help demo test test-k8s lint types arch format sim sim-many models mutants crash replicas fuzz bench bench-backlog schemas docs screenshots lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -18,10 +18,16 @@ demo: $(STAMP) ## run the whole job on this machine in under a minute; ARGS=--st
 # mostly wait, so four processes suit two cores. WORKERS=0 runs all tests in one process. Compiled modules are kept,
 # whatever the shell says: each process would compile all tests again.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(STAMP) ## run everything that CI runs: lint, types, arch, docs, all tests; names missing real parts
+test: $(STAMP) ## run what CI runs besides test-k8s: lint, types, arch, docs, all tests; names missing real parts
 	@scripts/real-parts
 	@$(MAKE) --no-print-directory lint types arch docs
-	@$(BIN)/python -m pytest -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(or $(WORKERS),4) --dist loadfile --no-loadscope-reorder \
+		--ignore tests/kubernetes $(PYTEST_ARGS)
+
+# The cache is outside of this folder, so `make clean` and other work trees keep it.
+test-k8s: $(STAMP) ## check the Kubernetes manifests against a real API server, which Go builds once, in some minutes
+	@scripts/kubernetes-parts
+	@$(BIN)/python -m pytest tests/kubernetes
 
 lint: $(STAMP) ## check style and formatting
 	@$(BIN)/ruff check .

@@ -76,8 +76,9 @@ _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another store
 _SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # seconds, or requests' timeouts, until a silent loop counts as dead
 _POLL_S = 0.2  # between checks whether `--once` is done
 _TIMEOUTS_ONCE = 2  # requests that may time out before `--once` gives up
-_DRAIN_S = 20.0  # for attempts under way at a stop; Kubernetes kills 10 s later
-_NOTIFY_S = 5.0  # for notifications left at a stop; the rest are sent after the next start
+_DRAIN_S = 20.0  # for attempts under way at a stop
+_REST_S = 5.0  # then for each of: the outbox, notifications, leaving the group, the last counts
+STOP_S_MAX = _DRAIN_S + 4 * _REST_S  # then connections are closed; whoever stops us must wait longer than that
 _STALLED_S = 30.0  # an unreadable partition must not delay all writes for longer
 
 
@@ -211,13 +212,13 @@ class Daemon:
         self._progress.phase = Phase.RECOVERING
         signed, taken = await self._recover(stop, accept_truncation=accept_truncation)
         if stop.is_set():  # recovery is incomplete, so nothing may be written
-            return await self._stopped()
+            return await self._stopped(stop)
         self._progress.phase = Phase.CONNECTING
         stored = await self.store.positions()
         anchors = await self.store.anchors()
         await _unless(stop, self.log.open(stored, accept_truncation=accept_truncation, anchors=anchors), 0.0)
         if stop.is_set():
-            return await self._stopped()
+            return await self._stopped(stop)
         positions = await self.log.positions()
         if accept_truncation:
             await self.store.reposition(positions)
@@ -259,13 +260,13 @@ class Daemon:
             if self._group is not None:
                 self._group.stop()
             self.publisher.stop()
-            await publishing
+            await _ended([publishing], _REST_S if stop.is_set() else None)  # the rest is published after the next start
             if self._notifier is not None:
                 self._notifier.stop()
-                await _ended(telling, _NOTIFY_S)
+                await _ended(telling, _REST_S)
             if showing:
-                await _ended(showing, _NOTIFY_S)
-        return await self._stopped()
+                await _ended(showing, _REST_S)
+        return await self._stopped(stop)
 
     async def _begin(self, accept_sources: bool) -> None:
         """Store by what the log is read, and by which policy it is decided, before anything else happens."""
@@ -277,12 +278,12 @@ class Daemon:
         """Recover from the outcome log; return what has to be signed, and how many documents changed."""
         keys, known = self._in_force.decoding.keys, (self._outcomes, self.store, self.clock)
         looking = sealing.required(self.store, self._outcomes, keys, self.clock, stop.is_set)
-        signed = await _unless(stop, looking, _NOTIFY_S)
+        signed = await _unless(stop, looking, _REST_S)
         belief = None if signed is None else recovery.Belief(signed, self.config.log.dead_letter_topic)
         recovering = recovery.recover(*known, stop, accept_truncation=accept_truncation, belief=belief)
-        taken = await _unless(stop, recovering, _NOTIFY_S)
+        taken = await _unless(stop, recovering, _REST_S)
         if self._letters is not None and not stop.is_set():
-            await _unless(stop, recovery.recall(self._letters, self.store, self.clock, stop), _NOTIFY_S)
+            await _unless(stop, recovery.recall(self._letters, self.store, self.clock, stop), _REST_S)
         return signed, taken
 
     async def _sign(self, signed: Required | None, ends: Mapping[Partition, int]) -> None:
@@ -294,13 +295,21 @@ class Daemon:
         await sealing.begin(self.store, signed, self.clock.now_us(), options.outcomes_topic, options.source)
         self._require_signatures(signed)
 
-    async def _stopped(self) -> Summary:
-        summary = await self.summary()
-        heads = [str(head) for head in await self.store.audit_heads() if head.records]
+    async def _stopped(self, stop: asyncio.Event) -> Summary:
+        """Tell how it ended; after a stop, a store that does not answer is not waited for."""
+        found = await _unless(stop, self._last_look(), _REST_S)
+        if found is None:
+            _log.warning("stopped; the store does not say how many documents there are")
+            return Summary({}, 0, self.config.windchill.maintenance)
+        summary, heads = found
         counts = {status.value: count for status, count in summary.counts.items()}
         # The heads are to be kept elsewhere, for `audit verify --head`.
-        _log.info("stopped", audit_head=" ".join(heads) or None, **counts)
+        _log.info("stopped", audit_head=heads or None, **counts)
         return summary
+
+    async def _last_look(self) -> tuple[Summary, str]:
+        summary, heads = await self.summary(), await self.store.audit_heads()
+        return summary, " ".join(str(head) for head in heads if head.records)
 
     async def summary(self) -> Summary:
         """Return how many documents and dead letters there are, by status."""
@@ -553,8 +562,8 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T], grace_s: fl
     return None if working.cancelled() else working.result()
 
 
-async def _ended(tasks: Sequence[asyncio.Task[Any]], within_s: float) -> None:
-    """Wait until all of these have ended; cancel those that have not within the time."""
+async def _ended(tasks: Sequence[asyncio.Task[Any]], within_s: float | None) -> None:
+    """Wait until all of these have ended; cancel those that have not within the time, `None` for any time."""
     _, late = await asyncio.wait(tasks, timeout=within_s)
     for task in late:
         task.cancel()

@@ -4,7 +4,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from reconciler import __version__, config
+import pytest
+
+from reconciler import __version__, app, config
 from reconciler.adapters.sqlite import path_of
 from tests.brokers import apache
 
@@ -35,6 +37,42 @@ def test_compose_asks_for_health_where_the_daemon_answers() -> None:
 
 def test_compose_runs_the_kafka_that_the_tests_run_against() -> None:
     assert set(re.findall(r"image: apache/kafka:(\S+)", COMPOSE)) == {apache.version()}
+
+
+def test_whoever_stops_the_program_waits_longer_than_it_takes_and_every_page_says_the_same() -> None:
+    kubernetes = (ROOT / "deploy/kubernetes/base/deployment.yaml").read_text(encoding="utf-8")
+    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("kubernetes.md", "observing.md")]
+    named = r"(?:terminationGracePeriodSeconds`?(?: is|:)|stop_grace_period:) (\d+)"
+    graces = [int(given) for text in (kubernetes, COMPOSE, *pages) for given in re.findall(named, text)]
+    assert len(graces) >= 4
+    assert len(set(graces)) == 1
+    assert graces[0] >= app.STOP_S_MAX + 10, "connections have to be closed, too"
+    said = [int(given) for text in (kubernetes, *pages) for given in re.findall(r"takes (\d+) s(?:econds)?\b", text)]
+    assert said == [app.STOP_S_MAX] * 3
+
+
+@pytest.mark.parametrize("name", ["sqlite", "postgres"])
+def test_the_configuration_in_kubernetes_is_accepted_and_fits_its_manifests(name: str, tmp_path: Path) -> None:
+    folder = ROOT / "deploy/kubernetes"
+    text = (folder / "overlays" / name / "reconciler.toml").read_text(encoding="utf-8")
+    deployment = (folder / "base/deployment.yaml").read_text(encoding="utf-8")
+    for path in ("/etc/reconciler", "/run/secrets/reconciler"):
+        assert f"mountPath: {path}, readOnly: true" in deployment
+        assert f'"{path}/' in text
+    secret = tmp_path / "secret"
+    secret.write_text("x" * 32, encoding="utf-8")
+    there = re.sub(r'"/run/secrets/[^"]+"', f'"{secret}"', text)
+    (tmp_path / "c.toml").write_text(there.replace("/etc/reconciler", str(folder / "base")), encoding="utf-8")
+    deployed = config.load(tmp_path / "c.toml", {})
+    assert deployed.policy.rules
+    port = deployed.admin.bind.rpartition(":")[2]
+    assert f"containerPort: {port}\n" in deployment
+    scaled = (folder / "overlays/postgres/scaledobject.yaml").read_text(encoding="utf-8")
+    for value in (*deployed.log.brokers, deployed.log.group, deployed.log.topic):
+        assert re.search(rf": {value}\b", scaled)
+    if name == "sqlite":
+        mounted = (folder / "overlays/sqlite/statefulset.yaml").read_text(encoding="utf-8")
+        assert f"mountPath: {path_of(deployed.store.url).parent}}}" in mounted
 
 
 def locked(name: str) -> dict[str, tuple[str, frozenset[str]]]:

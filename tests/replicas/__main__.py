@@ -5,7 +5,7 @@ import asyncio
 import json
 import sys
 
-from tests.replicas import crowd
+from tests.replicas import crowd, rollout
 
 
 def main() -> int:
@@ -14,8 +14,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--keep", action="store_true", help="keep the folder though nothing was broken")
+    parser.add_argument("--rollout", action="store_true", help="replace each replica in turn, instead of any rounds")
     given = parser.parse_args()
-    tally = asyncio.run(crowd.run(crowd.Options(given.seed, rounds=given.rounds), keep=given.keep))
+    rounds = crowd.Options(given.seed, rounds=given.rounds)
+    tally = asyncio.run(rollout.run(keep=given.keep) if given.rollout else crowd.run(rounds, keep=given.keep))
     shown = {"seed": tally.seed, "rounds": tally.kills.total(), "seconds": round(tally.seconds), "lives": tally.lives}
     print(json.dumps(shown | dict(sorted(tally.kills.items())) | tally.counts, indent=1))
     for violation in tally.violations[:20]:

@@ -75,7 +75,8 @@ class Replica:
 
     def said(self) -> str:
         """What this process has said."""
-        return self._launcher.stderr.read_text(errors="replace")[self._said_before :]
+        path = self._launcher.stderr
+        return path.read_text(errors="replace")[self._said_before :] if path.exists() else ""
 
     def close(self) -> None:
         """Let go of the warm process."""
@@ -93,7 +94,7 @@ class Crowd(runner.Crashes):
         self._rng = random.Random(f"{options.seed}/rounds")
         self._database = database
         self._broker = broker
-        self._threads = ThreadPoolExecutor(REPLICAS)
+        self._threads = ThreadPoolExecutor(REPLICAS + 1)  # at a rollout one more is there for a while
         self._replicas = [Replica(folder, number, self._threads) for number in range(REPLICAS)]
         self._evicted = self._overlaps = 0
 

@@ -167,6 +167,30 @@ async def test_a_request_that_never_ends_does_not_keep_a_stop_from_ending(monkey
     await world.check()
 
 
+async def test_a_broker_and_a_store_that_hang_do_not_keep_a_stop_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_REST_S", 0.3)
+    world, never = World(), asyncio.Event()
+
+    async def hangs(*_: Any, **__: Any) -> Any:
+        await never.wait()
+
+    async with living(world) as (running, _):
+        await world.clock.advance(1)
+        monkeypatch.setattr(world.log, "append", hangs)
+        world.append(world.event({"title": "Cover"}))
+        await running.pass_until(lambda: world.live()["title"] == "Cover", "the document is written", 60)
+        monkeypatch.setattr(world.store, "counts", hangs)
+        running.stop.set()
+        await world.clock.advance(5)
+        summary = await asyncio.wait_for(running.task, HANG_S)
+        assert summary.counts == {}, "the store did not say"
+    monkeypatch.undo()
+    async with living(world) as (running, _):
+        await running.settled()
+        await running.ended()
+    await world.check()  # what was not published then is now
+
+
 # --------------------------------------------------------------------------------------------------------- measurements
 
 
