@@ -26,7 +26,7 @@ from reconciler.adapters import (
 from reconciler.adapters.files import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
-from reconciler.config import Config, Log, needing_restart, shown, with_policy
+from reconciler.config import Config, Log, deciding_by, needing_restart, shown, with_policy
 from reconciler.core.events import decode, mapping
 from reconciler.core.settling.cases import AttemptOptions, Pace
 from reconciler.errors import ConfigError
@@ -315,7 +315,7 @@ def in_force(config: Config, *, restart: tuple[str, ...] = ()) -> reload.InForce
 
 def by_policy(running: Config, policy: Policy) -> reload.InForce:
     """Return the same with a policy that is in no file: other replicas have put it in force."""
-    return in_force(with_policy(running, Config(policy=policy)))
+    return in_force(with_policy(running, deciding_by(policy)))
 
 
 def policy_source(running: Config, again: Callable[[], Config]) -> reload.PolicySource:

@@ -171,7 +171,7 @@ WRONG = [
     ("[[log]]", "log: must be a section; write [log]"),
     ("[logs]", "logs: unknown section; did you mean log?"),
     ("[[polices]]", "polices: unknown section; did you mean policy?"),
-    ("[zzz]", "zzz: unknown section; known are log, store, windchill, retry, resync, admin, notify, policy"),
+    ("[zzz]", "zzz: unknown section; known are log, store, windchill, canary, retry, resync, admin, notify, policy"),
     ("[windchill]\npoll_s = 3", "windchill.poll_s: unknown key; did you mean resync.poll_s?"),
     ("[store]\nzzz = 3", "store.zzz: unknown key; known are url"),
     (
@@ -444,20 +444,20 @@ def test_a_secret_file_that_is_not_there_is_named_where_its_path_leads_somewhere
 
 @pytest.mark.parametrize(("section", "key"), SECRETS)
 def test_secrets_never_appear_in_the_listing_or_in_a_representation(section: str, key: str) -> None:
-    fitting = {"webhook_url": f"https://h/{CANARY}", "webhook_secret": f"{WEBHOOK_KEY}canary8f1c"}
-    of_bytes = 32 * "k" + "canary8f1c" + "AA"
+    fitting = {"webhook_url": f"https://h/{CANARY}", "webhook_secret": f"{WEBHOOK_KEY}secret8f1c"}
+    of_bytes = 32 * "k" + "secret8f1c" + "AA"
     fitting |= {"session_key": 32 * "k" + CANARY, "signing_key": of_bytes, "signing_key_previous": of_bytes}
     value = fitting.get(key, CANARY)
     needed = {
-        "RECONCILER_NOTIFY__WEBHOOK_SECRET": f"{WEBHOOK_KEY}canary8f1c",
+        "RECONCILER_NOTIFY__WEBHOOK_SECRET": f"{WEBHOOK_KEY}secret8f1c",
         "RECONCILER_LOG__SIGNING_KEY": of_bytes,
         **PROVIDER,
     }
     environ = needed | {loading.variable(section, key): value}
     lines = config.shown(config.load(None, environ))
-    assert "canary" not in repr(lines)
+    assert "8f1c" not in repr(lines)
     assert config.MASK in {line.value for line in lines if (line.section, line.key) == (section, key)}
-    assert "canary" not in repr(config.load(None, environ))
+    assert "8f1c" not in repr(config.load(None, environ))
 
 
 @given(

@@ -34,6 +34,7 @@ _STYLES = {
     "synced": "green",
     "pending": "cyan",
     "collecting": "cyan",
+    "observed": "cyan",
     "held": "yellow",
     "contended": "yellow",
     "locked": "yellow",

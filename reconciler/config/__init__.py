@@ -11,7 +11,7 @@ Never here: defaults that depend on the machine, reading the environment unless 
 """
 
 from reconciler.config.groups import Admin, Config, Log, Notify, Resync, Retry, Store, Windchill
-from reconciler.config.listing import MASK, Shown, needing_restart, shown, with_policy
+from reconciler.config.listing import MASK, Shown, deciding_by, needing_restart, shown, with_policy
 from reconciler.config.loading import load, policy_of
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Shown",
     "Store",
     "Windchill",
+    "deciding_by",
     "load",
     "needing_restart",
     "policy_of",

@@ -273,8 +273,25 @@ class Windchill:
     checkin_interval_s: Annotated[Seconds, Meta(ge=0, le=900)] = 300.0
     """`wrs` with check-out: the least number of seconds between two check-ins of one document; 0: none. Five minutes
     make at most a dozen iterations an hour. Operators, `run --once` and tries after a version conflict don't wait."""
+    write: Literal["all", "canary", "observe"] = "all"
+    """`all`: every document is written as the policy decides. `observe`: every document is read, decided and shown, and
+    none is written; nothing counts as agreed. `canary`: those that `[canary]` covers are written, all others observed.
+    Belongs to the policy: SIGHUP takes it up."""
     maintenance: bool = False
     """true: events are folded, but Windchill is neither read nor written until it is false again."""
+
+
+@attrs.frozen(kw_only=True)
+class Canary:
+    """With windchill.write = "canary", the documents that are written: those that all of this covers."""
+
+    documents: Annotated[tuple[Filled, ...], FILLED] = ("*",)
+    """Globs over documents' keys, case-sensitive."""
+    types: Annotated[tuple[Filled, ...], FILLED] = ("*",)
+    """Globs over document types, case-sensitive. `*` covers documents without a type too."""
+    percent: Annotated[float, Meta(ge=0, le=100)] = 5.0
+    """Percent of these documents, chosen by their keys: a larger share contains a smaller one. Five show what happens,
+    and can still be set right by hand."""
 
 
 @attrs.frozen(kw_only=True)
@@ -407,6 +424,7 @@ class Config:
     log: Log = attrs.field(factory=Log)
     store: Store = attrs.field(factory=Store)
     windchill: Windchill = attrs.field(factory=Windchill)
+    canary: Canary = attrs.field(factory=Canary)
     retry: Retry = attrs.field(factory=Retry)
     resync: Resync = attrs.field(factory=Resync)
     policy: Policy = attrs.field(factory=Policy)
@@ -428,6 +446,7 @@ GROUPS: dict[str, type[attrs.AttrsInstance]] = {
     "log": Log,
     "store": Store,
     "windchill": Windchill,
+    "canary": Canary,
     "retry": Retry,
     "resync": Resync,
     "admin": Admin,

@@ -7,9 +7,9 @@ import attrs
 import msgspec
 
 from reconciler.config import rules
-from reconciler.config.groups import GROUPS, Config
+from reconciler.config.groups import GROUPS, Canary, Config, Windchill
 from reconciler.config.values import is_secret
-from reconciler.model.policy import FALLBACK
+from reconciler.model.policy import EVERYTHING, FALLBACK, NOTHING, Policy
 from reconciler.model.value import Json
 
 MASK = "********"
@@ -72,14 +72,24 @@ def needing_restart(running: Config, fresh: Config) -> tuple[str, ...]:
     names = [(section, field.name) for section, group in GROUPS.items() for field in attrs.fields(group)]
     marks = [[source.mark for source in one.sources] for one in (running, fresh)]
     changed = [f"{section}.{key}" for section, key in names if _differs(running, fresh, section, key)]
+    changed = [name for name in changed if not _of_policy(name)]
     return tuple(changed + (["source"] if marks[0] != marks[1] else []))
 
 
 def with_policy(running: Config, fresh: Config) -> Config:
-    """Return the running configuration with the policy of another one and the origin of that."""
+    """Return the running configuration with the policy of another one, which documents it writes, and their origins."""
     origins = {name: origin for name, origin in running.origins.items() if not _of_policy(name)}
     origins |= {name: origin for name, origin in fresh.origins.items() if _of_policy(name)}
-    return attrs.evolve(running, policy=fresh.policy, origins=origins)
+    windchill = attrs.evolve(running.windchill, write=fresh.windchill.write)
+    return attrs.evolve(running, policy=fresh.policy, windchill=windchill, canary=fresh.canary, origins=origins)
+
+
+def deciding_by(policy: Policy) -> Config:
+    """Return the configuration of a policy that is in no file; all other settings have their defaults."""
+    scope = policy.writes
+    write = {EVERYTHING: "all", NOTHING: "observe"}.get(scope, "canary")
+    canary = Canary(documents=scope.documents or ("*",), types=scope.types or ("*",), percent=scope.percent)
+    return Config(policy=policy, windchill=Windchill(write=write), canary=canary)  # type: ignore[arg-type]  # one of three
 
 
 def _differs(running: Config, fresh: Config, section: str, key: str) -> bool:
@@ -93,4 +103,4 @@ def _differs(running: Config, fresh: Config, section: str, key: str) -> bool:
 
 
 def _of_policy(name: str) -> bool:
-    return name.startswith("policy[")
+    return name.startswith(("policy[", "canary.")) or name == "windchill.write"

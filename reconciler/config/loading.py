@@ -17,12 +17,12 @@ import orjson
 
 from reconciler.config import contradictions, rules, sources, values
 from reconciler.config.contradictions import Setting
-from reconciler.config.groups import GROUPS, Config
+from reconciler.config.groups import GROUPS, Canary, Config, Windchill
 from reconciler.config.values import FILLED, ChangeTopic, File, convert, from_text, is_secret
 from reconciler.core.events import mapping
 from reconciler.errors import ConfigError
 from reconciler.model.limits import SECRET_BYTES_MAX
-from reconciler.model.policy import DEFAULT_RULES, Policy
+from reconciler.model.policy import DEFAULT_RULES, EVERYTHING, NOTHING, Policy, Scope
 
 PREFIX = "RECONCILER_"
 
@@ -77,9 +77,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     }
     files = {".".join(name): setting.secret_file for name, setting in settings.items() if setting.secret_file}
     given = _origins(settings, policy_layer, source_layer)
-    return Config(
-        policy=Policy(rows), policy_file=policy_file, sources=mapped, secret_files=files, origins=given, **groups
-    )
+    policy = Policy(rows, _scope(groups["windchill"], groups["canary"]))
+    return Config(policy=policy, policy_file=policy_file, sources=mapped, secret_files=files, origins=given, **groups)
 
 
 def policy_of(path: Path) -> Policy:
@@ -94,6 +93,14 @@ def policy_of(path: Path) -> Policy:
 def _raise(faults: Iterable[str]) -> None:
     if faults:
         raise ConfigError("\n".join(" ".join(fault.splitlines()) for fault in faults))
+
+
+def _scope(windchill: Windchill, canary: Canary) -> Scope:
+    """Return which documents are written; the globs that cover everything are left out."""
+    if windchill.write != "canary":
+        return EVERYTHING if windchill.write == "all" else NOTHING
+    documents, types = (() if "*" in globs else globs for globs in (canary.documents, canary.types))
+    return Scope(documents, types, canary.percent)
 
 
 def _with_topics_of(mapped: Iterable[mapping.Source], settings: Mapping[tuple[str, str], Setting]) -> Setting:

@@ -186,6 +186,8 @@ class Attempt:
         plan, snapshot = case.plan, case.snapshot
         assert plan is not None
         assert snapshot is not None
+        if not case.confirmed and not self.options.policy.writes.covers(case.document.key, snapshot.type):
+            return settle.observed(case)
         if not isinstance(plan, Patch):
             held = any(decision.verb is Verb.HOLD for decision in plan.decisions)
             result = AttemptResult.HELD if held else AttemptResult.IN_SYNC

@@ -25,7 +25,7 @@ _BATCH = 500  # rows loaded at a time to compare tokens
 _UNPOLLED_S = 3600.0  # with polling off: the hook may fail, so ask once an hour
 _PAUSE_S_MIN = 2.0  # between two requests, however often the hook is called
 # Documents of any other status are due soon anyway, or wait after trouble that no edit ends.
-_WOKEN = (Status.SYNCED, Status.HELD, Status.LOCKED, Status.PARKED)
+_WOKEN = (Status.SYNCED, Status.HELD, Status.OBSERVED, Status.LOCKED, Status.PARKED)
 
 
 @attrs.define(eq=False, slots=False)

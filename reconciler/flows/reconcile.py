@@ -16,6 +16,7 @@ import attrs
 import msgspec
 import structlog
 
+from reconciler.core.folding.rows import DONE
 from reconciler.core.scheduling.queue import Queue, spread
 from reconciler.core.settling.cases import AttemptOptions
 from reconciler.errors import LostError
@@ -35,6 +36,7 @@ _PASSED_ON, _PASSED_ON_US = 256, 10_000_000  # documents at a time, each again 1
 _WORKERS_A_ROW = 4  # for so many workers one loaded row waits: more of them would often have to be loaded again
 _DOUBT_S_MIN = 0.5  # between two checks whether more probes are wanted
 _LOOKED_AT = 4  # documents to choose each probe from
+_WELL = (Status.SYNCED, Status.OBSERVED, Status.COLLECTING)
 _RETRY_KEPT_US = 120_000_000  # later retries are left to the store and the due feeder
 
 
@@ -273,11 +275,11 @@ class Reconciler:
 
     def _say(self, document: Document, settlement: Settlement, result: str, record: AuditRecord | None) -> None:
         """Log what may want a look. The audit trail has what went as it should, so only debugging logs it."""
-        well = settlement.status in (Status.SYNCED, Status.COLLECTING) or result == AttemptResult.WRITTEN
+        well = settlement.status in _WELL or result == AttemptResult.WRITTEN
         quiet = well and not settlement.opened and not settlement.closed
         say = self._log.debug if quiet else self._log.info if well else self._log.warning
         say(
-            "document settled" if settlement.status in (Status.SYNCED, Status.HELD) else "document not settled",
+            "document settled" if settlement.status in DONE else "document not settled",
             document=document.key,
             status=settlement.status.value,
             result=result,

@@ -35,7 +35,7 @@ from reconciler.core.settling.cases import AttemptOptions
 from reconciler.errors import ConfigError
 from reconciler.flows import watchdog
 from reconciler.model.document import Due, Lane, Status
-from reconciler.model.policy import Policy
+from reconciler.model.policy import NOTHING, Policy
 from reconciler.model.value import Json
 from reconciler.ports import Chosen, Clock, Shared, Store, Telemetry
 
@@ -131,7 +131,11 @@ class Reload:
             self._source.asked.set()
 
     async def begin(self) -> None:
-        """Give the store our policy; if others were there first, decide by theirs unless ours is new to the store."""
+        """
+        Give the store our policy; if others were there first, decide by theirs unless ours is new to the store.
+
+        Observed documents that are to be written now are requeued at once: `run --once` ends when nothing is due.
+        """
         digest, chosen = self._in_force.options.policy_digest, await self._chosen()
         if chosen is None:
             await self._put_in_force(self._in_force)
@@ -143,6 +147,10 @@ class Reload:
             self._before.append(chosen.policy)
             self._noticed = True
             self._source.asked.set()
+        after: str | None = "" if self._in_force.policy.writes != NOTHING else None
+        while after is not None:
+            watchdog.beat()
+            _, after = await self._page(Status.OBSERVED, after, policies.Comparison((), self._in_force.policy))
 
     async def run(self) -> None:
         """Take up new policies until stopped."""
@@ -248,7 +256,7 @@ class Reload:
                 return False
             if not self._together.requeues():
                 return True
-        for status in (Status.HELD, Status.PARKED, Status.SYNCED):
+        for status in (Status.OBSERVED, Status.HELD, Status.PARKED, Status.SYNCED):
             after: str | None = ""
             while after is not None:
                 watchdog.beat()
@@ -274,7 +282,7 @@ class Reload:
     async def _page(self, status: Status, after: str, compared: policies.Comparison) -> tuple[int, str | None]:
         """Requeue one page of documents; return how many, and the key after which the next page begins."""
         found = await self._store.list_documents(status, after, _PAGE)
-        keys = [one.key for one in found if status is not Status.SYNCED or compared.concerns(one)]
+        keys = [one.key for one in found if status in (Status.HELD, Status.PARKED) or compared.concerns(one)]
         if keys:
             await self._requeue(keys, Lane.RESYNC, self._clock.now_us())
         return len(keys), found[-1].key if len(found) == _PAGE else None

@@ -22,6 +22,7 @@ class AttemptResult(enum.StrEnum):
 
     IN_SYNC = "in_sync"  # there was nothing to write
     HELD = "held"  # nothing to write, and at least one field waits for a person
+    WOULD_WRITE = "would_write"  # a difference was found on a document that is only observed
     WRITTEN = "written"
     CONFIRMED = "confirmed"  # an earlier write, whose answer was lost, turned out to be applied
     VERSION_CONFLICT = "version_conflict"

@@ -20,13 +20,15 @@ class Status(enum.StrEnum):
     COLLECTING = "collecting"  # its changes wait a little, so that they make one iteration together
     SYNCED = "synced"  # every managed field is agreed
     HELD = "held"  # a field waits for a decision; all others are agreed
+    OBSERVED = "observed"  # decided, but not written, because the policy covers other documents only
     CONTENDED = "contended"  # too many version conflicts in a row: cooling down
     LOCKED = "locked"  # locked or checked out: tried again slowly
     PARKED = "parked"  # can't be read or written (403, 404, 410, no token): tried again slowly
     PAUSED = "paused"  # by an operator: neither read nor written until they resume it; known to the store only
 
 
-SETTLED: Final = (Status.SYNCED, Status.HELD, Status.PARKED)  # the last attempt has ended without a prompt retry
+SETTLED: Final = (Status.SYNCED, Status.HELD, Status.OBSERVED, Status.PARKED)
+"""The last attempt has ended without a prompt retry."""
 
 
 class Lane(enum.IntEnum):

@@ -1,7 +1,8 @@
-"""Policies: who wins, by field, document type and source."""
+"""Policies: who wins, by field, document type and source; and which documents are written."""
 
 import enum
 import functools
+import zlib
 from fnmatch import fnmatchcase
 
 import attrs
@@ -79,11 +80,41 @@ DEFAULT_RULES = (
 )
 
 
+@attrs.frozen
+class Scope:
+    """
+    Which documents are written: those that all of this covers. Others are observed: decided, but not written.
+
+    Globs are matched case-sensitively. A larger `percent` covers all that a smaller one does.
+    """
+
+    documents: tuple[str, ...] = ()  # globs over keys; empty: all
+    types: tuple[str, ...] = ()  # globs over document types; empty: all
+    percent: float = 100.0  # of the documents that the globs cover
+
+    def covers(self, key: str, document_type: str | None) -> bool:
+        """Whether a document of a type is written."""
+        if self.documents and not _matches(self.documents, key):
+            return False
+        if self.types and not (document_type and _matches(self.types, document_type)):
+            return False
+        return zlib.crc32(key.encode()) < self.percent / 100 * 2**32
+
+
+EVERYTHING = Scope()
+NOTHING = Scope(percent=0)
+
+
 @attrs.frozen(eq=False)  # compared by identity: hashing its rules would cost more than a look-up saves
 class Policy:
-    """The rules in order; the first that covers a field decides it, and `FALLBACK` covers the rest."""
+    """
+    The rules in order; the first that covers a field decides it, and `FALLBACK` covers the rest.
+
+    `writes` says for which documents a decision leads to a write.
+    """
 
     rules: tuple[Rule, ...] = DEFAULT_RULES
+    writes: Scope = EVERYTHING
 
     def rule(self, field: str, document_type: str | None) -> Rule:
         """Return the rule that decides a field."""

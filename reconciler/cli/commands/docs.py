@@ -45,7 +45,9 @@ _FIELD_COLUMNS = (
 
 
 @docs.subcommand("list", "reconciler docs list --status held -c reconciler.toml")
-@click.option("--status", type=_STATUS, default=None, help="Only documents with this status.")
+@click.option(
+    "--status", type=_STATUS, metavar="STATUS", default=None, help="Only documents with this status, such as held."
+)
 @options.limit(50)
 @click.option("--after", default="", metavar="KEY", help="Start after this key.")
 @options.on_store
@@ -111,7 +113,7 @@ def _modified(row: views.documents.Document) -> str:
 # --------------------------------------------------------------------------------------------------------------- change
 
 _SOON = "A running reconciler picks this up within 30 s."
-_STATUS_HELP = "All documents with this status."
+_STATUS_HELP = "All documents with this status, such as parked."
 
 _Action = Callable[["OperatorActions", list[str]], Awaitable[Done]]
 
@@ -149,7 +151,7 @@ def compare(config: Config, document: tuple[str, ...], all_: bool, actor: str, f
     "retry", "reconciler docs retry 0000012345 -c reconciler.toml", "reconciler docs retry --status parked"
 )
 @click.argument("document", nargs=-1)
-@click.option("--status", type=_STATUS, default=None, help=_STATUS_HELP)
+@click.option("--status", type=_STATUS, metavar="STATUS", default=None, help=_STATUS_HELP)
 @actions.with_actor
 @options.on_store
 def retry(config: Config, document: tuple[str, ...], *, status: str | None, actor: str, form: str) -> None:
@@ -164,7 +166,7 @@ def retry(config: Config, document: tuple[str, ...], *, status: str | None, acto
     "reconciler docs list --status paused -c reconciler.toml",
 )
 @click.argument("document", nargs=-1)
-@click.option("--status", type=_STATUS, default=None, help=_STATUS_HELP)
+@click.option("--status", type=_STATUS, metavar="STATUS", default=None, help=_STATUS_HELP)
 @actions.with_actor_and_reason
 @options.on_store
 def pause(config: Config, document: tuple[str, ...], *, status: str | None, actor: str, reason: str, form: str) -> None:

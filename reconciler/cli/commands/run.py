@@ -103,6 +103,8 @@ def _show(form: str, summary: "Summary") -> None:
         print("No documents.")
     if not summary.maintenance and summary.counts.get(Status.PENDING):
         print("pending: Windchill gave no usable answer; see `reconciler docs list --status pending`")
+    if summary.counts.get(Status.OBSERVED):
+        print("observed: decided, and not written (windchill.write); see `reconciler observed`")
     if summary.dead_letters:
         print(f"dead letters: {summary.dead_letters}; see `reconciler dead-letters list`")
     if summary.maintenance:

@@ -367,8 +367,7 @@ class _Ending:
         elif verdict.verb == "hold":
             yield self._held(verdict)
         elif verdict.verb == "write" and not written:
-            more = "in a separate write" if record.result is AttemptResult.WRITTEN else f"retrying ({_why(record)})"
-            text = f"{field} is still to be written ({phrases.value(verdict.desired)}): {more}."
+            text = f"{field} is still to be written ({phrases.value(verdict.desired)}): {_why_not_yet(record)}."
             yield Sentence("waits", text, name)
         elif written or phrases.is_agreed(verdict):
             shown = phrases.value(patch[name] if written else verdict.live)
@@ -473,6 +472,16 @@ class _Ending:
         for asking in phrases.askings(self.since):
             text = f"{asking.text(self.now_us)} {still}"
             yield Sentence("waits", text, self.only, origin(asking.stamp))
+
+
+def _why_not_yet(record: AuditRecord) -> str:
+    """Return why a field that is to be written was not."""
+    match record.result:
+        case AttemptResult.WRITTEN:
+            return "in a separate write"
+        case AttemptResult.WOULD_WRITE:
+            return "the document is only observed"
+    return f"retrying ({_why(record)})"
 
 
 def _why(record: AuditRecord) -> str:

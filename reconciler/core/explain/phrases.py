@@ -267,6 +267,8 @@ def answered(record: AuditRecord) -> str:
             return f"Windchill accepted {what} {under}; {after}."
         case AttemptResult.IN_SYNC:
             return "There was nothing to write."
+        case AttemptResult.WOULD_WRITE:
+            return f"The document is only observed: {what} was not sent."
         case AttemptResult.HELD:
             return "Nothing was written."
         case AttemptResult.CONFIRMED:

@@ -6,8 +6,8 @@ from typing import Final
 import attrs
 
 from reconciler.core.folding import fold
-from reconciler.model.document import Document
-from reconciler.model.policy import Policy, Rule
+from reconciler.model.document import Document, Status
+from reconciler.model.policy import EVERYTHING, Policy, Rule, Scope
 
 # The parts of a rule that decide a field. Its sources matter only when events are decoded.
 _DECIDING: Final = ("strategy", "on_overlap", "on_adopt", "list", "normalise")
@@ -29,10 +29,11 @@ def difference(old: Policy, new: Policy) -> Difference:
     """Return the difference between two policies. Rules are matched by what they cover, not by their number."""
     before, after = _by_cover(old.rules), _by_cover(new.rules)
     kept = [cover for cover in after if cover in before]
+    scope = () if old.writes == new.writes else (f"written: {_scope(old.writes)} → {_scope(new.writes)}",)
     return Difference(
         added=tuple(_told(rule) for cover, rule in after.items() if cover not in before),
         removed=tuple(_told(rule) for cover, rule in before.items() if cover not in after),
-        changed=tuple(said for cover in kept if (said := _change(before[cover], after[cover]))),
+        changed=scope + tuple(said for cover in kept if (said := _change(before[cover], after[cover]))),
         reordered=kept != [cover for cover in before if cover in after],
     )
 
@@ -46,9 +47,11 @@ class Comparison:
         self._known: dict[tuple[str, str | None], bool] = {}
 
     def concerns(self, document: Document) -> bool:
-        """Whether another rule than before decides a managed field of a document."""
+        """Whether another rule than before decides a managed field of a document, or it is written from now on."""
         snapshot = document.agreement.snapshot
         of_type = None if snapshot is None else snapshot.type
+        if document.status is Status.OBSERVED and self._new.writes.covers(document.key, of_type):
+            return True
         return any(self.differs(name, of_type) for name in fold.managed(document.desired))
 
     def differs(self, field: str, document_type: str | None) -> bool:
@@ -93,6 +96,13 @@ def _change(old: Rule, new: Rule) -> str:
         if getattr(old, name) != getattr(new, name)
     ]
     return f"{_covers(new)}: {', '.join(steps)}" if steps else ""
+
+
+def _scope(scope: Scope) -> str:
+    if scope == EVERYTHING:
+        return "all documents"
+    parts = [f"{scope.percent:g} %", *(", ".join(globs) for globs in (scope.documents, scope.types) if globs)]
+    return " of ".join(parts) if scope.percent else "none"
 
 
 def _text(value: object) -> str:

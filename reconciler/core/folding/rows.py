@@ -25,7 +25,7 @@ from reconciler.model.document import Agreement, Lane, Row, Status, Superseded
 from reconciler.model.stamp import LEAST, Stamp
 
 COOLING: Final = (Status.PENDING, Status.CONTENDED, Status.LOCKED)  # with a due time in the future: after trouble
-DONE: Final = (Status.SYNCED, Status.HELD)  # nothing is pending there
+DONE: Final = (Status.SYNCED, Status.HELD, Status.OBSERVED)  # nothing is pending there
 MARKS: Final[Mapping[Change, str]] = {Change.REPLAY: "replayed", Change.DISCARD: "discarded"}  # of dead letters
 
 

@@ -46,7 +46,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
                 longest_s = self.cooldown_max_s
             case Status.PARKED:
                 longest_s = self.cooldown_max_s + self.writes_window_s
-            case Status.SYNCED | Status.HELD:
+            case Status.SYNCED | Status.HELD | Status.OBSERVED:
                 longest_s = interval_s
             case Status.PAUSED:
                 longest_s = max(self.cooldown_max_s, interval_s)

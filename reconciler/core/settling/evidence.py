@@ -34,6 +34,7 @@ _REPEATING = frozenset(
         AttemptResult.THRESHOLD,
         AttemptResult.THROTTLED,
         AttemptResult.UNGUARDED,
+        AttemptResult.WOULD_WRITE,
     }
 )
 

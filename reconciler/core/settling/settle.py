@@ -101,6 +101,28 @@ def agreed(case: Case, after: Snapshot, result: AttemptResult, *, again: str = "
     return evidence.with_conflicts(case, evidence.counted(case, settlement), waiting)
 
 
+def observed(case: Case) -> Settlement:
+    """
+    The document is decided, but the policy does not have it written: nothing is agreed, and no outcome is published.
+
+    When it is written one day, its fields are seen for the first time and adopted as such.
+    """
+    assert case.plan is not None
+    assert case.snapshot is not None
+    waiting = [decision for decision in case.plan.decisions if decision.waits]
+    result, reason = AttemptResult.IN_SYNC, ""
+    if isinstance(case.plan, Patch):
+        result, reason = AttemptResult.WOULD_WRITE, f"would write {', '.join(case.plan.fields)}"
+    elif waiting:
+        result, reason = AttemptResult.HELD, f"would be held: {_held_reason(waiting)}"
+    doubt = doubts.standing(case.document.agreement.intent, case.snapshot.token, case.now_us)
+    agreement = structs.replace(_calm(case), snapshot=case.snapshot, intent=doubt)
+    due_us = _next_us(case, agreement)
+    settlement = _settlement(case, agreement, Status.OBSERVED, reason, due_us, lane=Lane.RESYNC)
+    quiet = reason == case.document.reason and case.document.status is Status.OBSERVED
+    return settlement if quiet else evidence.audited(case, settlement, result)
+
+
 def collecting(case: Case, until_us: int) -> Settlement:
     """The write waits for further changes, so that they make one iteration together. No request was sent."""
     reason = f"waits for further changes until {instant.from_us(until_us)[11:19]} UTC"

@@ -147,6 +147,9 @@ def headline(now: views.service.Status, late: Mapping[str, float]) -> Headline:
         )
     if is_old(now):
         return Headline("warn", share, f"The rest has been pending for more than {_STUCK}.")
+    if observed := counts.get("observed", 0):
+        only = "All documents are" if observed == total else f"{observed:,} documents are"
+        return Headline("busy", share, f"{only} observed, and not written.")
     if synced == total:
         return Headline("good", "Windchill agrees with the log.", f"All {total:,} documents are synced.")
     return Headline("busy", share, "The rest is in progress. Nothing needs attention.")
