@@ -136,14 +136,21 @@ class Gate:
         passed = await self._enter(key)
         answer: _A | None = None
         try:
-            if not self._may_send():
-                raise HeldUpError
-            answer = await request()
+            answer = await self._sent(request)
         finally:
             self._leave(passed, answer, key, known=failures > 0)
         if isinstance(answer, NotSent):
             raise HeldUpError
         return answer
+
+    async def _sent(self, request: Callable[[], Awaitable[_A]]) -> _A:
+        if not self._may_send():
+            raise HeldUpError
+        try:
+            return await request()
+        except asyncio.CancelledError:
+            self._limiter.given_up += 1
+            raise
 
     async def _enter(self, key: str) -> tuple[Permit, Pass]:
         probe = key == _CHANGES or key in self._probes
@@ -170,9 +177,7 @@ class Gate:
         del self._well[key]
         answer: ReadAnswer | None = None
         try:
-            if not self._may_send():
-                raise HeldUpError
-            answer = await self._windchill.read(key)
+            answer = await self._sent(lambda: self._windchill.read(key))
         finally:
             self._leave(passed, answer, key, known=False)
 

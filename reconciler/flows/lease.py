@@ -83,7 +83,7 @@ class Lease:
                 await self.clock.wait(self._stopping, self._beat_s)
         finally:
             self._began_s = float("-inf")
-        await self.slots.leave()
+        await self.slots.leave(in_flight=self.limiter.in_flight + self.limiter.given_up > 0)
 
     async def beat(self) -> None:
         """Beat once, and do what follows from it; a store that does not answer is waited for."""

@@ -48,5 +48,9 @@ class Slots(Protocol):
         Nothing happens if another one was appended meanwhile.
         """
 
-    async def leave(self) -> None:
-        """Give back our documents, duties and slot."""
+    async def leave(self, *, in_flight: bool = False) -> None:
+        """
+        Give back our documents, duties and slot.
+
+        With requests `in_flight` that we have given up we are `leaving`, as if evicted, until they must be over.
+        """

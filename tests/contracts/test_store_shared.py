@@ -298,6 +298,20 @@ async def test_who_leaves_frees_all_at_once(shares: Any) -> None:
     assert await slots(two).take_duties(ALL) == ALL
 
 
+async def test_who_leaves_with_requests_in_flight_frees_all_but_its_share_of_them(shares: Any) -> None:
+    one, two = await shares(), await shares()
+    await one.fold(batch("d"))
+    await one.hold(["d"])
+    await slots(one).take_duties(ALL)
+    await slots(one).leave(in_flight=True)
+    await one.close()
+    (member,) = [one for one in (await slots(two).beat(0)).members if one.leaving]
+    assert set(await two.hold(["d"])) == {"d"}
+    assert await slots(two).take_duties(ALL) == ALL
+    assert await slots(two).evict(member), "its requests must be over by now"
+    assert len((await slots(two).beat(0)).members) == 1
+
+
 # --------------------------------------------------------------------------------------------------------------- outbox
 
 

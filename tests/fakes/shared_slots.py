@@ -140,9 +140,12 @@ class OwnSlot:
         self.shared.store.outbox[next(self.shared.store._numbers)] = announcement
         return True
 
-    async def leave(self) -> None:
-        self.mine()
+    async def leave(self, *, in_flight: bool = False) -> None:
+        member = self.mine()
         self.before_leaving()
+        if in_flight:
+            await self.evict(member)
+            return
         self.shared.changes_hands(self.slot)
         del self.shared.members[self.slot]
         self.shared.number += 1

@@ -14,7 +14,7 @@ from reconciler.config import Windchill
 from reconciler.core.scheduling.breaker import Breaker, RequestResult, State, What
 from reconciler.core.scheduling.limiter import Limiter, Load, Permit, RetryQuota
 from reconciler.core.scheduling.replicas import Member
-from reconciler.errors import EvictedError
+from reconciler.errors import EvictedError, StoreError
 from reconciler.flows.lease import BEAT_S, Lease
 from tests.fakes.shared_slots import OwnSlot, SharedSlots
 from tests.fakes.virtual_clock import VirtualClock
@@ -299,6 +299,30 @@ async def test_a_document_that_is_lost_during_an_attempt_is_not_written_or_not_s
         await running.settled()
     assert world.live()["title"] == "Cover"
     assert world.windchill.writes == 1, "who takes it over reads first"
+
+
+async def test_a_replica_that_ends_with_a_request_in_flight_keeps_its_share_of_them_until_that_must_be_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: Any) -> None:
+        raise StoreError("simulated")
+
+    async def hangs(*_: Any) -> None:
+        monkeypatch.setattr(world.store, "due", fails)
+        await world.clock.sleep(60.0)
+
+    shared = SharedSlots()
+    monkeypatch.setattr(world.windchill, "read", hangs)
+
+    async def ended_by_a_failure() -> None:
+        async with world.running(slots=shared.enter()):
+            world.append(world.event({"title": "Cover"}))
+            await world.clock.advance(40.0)
+
+    with pytest.raises(BaseExceptionGroup) as ended:
+        await ended_by_a_failure()
+    assert ended.group_contains(StoreError)
+    assert [member.leaving for member in shared.members.values()] == [True]
 
 
 async def test_a_replica_without_a_share_of_the_requests_leaves_all_documents_to_others(

@@ -312,9 +312,9 @@ class _Slots:
 
         return bool(await self._store._call("add_checkpoint", act))
 
-    async def leave(self) -> None:
+    async def leave(self, *, in_flight: bool = False) -> None:
         async def act() -> None:
-            await self._inner.leave()
+            await self._inner.leave(in_flight=in_flight)
             self._store._ledger.duties.pop(self._store._life, None)
 
         try:

@@ -86,6 +86,7 @@ _LEAVE = """
     ), counted AS (UPDATE membership SET number = number + 1 WHERE EXISTS (SELECT FROM gone))
     SELECT id FROM gone
 """
+_LEAVE_IN_FLIGHT = "UPDATE slot SET epoch = epoch + 1, leaving = true WHERE id = $1 AND epoch = $2 AND held"
 
 
 class _Seen(NamedTuple):
@@ -184,14 +185,15 @@ class Slot:
             raise evicted("add a checkpoint", self._server)
         return bool(found[0][0])
 
-    async def leave(self) -> None:
-        """Give the slot to whoever comes next, at once. A server that is gone finds out by itself, in `evict_s`."""
+    async def leave(self, *, in_flight: bool = False) -> None:
+        """Give the slot to whoever comes next. A server that is gone finds out by itself, in `evict_s`."""
+        sql = _LEAVE_IN_FLIGHT if in_flight else _LEAVE
         self._leaving.set()
         await self._living
         try:
             if self.before_leaving is not None:
                 await self.before_leaving()
-            await self._server.once("leave the store", self._terms.beat_s, _LEAVE, self.slot, self.epoch)
+            await self._server.once("leave the store", self._terms.beat_s, sql, self.slot, self.epoch)
         except StoreError as error:
             _log.warning("the store does not know that we have left it", error=str(error))
 

@@ -52,6 +52,7 @@ class Limiter:
         self._limit = float(limit_max)
         self._in_flight = 0
         self._round = 0
+        self.given_up = 0  # requests that we did not wait for to the end: they may be in flight still
 
     @property
     def in_flight(self) -> int:
