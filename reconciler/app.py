@@ -31,6 +31,7 @@ from reconciler.core.events.signing import Required
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.scheduling.queue import Queue
+from reconciler.errors import LogTruncatedError
 from reconciler.flows import budget, notify, reading, recovery, reload, sealing, watch
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
@@ -214,9 +215,7 @@ class Daemon:
         if stop.is_set():  # recovery is incomplete, so nothing may be written
             return await self._stopped(stop)
         self._progress.phase = Phase.CONNECTING
-        stored = await self.store.positions()
-        anchors = await self.store.anchors()
-        await _unless(stop, self.log.open(stored, accept_truncation=accept_truncation, anchors=anchors), 0.0)
+        stored = await self._open_log(stop, accept_truncation=accept_truncation)
         if stop.is_set():
             return await self._stopped(stop)
         positions = await self.log.positions()
@@ -267,6 +266,19 @@ class Daemon:
             if showing:
                 await _ended(showing, _REST_S)
         return await self._stopped(stop)
+
+    async def _open_log(self, stop: asyncio.Event, *, accept_truncation: bool) -> Mapping[Partition, int]:
+        """Go to where the store is in the log; return that."""
+        stored, anchors = await self.store.positions(), await self.store.anchors()
+        try:
+            await _unless(stop, self.log.open(stored, accept_truncation=accept_truncation, anchors=anchors), 0.0)
+        except LogTruncatedError:
+            if stored == (now := await self.store.positions()):
+                raise
+            # Other replicas have read on while we were asleep, and what the log has lost since is folded.
+            stored, anchors = now, await self.store.anchors()
+            await _unless(stop, self.log.open(stored, anchors=anchors), 0.0)
+        return stored
 
     async def _begin(self, accept_sources: bool) -> None:
         """Store by what the log is read, and by which policy it is decided, before anything else happens."""

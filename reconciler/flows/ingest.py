@@ -124,27 +124,35 @@ class Ingest:
             self._sharing.group.changed.set()
         while not self._stopping:
             watchdog.beat()
-            began_s = self._clock.monotonic_s()
-            await self._take_share()
-            records = await self._fetch(self._batch_max, _FETCH_TIMEOUT_S)
-            if records is None:
-                return
             try:
-                if records:
-                    with collector.paused():
-                        await self._take_backlog(records)
-                ours = await self._log.positions()
-                if not records:
-                    await self._pass_gaps(ours)
-            except MovedError as error:
-                if self._sharing is None:
+                await self._read_on()
+            except (MovedError, LogTruncatedError) as error:
+                if self._sharing is None or not await self._is_outdated(error):
                     raise
+                self._batch = _Batch()
                 self._sharing.group.changed.set()
                 _log.info("taking our share of the log anew", reason=str(error))
-                continue
-            self.reached = ours if self._sharing is None else await self._reached_by_all(ours)
-            if not records:
-                await self._clock.sleep(began_s + _PAUSE_S - self._clock.monotonic_s())
+
+    async def _read_on(self) -> None:
+        began_s = self._clock.monotonic_s()
+        await self._take_share()
+        records = await self._fetch(self._batch_max, _FETCH_TIMEOUT_S)
+        if records is None:
+            return
+        if records:
+            with collector.paused():
+                await self._take_backlog(records)
+        ours = await self._log.positions()
+        if not records:
+            await self._pass_gaps(ours)
+        self.reached = ours if self._sharing is None else await self._reached_by_all(ours)
+        if not records:
+            await self._clock.sleep(began_s + _PAUSE_S - self._clock.monotonic_s())
+
+    async def _is_outdated(self, error: MovedError | LogTruncatedError) -> bool:
+        """Whether others have read on where we were, perhaps so long ago that the log has lost what we read."""
+        stored = self._of_log(await self._projection.positions())
+        return isinstance(error, MovedError) or any(offset > self._read_to(place) for place, offset in stored.items())
 
     async def _take_share(self) -> None:
         """Read what the group gives us, from where the store is."""
@@ -156,7 +164,11 @@ class Ingest:
         try:
             await self._sharing.log.share(group.assigned, stored, await self._sharing.anchors())
         except LogTruncatedError:
-            raise
+            now = await self._projection.positions()
+            if all(now.get(place, 0) == stored.get(place, 0) for place in group.assigned):
+                raise
+            group.changed.set()
+            return
         except LogError as error:
             _log.warning("can't take our share of the log yet", reason=str(error))
             group.changed.set()

@@ -136,3 +136,20 @@ async def test_a_partition_that_lacks_what_comes_next_stops_who_is_to_read_it() 
     group.assign(EVERY)
     with pytest.raises(LogTruncatedError):
         await replica(world, group).run()
+
+
+async def test_a_reader_that_slept_while_others_read_on_and_the_log_forgot_that_takes_its_share_anew() -> None:
+    """It once took records that were folded for lost ones, and ended."""
+    world, group = World(partitions=PARTITIONS), Group()
+    group.assign(EVERY)
+    async with running(world, replica(world, group)):
+        await world.clock.advance(2)
+        for number in range(20):
+            world.append(world.event({"title": "Cover"}, key=f"{number}"))
+        for place in EVERY:
+            world.store.offsets[place] = world.broker.at(place).end
+            world.broker.forget_before(place, world.broker.at(place).end)
+        await world.clock.advance(2)
+        world.append(world.event({"title": "Lid"}, key="new"))
+        await world.clock.advance(2)
+    assert [*world.store.rows] == ["new"]

@@ -119,7 +119,7 @@ class SimLoop(asyncio.BaseEventLoop):
         process = _process(context)
         if process is not None:
             process.tasks[task] = None
-            task.add_done_callback(process.tasks.pop)
+            task.add_done_callback(process.tasks.pop, context=process.context)
         return task
 
     def call_soon(  # type: ignore[override]  # the types of `args` are not tied to `callback`'s here

@@ -286,6 +286,7 @@ def _several(options: Options, rates: Mapping[str, float]) -> Options:
         # A process that shares a store calls it all the time.
         rates=options.rates
         | {name: options.rates[name] / 5 for name in ("crash", "store_error")}
+        | {name: RATES_MAX[name] * rng.uniform(0.2, 1.0) for name in SHARED}  # none is asleep
         | dict.fromkeys(_NOT_SHARED, 0.0)
         | dict(rates),
     )

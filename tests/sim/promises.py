@@ -70,6 +70,7 @@ class Promises:
         self._lost: set[bytes] = set()  # outcomes that it took with it; they may have been published before
         self._messages: dict[int, bytes] = {}
         self._told: set[bytes] = set()  # outcomes of everything that was ever stored
+        self._announced: set[bytes] = set()  # those of them that no attempt has caused
 
     # ------------------------------------------------------------------------------------------------- as things happen
 
@@ -89,8 +90,11 @@ class Promises:
         self._store(change)
 
     def announced(self, records: Iterable[Outgoing]) -> None:
-        """The store has more to tell than the ends of attempts."""
-        self._told.update(_values(records))
+        """The store has more to tell than the ends of attempts; the last of it may wait for the next start."""
+        for record in records:
+            key, values = (record.key or b"").decode(), tuple(_values([record]))
+            self._store(Change(key, self._kept.get(key, _Kept(_NOTHING)).agreement, outcomes=values))
+            self._announced.update(values)
 
     def durable(self) -> None:
         """A commit was acknowledged. One log holds all of them: whatever came before it is durable as well."""
@@ -171,7 +175,7 @@ class Promises:
     def told(self, published: Iterable[bytes]) -> None:
         """The outcome log tells of everything that was stored, and of nothing else."""
         there = set(published)
-        missing = self._told - self._lost - there
+        missing = self._told - self._lost - self._announced - there
         self._world.expect(not missing, f"outcomes that never came: {sorted(missing)}")
         self._world.expect(there <= self._told, f"outcomes of nothing that is stored: {sorted(there - self._told)}")
 

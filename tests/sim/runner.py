@@ -50,6 +50,7 @@ _COMPARED_S = 3 * _INTERVAL_S
 _TOLD_S = 30.0
 _DAYS_US = 3 * 86_400_000_000
 _LIVES_MAX = 400
+_LEAVING_S = 30.0  # from an error to the end of a process that shares a store
 _NO_SLOT_S = 5.0  # until a process that got no slot tries again
 
 
@@ -132,6 +133,7 @@ class Simulation:
         self._lives = 0
         self._policy_version = 0
         self._resting = asyncio.Event()
+        self._rested_s = 0.0  # when the faults have stopped
         self._truncated = False  # a life has ended because the log had lost records
         self._over = asyncio.Event()  # everything is settled
         self._group = Coordinator(self.world, self.broker) if chosen.replicas > 1 else None
@@ -216,6 +218,7 @@ class Simulation:
         """Faults stop. Waiting out a clock that was days ahead is cut short: the clock goes on by as much."""
         world = self.world
         world.faulty = False
+        self._rested_s = world.loop.time()
         world.jump_us = _DAYS_US
         for key in world.options.keys:
             self.witness.bystander.asks(key)
@@ -381,7 +384,9 @@ class Simulation:
         if isinstance(_first(error), EvictedError):
             return
         chosen = self.world.options
-        troubled = self.world.faulty or chosen.fail_at is not None or chosen.cut_at is not None
+        of_several = chosen.replicas > 1  # which leave before they end
+        troubled = self.world.faulty or (of_several and self.world.loop.time() < self._rested_s + _LEAVING_S)
+        troubled = troubled or chosen.fail_at is not None or chosen.cut_at is not None
         if not isinstance(_first(error), ReconcilerError) or not troubled:
             self.world.fail(_first(error))
 
