@@ -37,6 +37,10 @@ class MovedError(StoreError):
     """Another replica has read on in a partition: what we have read there is stored already, or will be."""
 
 
+class ArchiveError(ReconcilerError):
+    """What is old can't be archived, so it stays in the store."""
+
+
 class LogError(ReconcilerError):
     """The change log can't be read or appended to."""
 

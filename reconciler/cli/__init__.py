@@ -5,7 +5,7 @@ Charter. `commands/` has one module for each command, named as the command. Besi
 `framework` (what every command has), `options` (from options to a configuration), `output` (tables for people, JSON for
 programs), `runtime` (exit codes, stderr, the event loop), `log_output` (where log events go), `store_access` and
 `actions` (reading the store, changing it), `events` (events as commands write them), `log_replay` (folding whole logs),
-`files`, `archive_lines` and `audit_file` (exports). `doctor/` and `demo/` have what those two commands do.
+`files` and `archive_lines` (exports). `doctor/` and `demo/` have what those two commands do.
 
 A command reads its options, calls `app` or a flow, and reports the result; it returns its exit code, `None` meaning 0.
 What it needs besides is imported when it runs, so that `--help` stays quick.

@@ -23,6 +23,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 accept_truncation = click.option(
     "--accept-truncation", is_flag=True, help="Go on although the beginning of a log is missing."
 )
+FOLDER = click.Path(file_okay=False, path_type=Path)
 TARGET = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 

@@ -16,6 +16,7 @@ from reconciler.cli.commands.hotspots import hotspots
 from reconciler.cli.commands.observed import observed
 from reconciler.cli.commands.plan import plan
 from reconciler.cli.commands.policy import policy
+from reconciler.cli.commands.prune import prune
 from reconciler.cli.commands.rebuild import rebuild
 from reconciler.cli.commands.replay import replay
 from reconciler.cli.commands.restore import restore
@@ -53,6 +54,7 @@ for _command in (
     snapshot,
     restore,
     rebuild,
+    prune,
     store,
     export,
     audit,

@@ -7,7 +7,7 @@ from typing import TypeVar
 from reconciler.cli import runtime
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, StoreError
-from reconciler.model.chain import Entry, Head
+from reconciler.model.chain import Cut, Entry, Head
 from reconciler.model.document import Document, Status
 from reconciler.ports import Store, StoreAdmin
 
@@ -68,12 +68,25 @@ async def keys(store: Store, status: Status | None) -> AsyncIterator[str]:
 
 
 async def chain(
-    store: Store, heads: Sequence[Head], document: str | None = None, since_us: int = 0, until_us: int | None = None
+    store: Store,
+    heads: Sequence[Head],
+    document: str | None = None,
+    since_us: int = 0,
+    until_us: int | None = None,
+    *,
+    cuts: Sequence[Cut] = (),
 ) -> AsyncIterator[Entry]:
-    """Yield the trail's records as stored, those of a chain oldest first, up to the `heads` of all chains."""
+    """
+    Yield the trail's records as stored, those of a chain oldest first, up to the `heads` of all chains.
+
+    What is in the archives of `cuts`, and was not deleted yet, is left out.
+    """
     last = {head.chain: head.number for head in heads}
+    archived = {cut.chain: cut.end.number for cut in cuts}
     newer: dict[int, Entry] = {}
     async for entry in store.audit_chain(document, since_us, until_us):
+        if entry.chain in archived and entry.number <= archived[entry.chain]:
+            continue
         if entry.number <= last.get(entry.chain, entry.number):
             yield entry
         elif len(last) == 1:

@@ -55,6 +55,7 @@ class ActionKind(enum.StrEnum):
     EMIT = "emit"
     REFOLD = "refold"
     COMPARE = "compare"
+    PRUNE = "prune"
 
 
 # Actions on documents that no event tells of.

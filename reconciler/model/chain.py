@@ -70,6 +70,42 @@ class Checkpoint(msgspec.Struct, frozen=True):
     heads: tuple[str, ...]
 
 
+class Cut(msgspec.Struct, frozen=True):
+    """
+    A piece of a chain that was archived in a file, and is deleted from the store.
+
+    `after` and `upto` are the heads, as they are printed, of the record before the piece and of its last one. `act` is
+    the number of the operator's action that tells of it.
+    """
+
+    after: str
+    upto: str
+    since_us: int  # the earliest time of its records, and the latest
+    until_us: int
+    file: str  # its name, without a directory
+    sha256: str  # of the file, in hexadecimal
+    act: int = 0  # given by the store
+
+    @property
+    def begin(self) -> Head:
+        """Return the head of the chain before the piece."""
+        return _head(self.after)
+
+    @property
+    def end(self) -> Head:
+        """Return the head of the chain after the piece."""
+        return _head(self.upto)
+
+    @property
+    def chain(self) -> int:
+        """Return the number of the chain."""
+        return self.end.chain
+
+    def has(self, number: int) -> bool:
+        """Whether the record of this number is in it."""
+        return self.begin.number < number <= self.end.number
+
+
 BEGIN = Head(0, GENESIS)  # of a chain 0 without records
 
 
@@ -124,6 +160,11 @@ def columns_of(record: Recorded) -> tuple[str | int | None, ...]:
     """Return what a store finds a record by: document and time, and of an action target, actor and kind."""
     of_action = (record.target, record.who, record.kind) if isinstance(record, OperatorAction) else (None, None, None)
     return (record.document, record.at_us, *of_action)
+
+
+def _head(text: str) -> Head:
+    number, _, link = text.partition(":")
+    return Head(int(number), bytes.fromhex(link))
 
 
 def parse_head(text: str) -> Head:

@@ -5,6 +5,7 @@ Every adapter and every fake of a port passes one contract suite (`tests/contrac
 classes of `reconciler.errors`; everything expected is returned as a value.
 """
 
+from reconciler.ports.archive import Archive
 from reconciler.ports.clock import Clock, Telemetry
 from reconciler.ports.log import EventLog, ReaderGroup, SharedLog
 from reconciler.ports.shared import Chosen, Shared, Spending
@@ -28,6 +29,7 @@ from reconciler.ports.windchill import ChangeList, Journal, Windchill
 __all__ = [
     "BUCKETS",
     "OUTBOX_DUTIES",
+    "Archive",
     "ChangeList",
     "Changed",
     "Chosen",

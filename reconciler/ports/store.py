@@ -7,7 +7,7 @@ import attrs
 
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
-from reconciler.model.chain import Entry, Head
+from reconciler.model.chain import Cut, Entry, Head
 from reconciler.model.desired import Claims, Desired
 from reconciler.model.document import Agreement, ConflictRow, Document, Due, Lane, Status, Superseded
 from reconciler.model.event import DeadLetter, Outgoing
@@ -326,7 +326,41 @@ class Views(Protocol):
         """Yield every folded row in key order."""
 
 
-class Store(Folded, Ledger, Outbox, Views, Protocol):
+class Retained(Protocol):
+    """
+    What a store has given away to archives, and gives away.
+
+    Of the audit trail that is whole pieces of a chain, from its beginning on, and never its newest record. The store
+    refuses to delete any other record.
+    """
+
+    async def cuts(self) -> list[Cut]:
+        """Return the pieces of the trail that were archived, those of a chain in their order."""
+
+    async def audit_after(self, number: int, limit: int) -> list[Entry]:
+        """Return the oldest records of the chain that has this number, or checkpoints, after it, as they are stored."""
+
+    async def prune(
+        self,
+        action: OperatorAction,
+        *,
+        cut: Cut | None = None,
+        conflicts: Sequence[ConflictRow] = (),
+        letters: Sequence[DeadLetter] = (),
+    ) -> bool:
+        """
+        Record an action, with the piece that it has archived; return whether that was done.
+
+        Guests may do this too, in one durable transaction. It deletes these conflicts and dead letters, except those
+        that have another state now; the records of the piece go with `forget`. Nothing happens if the piece does not
+        begin where the last one of its chain ended, or has its chain's newest record, or others act meanwhile.
+        """
+
+    async def forget(self, limit: int) -> int:
+        """Delete some records, at most `limit`, that are in pieces which were archived; return how many."""
+
+
+class Store(Folded, Ledger, Outbox, Views, Retained, Protocol):
     """
     The whole state store. One process owns it; `open` refuses a second owner.
 

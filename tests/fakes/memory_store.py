@@ -8,7 +8,7 @@ is awaited: each method is done in one go, hence atomic.
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 from msgspec import structs
@@ -18,7 +18,7 @@ from reconciler.errors import LostError, MovedError, StoreError
 from reconciler.model import chain, codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
-from reconciler.model.chain import Entry, Head, Recorded
+from reconciler.model.chain import Cut, Entry, Head, Recorded
 from reconciler.model.desired import Claims, Desired
 from reconciler.model.document import NO_AGREEMENT, Agreement, ConflictRow, Document, Due, Lane, Row, Status, Superseded
 from reconciler.model.event import DeadLetter, Outgoing
@@ -47,8 +47,10 @@ class MemoryStore:
         self.refolded_last = 0
         self.outbox: dict[int, Outgoing] = {}
         self.letters: dict[str, DeadLetter] = {}
+        self.letters_gone: set[int] = set()  # their numbers
         self.recorded: list[Recorded] = []
         self.chain: list[Entry] = []  # the same, as it is stored
+        self.archived: list[Cut] = []
         self.clashes: dict[str, ConflictRow] = {}
         self.policies: dict[str, Policy] = {}
         self.noted: Noted | None = None
@@ -353,12 +355,15 @@ class MemoryStore:
 
     async def letters_after(self, number: int, limit: int) -> list[tuple[int, DeadLetter]]:
         self._require_open()
-        found = list(enumerate(self.letters.values(), 1))[number : number + limit]
-        return [(place, attrs.evolve(letter, key=None, value=None, headers=())) for place, letter in found]
+        found = [(n, one) for n, one in zip(self._letter_numbers(), self.letters.values(), strict=False) if n > number]
+        return [(place, attrs.evolve(letter, key=None, value=None, headers=())) for place, letter in found[:limit]]
+
+    def _letter_numbers(self) -> Iterator[int]:
+        return (number for number in itertools.count(1) if number not in self.letters_gone)
 
     async def last_letter(self) -> int:
         self._require_open()
-        return len(self.letters)
+        return len(self.letters) + len(self.letters_gone)
 
     async def dead_letter(self, letter_id: str) -> DeadLetter | None:
         self._require_open()
@@ -396,7 +401,7 @@ class MemoryStore:
 
     async def audit_entry(self, number: int) -> Entry | None:
         self._require_open()
-        return self.chain[number - 1] if 0 < number <= len(self.chain) else None
+        return next((entry for entry in self.chain if entry.number == number), None)
 
     async def audit_chain(
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None
@@ -472,6 +477,57 @@ class MemoryStore:
         for action in actions:
             self._append(action)
         return True
+
+    async def cuts(self) -> list[Cut]:
+        self._require_open()
+        return list(self.archived)
+
+    async def audit_after(self, number: int, limit: int) -> list[Entry]:
+        self._require_open()
+        return [entry for entry in self._entries_of(number) if entry.number > number][:limit]
+
+    def _entries_of(self, number: int) -> list[Entry]:
+        """What there is of the chain that has this number."""
+        return [] if number // chain.SPAN else self.chain
+
+    async def prune(
+        self,
+        action: OperatorAction,
+        *,
+        cut: Cut | None = None,
+        conflicts: Sequence[ConflictRow] = (),
+        letters: Sequence[DeadLetter] = (),
+    ) -> bool:
+        self._require_open()
+        if cut is not None:
+            ends = [one.end for one in self.archived if one.chain == cut.chain]
+            begin = ends[-1] if ends else chain.begin(cut.chain)
+            if cut.begin != begin or not await self.audit_after(cut.end.number, 1):
+                return False
+        self._append(action)
+        if cut is not None:
+            cuts = [*self.archived, structs.replace(cut, act=self.recorded[-1].id)]
+            self.archived = sorted(cuts, key=lambda one: one.end.number)
+        for row in conflicts:
+            if self.clashes.get(row.conflict.id) == row:
+                del self.clashes[row.conflict.id]
+        for letter in letters:
+            if letter.id in self.letters and self.letters[letter.id].status == letter.status:
+                place = list(self.letters).index(letter.id)
+                self.letters_gone.add(next(itertools.islice(self._letter_numbers(), place, None)))
+                del self.letters[letter.id]
+        return True
+
+    async def forget(self, limit: int) -> int:
+        self._require_open()
+        count = 0
+        for last in (cut.end.number for cut in self.archived):
+            entries = self._entries_of(last)
+            while entries and entries[0].number <= last and count < limit:
+                gone = entries.pop(0).number
+                self.recorded = [record for record in self.recorded if record.id != gone]
+                count += 1
+        return count
 
     async def actions(
         self,

@@ -27,7 +27,7 @@ from tests.fakes.virtual_clock import VirtualClock
 
 # What an owner may only do while it has its slot.
 _FENCED = frozenset(
-    ("reposition", "refold", "requeue", "bring_forward", "compare_again", "record_actions", "note_signing")
+    ("reposition", "refold", "requeue", "bring_forward", "compare_again", "record_actions", "prune", "note_signing")
 )
 
 
@@ -85,9 +85,12 @@ class SharedMemory(MemoryStore):
         return [*heads, *(head for head, *_ in self.owners.checkpoints[-1:])]
 
     async def audit_entry(self, number: int) -> Entry | None:
-        entries = self._checkpoints() if number // SPAN == CHECKPOINTS else self._entries.get(number // SPAN, [])
-        place = number % SPAN
-        return entries[place - 1] if 0 < place <= len(entries) else None
+        return next((entry for entry in self._entries_of(number) if entry.number == number), None)
+
+    def _entries_of(self, number: int) -> list[Entry]:
+        if number // SPAN == CHECKPOINTS:
+            return self._checkpoints()
+        return self._entries.get(number // SPAN, [])
 
     async def audit_chain(
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None
@@ -102,18 +105,22 @@ class SharedMemory(MemoryStore):
             yield entry
         if document is not None:
             for number in sorted(wanted, key=lambda one: wanted[one]):
-                yield self._entries[number // SPAN][number % SPAN - 1]
+                if (found := await self.audit_entry(number)) is not None:
+                    yield found
             return
         for number, entries in sorted(self._entries.items()):
             ours = [one for one in wanted if one // SPAN == number]
-            for entry in entries[min(ours) % SPAN - 1 : max(ours) % SPAN] if ours else ():
-                yield entry
+            for entry in entries:
+                if ours and min(ours) <= entry.number <= max(ours):
+                    yield entry
 
     def _checkpoints(self) -> list[Entry]:
         links = [None, *(head.link for head, *_ in self.owners.checkpoints)]
+        last = max((cut.end.number for cut in self.archived if cut.chain == CHECKPOINTS), default=0)
         return [
             Entry(head.number, links[place], head.link, record)
             for place, (head, record, _) in enumerate(self.owners.checkpoints)
+            if head.number > last
         ]
 
 

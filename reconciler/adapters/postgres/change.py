@@ -25,6 +25,7 @@ FENCED: Final = "fenced"  # another process has the slot
 OUTDATED: Final = "outdated"  # replicas decide by another policy now
 REFOLDED: Final = "refolded"  # a document was folded again since
 BEHIND: Final = "behind"  # the store has read further
+CUT: Final = "cut"  # the piece does not begin where the last one ended, or has the newest record
 MOVED: Final = "moved"  # a row has another version
 HEAD: Final = "head"  # another record was appended
 AGAIN: Final = (MOVED, HEAD, LATE)  # read and decide again

@@ -166,14 +166,15 @@ HEADS = """
 """
 LAST_AUDITED = "SELECT max(at_us) FROM slot JOIN audit ON number = chain_number"
 _ENTRIES = """
-    SELECT number, (SELECT link FROM audit AS before WHERE before.number = audit.number - 1), link, ordinal, record,
-        document, at_us, target, who, kind
+    SELECT number, coalesce((SELECT link FROM audit AS before WHERE before.number = audit.number - 1),
+        (SELECT link FROM cut WHERE last = audit.number - 1)), link, ordinal, record, document, at_us, target, who, kind
     FROM audit
 """
 ENTRIES = f"{_ENTRIES} WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3"
 ENTRIES_NUMBERED = f"{_ENTRIES} WHERE number = ANY ($1::bigint[]) ORDER BY ordinal, number"
 CHECKPOINTS = """
-    SELECT number, (SELECT link FROM checkpoint AS before WHERE before.number = checkpoint.number - 1), link, record
+    SELECT number, coalesce((SELECT link FROM checkpoint AS before WHERE before.number = checkpoint.number - 1),
+        (SELECT link FROM cut WHERE last = checkpoint.number - 1)), link, record
     FROM checkpoint WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3
 """
 _OF_BOTH_KINDS = " UNION ALL ".join(
@@ -187,6 +188,18 @@ NUMBERS_OF_DOCUMENT = f"""
     SELECT number FROM ({_OF_BOTH_KINDS.format("AND document = $3")}) AS found ORDER BY ordinal, number
 """
 LINK = "SELECT link FROM audit WHERE number = $1"
+
+CUTS = "SELECT act, cut FROM cut ORDER BY last"
+_CUT_OFF = f"""
+    SELECT number FROM (SELECT last / {SPAN} AS chain, max(last) AS last FROM cut GROUP BY 1) AS piece
+    CROSS JOIN LATERAL (
+        SELECT number FROM {{table}} WHERE number > chain * {SPAN} AND number <= piece.last ORDER BY number LIMIT $1
+    ) AS record LIMIT $1
+"""
+FORGET = tuple(
+    f"DELETE FROM {table} WHERE number IN ({_CUT_OFF.format(table=table)}) RETURNING number"
+    for table in ("audit", "checkpoint")
+)
 
 POLICIES = "SELECT digest, policy FROM policy"
 KEEP_POLICY = """

@@ -22,7 +22,7 @@ from reconciler.core.folding import rows
 from reconciler.model import codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
-from reconciler.model.chain import CHECKPOINTS, SPAN, Entry, Head
+from reconciler.model.chain import CHECKPOINTS, SPAN, Cut, Entry, Head
 from reconciler.model.desired import NOTHING_DESIRED, Desired
 from reconciler.model.document import (
     NO_AGREEMENT,
@@ -54,6 +54,7 @@ _superseded = msgspec.json.Decoder(Superseded).decode
 _conflict = msgspec.json.Decoder(Conflict).decode
 _letter = msgspec.json.Decoder(DeadLetter).decode
 _noted = msgspec.json.Decoder(Noted).decode
+_cut = msgspec.json.Decoder(Cut).decode
 
 
 async def open_store(address: Address, clock: Clock, *, owner: bool, terms: Terms | None = None) -> "PostgresStore":
@@ -357,12 +358,16 @@ class PostgresStore:
         return [Head(*found) for found in await self._server.fetch("read the heads of the audit trail", queries.HEADS)]
 
     async def audit_entry(self, number: int) -> Entry | None:
-        span = number - 1, number, 1
-        if number // SPAN == CHECKPOINTS:
-            found = await self._server.fetch("read a checkpoint", queries.CHECKPOINTS, *span)
-            return Entry(*found[0]) if found else None
-        found = await self._server.fetch("read the audit trail", queries.ENTRIES, *span)
-        return _entry(found[0]) if found else None
+        found = await self._entries(number - 1, number, 1)
+        return found[0] if found else None
+
+    async def _entries(self, after: int, last: int, limit: int) -> list[Entry]:
+        """Return records of one chain."""
+        if last // SPAN == CHECKPOINTS:
+            found = await self._server.fetch("read checkpoints", queries.CHECKPOINTS, after, last, limit)
+            return [Entry(*columns) for columns in found]
+        found = await self._server.fetch("read the audit trail", queries.ENTRIES, after, last, limit)
+        return list(map(_entry, found))
 
     async def audit_chain(
         self, document: str | None = None, since_us: int = 0, until_us: int | None = None
@@ -418,6 +423,31 @@ class PostgresStore:
         if self._slot and not self._server.closed:
             await self._slot.leave()
         await self._server.close()
+
+    # ------------------------------------------------------------------------------------------------------- retention
+
+    async def cuts(self) -> list[Cut]:
+        found = await self._server.fetch("read what was archived", queries.CUTS)
+        return [structs.replace(readable(_cut, text), act=act) for act, text in found]
+
+    async def audit_after(self, number: int, limit: int) -> list[Entry]:
+        return await self._entries(number, (number // SPAN + 1) * SPAN - 1, limit)
+
+    async def prune(
+        self,
+        action: OperatorAction,
+        *,
+        cut: Cut | None = None,
+        conflicts: Sequence[ConflictRow] = (),
+        letters: Sequence[DeadLetter] = (),
+    ) -> bool:
+        return await self._writer.prune(action, cut, conflicts, letters)
+
+    async def forget(self, limit: int) -> int:
+        deleted = 0
+        for sql in queries.FORGET:
+            deleted += len(await self._server.fetch("delete archived records", sql, limit - deleted))
+        return deleted
 
     # ---------------------------------------------------------------------------------------------------------- shared
 

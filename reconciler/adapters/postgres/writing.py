@@ -25,9 +25,9 @@ from reconciler.errors import LostError, StoreDamagedError, StoreError
 from reconciler.model import action as actions
 from reconciler.model import codec
 from reconciler.model.action import OperatorAction
-from reconciler.model.chain import Head
-from reconciler.model.document import Agreement, Lane, Row, Status, Superseded
-from reconciler.model.event import Outgoing
+from reconciler.model.chain import Cut, Head
+from reconciler.model.document import Agreement, ConflictRow, Lane, Row, Status, Superseded
+from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
 from reconciler.model.standing import KEPT_H, hour_of
@@ -348,6 +348,24 @@ class Writer:
             return made
 
         return await self.decide("record what operators do", targets if on_documents else (), decision)
+
+    async def prune(
+        self, action: OperatorAction, cut: Cut | None, conflicts: Iterable[ConflictRow], letters: Iterable[DeadLetter]
+    ) -> bool:
+        """Record an action with what it has archived; return whether a piece of the trail could be cut."""
+
+        def decision(_: Rows) -> Change:
+            made = Change()
+            made.records([appended(action)])
+            if cut is not None:
+                number, link = cut.end
+                made.say(cut_after=cut.begin.number, cut_last=number, cut_link=link, cut_text=codec.encode(cut))
+            closed = [(one.conflict.id.encode(), one.closed_at_us) for one in conflicts]
+            made.put(("pruned_conflict", "pruned_closed_at_us"), closed)
+            made.put(("pruned_letter", "pruned_status"), [(one.id.encode(), one.status) for one in letters])
+            return made
+
+        return await self.decide("note what was archived", (), decision)
 
     # ------------------------------------------------------------------------------------------------------- positions
 

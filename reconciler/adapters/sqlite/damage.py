@@ -23,6 +23,7 @@ from reconciler.adapters import files, packing
 from reconciler.adapters.sqlite import locks, opening
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
 from reconciler.model import codec
+from reconciler.model.chain import Cut
 from reconciler.model.document import Conflict
 from reconciler.model.event import DeadLetter
 
@@ -36,7 +37,7 @@ REMEDY = "stop the reconciler, then `reconciler rebuild -c FILE` sets it aside a
 # Checking this much takes less than a second, which no start will notice. See docs/decisions/0007.
 CHECKED_BYTES_MAX = 256 * 2**20
 # Small tables, needed at once: checked at every start, however large the store is.
-ALWAYS = ("sqlite_schema", "position", "outbox", "contention", "policy")
+ALWAYS = ("sqlite_schema", "position", "outbox", "contention", "policy", "cut")
 
 _READ_BYTES = 8 * 2**20
 
@@ -263,6 +264,7 @@ _BLOBS: dict[str, dict[str, _Decode]] = {
     "dead_letter": {"letter": msgspec.json.Decoder(DeadLetter).decode},
     "conflict": {"conflict": msgspec.json.Decoder(Conflict).decode},
     "policy": {"policy": codec.decode_policy},
+    "cut": {"cut": msgspec.json.Decoder(Cut).decode},
 }
 _KEYS = {"policy": "digest"}  # of tables that have no rowid
 

@@ -366,7 +366,8 @@ _ENTRY = " || ' ' || ".join(("id", "previous", "link", "record", "at_us", *_TEXT
 _ENTRIES = f"""
     SELECT id, hex(record) AS record, hex(link) AS link, iif(typeof(at_us) = 'integer', at_us, '!') AS at_us,
         {", ".join(f"{_hexed(column)} AS {column}" for column in _TEXTS)},
-        coalesce((SELECT hex(link) FROM audit AS before WHERE before.id = audit.id - 1), '') AS previous
+        coalesce((SELECT hex(link) FROM audit AS before WHERE before.id = audit.id - 1),
+            (SELECT hex(link) FROM cut WHERE last = audit.id - 1), '') AS previous
     FROM audit
 """
 ENTRIES = lines("read the audit trail", _ENTRY, f"{_ENTRIES} WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")
@@ -382,6 +383,14 @@ AUDIT_SPAN = lines(
     f"SELECT coalesce(min(id), 1) AS first, coalesce(max(id), 0) AS last FROM ({_OF_BOTH_KINDS.format('')})",
 )
 NUMBERS_OF_DOCUMENT = lines("find a document in the audit trail", "id", _OF_BOTH_KINDS.format("AND document = ?3"))
+
+CUTS = lines("read what was archived", "json_array(act, json(CAST(cut AS TEXT)))", "SELECT * FROM cut ORDER BY last")
+# The number of the last record that was archived, and whether another one follows the one that is to be the last.
+CUT = lines(
+    "read what was archived",
+    "json_array(last, follows)",
+    """SELECT coalesce(max(last), 0) AS last, EXISTS (SELECT 1 FROM audit WHERE id = ?1 + 1) AS follows FROM cut""",
+)
 
 POLICIES = lines("read policies", "hex(digest) || ' ' || hex(policy)", "SELECT digest, policy FROM policy")
 

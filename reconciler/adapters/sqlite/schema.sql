@@ -112,7 +112,8 @@ CREATE INDEX act_by_who ON audit (who, id) WHERE kind IS NOT NULL;
 CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit BEGIN
     SELECT RAISE(ABORT, 'the audit trail is append-only');
 END;
-CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit BEGIN
+CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
+WHEN OLD.id > (SELECT coalesce(max(last), 0) FROM cut) BEGIN
     SELECT RAISE(ABORT, 'the audit trail is append-only');
 END;
 -- Compare and set: a writer has read the head, and is refused if another record has followed it. It also stops INSERT OR
@@ -120,6 +121,20 @@ END;
 CREATE TRIGGER audit_has_no_gaps BEFORE INSERT ON audit
 WHEN NEW.id IS NOT (SELECT coalesce(max(id), 0) + 1 FROM audit) BEGIN
     SELECT RAISE(ABORT, 'audit records are numbered without gaps');
+END;
+
+-- The pieces of the trail that were archived: their records, and no others, may be deleted.
+CREATE TABLE cut (
+    last INTEGER PRIMARY KEY,          -- the number of the piece's last record
+    link BLOB NOT NULL,                -- the link of that record, which the next one follows
+    act INTEGER NOT NULL,              -- the number of the record that tells of it
+    cut BLOB NOT NULL
+);
+CREATE TRIGGER cut_is_never_changed BEFORE UPDATE ON cut BEGIN
+    SELECT RAISE(ABORT, 'what was archived stays known');
+END;
+CREATE TRIGGER cut_is_never_deleted BEFORE DELETE ON cut BEGIN
+    SELECT RAISE(ABORT, 'what was archived stays known');
 END;
 
 CREATE TABLE conflict (

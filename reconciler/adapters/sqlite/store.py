@@ -19,7 +19,7 @@ from reconciler.core.folding import rows
 from reconciler.model import codec
 from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
-from reconciler.model.chain import Entry, Head
+from reconciler.model.chain import SPAN, Cut, Entry, Head
 from reconciler.model.codec import StoredDesired
 from reconciler.model.desired import Desired
 from reconciler.model.document import (
@@ -66,6 +66,7 @@ _letter_line = Lines(tuple[int, str, DeadLetter])
 _span_line = Lines(tuple[int, int])
 _hotspot_line = Lines(HotSpot)
 _noted_line = Lines(Noted)
+_cut_line = Lines(tuple[int, Cut])
 
 
 async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
@@ -349,6 +350,30 @@ class SqliteStore:
             for key, stored in map(_desired_line.decode, lines):
                 yield key, stored.desired()
                 after = key
+
+    # ------------------------------------------------------------------------------------------------------- retention
+
+    async def cuts(self) -> list[Cut]:
+        lines = map(_cut_line.decode, await self._database.read(queries.CUTS))
+        return [structs.replace(cut, act=act) for act, cut in lines]
+
+    async def audit_after(self, number: int, limit: int) -> list[Entry]:
+        last = (number // SPAN + 1) * SPAN - 1
+        return list(map(_entry, await self._database.read(queries.ENTRIES, number, last, limit)))
+
+    async def prune(
+        self,
+        action: OperatorAction,
+        *,
+        cut: Cut | None = None,
+        conflicts: Sequence[ConflictRow] = (),
+        letters: Sequence[DeadLetter] = (),
+    ) -> bool:
+        work = partial(transactions.prune, action=action, cut=cut, conflicts=conflicts, letters=letters)
+        return await self._database.write_by_hand("note what was archived", work)
+
+    async def forget(self, limit: int) -> int:
+        return await self._database.write_by_hand("delete archived records", partial(transactions.forget, limit=limit))
 
     async def close(self) -> None:
         await self._group.close()

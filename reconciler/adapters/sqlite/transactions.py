@@ -20,8 +20,9 @@ from reconciler.model import action as actions
 from reconciler.model import chain, codec
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import Settlement
+from reconciler.model.chain import Cut
 from reconciler.model.codec import StoredDesired
-from reconciler.model.document import Agreement, Lane, Row, Status
+from reconciler.model.document import Agreement, ConflictRow, Lane, Row, Status
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
@@ -33,6 +34,7 @@ _row_line = Lines(tuple[int, Row])
 _folded_line = Lines(tuple[int, Row, StoredDesired | None])
 _text_line = Lines(str)
 _position_line = Lines(tuple[str, int, int])
+_cut_line = Lines(tuple[int, int])
 
 _PAGE = 2_000  # rows brought forward in a transaction
 _CHUNK = 2_000  # rows folded at a time
@@ -275,6 +277,33 @@ def record_actions(
         _put_rows(connection, after)
     _record(connection, done)
     return True
+
+
+def prune(
+    connection: sqlite3.Connection,
+    action: OperatorAction,
+    cut: Cut | None,
+    conflicts: Iterable[ConflictRow],
+    letters: Iterable[DeadLetter],
+) -> bool:
+    """Record an action with what it has archived; return whether a piece of the trail could be cut."""
+    if cut is not None:
+        (line,) = queries.CUT.lines(connection, cut.end.number)
+        last, follows = _cut_line.decode(line)
+        if last != cut.begin.number or not follows:
+            return False
+    _record(connection, [action])
+    if cut is not None:
+        act = queries.head(queries.HEAD.lines(connection)).number
+        writes.CUT.put(connection, [(*cut.end, act, codec.encode(cut))])
+    writes.FORGET_CONFLICTS.put(connection, [(one.conflict.id, one.closed_at_us) for one in conflicts])
+    writes.FORGET_LETTERS.put(connection, [(one.id, one.status) for one in letters])
+    return True
+
+
+def forget(connection: sqlite3.Connection, limit: int) -> int:
+    """Delete some records that were archived; return how many."""
+    return connection.execute(writes.FORGET, (limit,)).rowcount
 
 
 # --------------------------------------------------------------------------------------------------------------- shared

@@ -102,6 +102,14 @@ HOURS = Many(
     "(?, ?, ?, ?, ?)",
 )
 FORGET_HOURS = Many("forget old hours", "DELETE FROM contention_hour WHERE hour <= (VALUES :many)", "(?)")
+CUT = Many("note what was archived", "INSERT INTO cut (last, link, act, cut) VALUES :many", "(?, ?, ?, ?)")
+FORGET = """DELETE FROM audit WHERE id IN (
+    SELECT id FROM audit WHERE id <= (SELECT max(last) FROM cut) ORDER BY id LIMIT ?
+)"""
+FORGET_CONFLICTS = Many(
+    "delete closed conflicts", "DELETE FROM conflict WHERE (id, closed_at_us) IN (VALUES :many)", "(?, ?)"
+)
+FORGET_LETTERS = Many("delete dead letters", "DELETE FROM dead_letter WHERE (id, status) IN (VALUES :many)", "(?, ?)")
 POLICY = Many("keep a policy", "INSERT INTO policy (digest, policy) VALUES :many ON CONFLICT DO NOTHING", "(?, ?)")
 SIGNING = Many(
     "note since when everything is signed",

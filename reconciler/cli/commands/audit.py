@@ -9,14 +9,15 @@ import msgspec
 from msgspec import structs
 
 from reconciler import views
-from reconciler.cli import audit_file, files, framework, options, output, runtime, store_access
+from reconciler.cli import archives, files, framework, options, output, runtime, store_access
 from reconciler.config import Config
+from reconciler.core.explain import audit_file
 from reconciler.core.explain.trail import Fault, Scope, Verifier
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.model import chain, codec
+from reconciler.model import chain, codec, instant
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import Entry, Head, Recorded
+from reconciler.model.chain import Cut, Entry, Head, Recorded
 
 audit = framework.family("audit", "The trail of decisions and operator actions: list, show, export or verify it.")
 
@@ -49,6 +50,14 @@ _FAULT_COLUMNS = (
     output.Column("id", "id", whole=True, right=True),
     output.Column("document", "document", whole=True),
     output.Column("fault", "fault"),
+)
+_ARCHIVE_COLUMNS = (
+    output.Column("file", "file", whole=True),
+    output.Column("first", "first", whole=True, right=True),
+    output.Column("last", "last", whole=True, right=True),
+    output.Column("since", "from", output.when, whole=True),
+    output.Column("until", "to", output.when, whole=True),
+    output.Column("sha256", "sha256"),
 )
 
 
@@ -95,6 +104,25 @@ def actions(config: Config, document: str | None, *, actor: str | None, limit: i
     """List what operators did, newest first: who, when, on what, and why."""
     found = store_access.ask(config, lambda store: store.actions(document=document, who=actor, limit=limit))
     output.report(form, [views.actions.action(one) for one in found], _ACTION_COLUMNS, "No actions.")
+
+
+@audit.subcommand("archives", "reconciler audit archives -c reconciler.toml")
+@options.on_store
+def archived(config: Config, form: str) -> None:
+    """List the archives that `prune` has made: which records each has, from when to when, and its SHA-256."""
+    rows = [
+        {
+            "file": cut.file,
+            "first": cut.begin.number + 1,
+            "last": cut.end.number,
+            "since": instant.from_us(cut.since_us),
+            "until": instant.from_us(cut.until_us),
+            "sha256": cut.sha256,
+            "act": cut.act,
+        }
+        for cut in store_access.ask(config, lambda store: store.cuts())
+    ]
+    output.report(form, rows, _ARCHIVE_COLUMNS, "No part of the trail was archived.")
 
 
 @audit.subcommand("show", "reconciler audit show 4711 -o json -c reconciler.toml")
@@ -159,8 +187,10 @@ def export(config: Config, to: Path, document: str | None, since_us: int, until_
     "reconciler audit verify -c reconciler.toml",
     'reconciler audit verify --head "$(cat audit-head.txt)"',
     "reconciler audit verify --file audit.jsonl.zst",
+    "reconciler audit verify --archive /var/archive -c reconciler.toml",
 )
 @click.option("--file", type=options.FILE, help="Verify this export instead of the store.")
+@click.option("--archive", type=options.FOLDER, metavar="DIR", help="Verify the archives in this directory as well.")
 @click.option(
     "--head",
     "kept",
@@ -174,20 +204,24 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
     """
     Check that no record was changed, removed or moved, and decide everything again.
 
-    Every record must match its link in the chain, and every decision must give the same patch again. The removal of the
-    newest records shows only with --head: the head of the whole chain (of each, if replicas share the store) is printed
-    at the end. Keep it where no one who can change the store can change it too. Exit code 1 if anything is wrong.
+    Every record must match its link in the chain, and every decision must give the same patch again. What `prune` has
+    archived is verified with --archive; without, the chain must go on from where it was cut. The removal of the newest
+    records shows only with --head: the head of the whole chain (of each, if replicas share the store) is printed at the
+    end. Keep it where no one who can change the store can change it too. Exit code 1 if anything is wrong.
     """
     file: Path | None = said["file"]
+    folder: Path | None = said["archive"]
     kept: Sequence[Head] = said["kept"]
     spanned = document is not None or since_us != 0 or until_us is not None
-    if spanned and (kept or file):
-        raise UsageError("--head and --file verify whole trails; leave out --document, --since and --until")
+    if spanned and (kept or file or folder):
+        raise UsageError("--head, --file and --archive verify whole trails; leave out --document, --since and --until")
+    if folder:
+        archives.require_folder(folder)
     if file:
         verifier, faults = _verify_file(file, kept)
     else:
         scope = Scope(document, whole=not spanned)
-        verifier, faults = runtime.run(_verify(config, scope, since_us, until_us, kept))
+        verifier, faults = runtime.run(_verify(config, scope, since_us, until_us, kept=kept, folder=folder))
     rows = [{"id": fault.number, "document": fault.document, "fault": fault.text} for fault in faults]
     if said["form"] == "json":
         output.as_json(rows)
@@ -221,18 +255,34 @@ def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
             if first.records > 1:
                 start, rest = f"record {first.number}", "; earlier records were not checked"
             yield f"{name} holds from {start} to record {head.number}{rest}."
+        if verifier.starts:
+            yield from _archived(verifier.cuts)
         if scope.whole:
             yield from (f"head {head}" for _, head in heads)
 
 
+def _archived(cuts: Sequence[Cut]) -> Iterator[str]:
+    last = max(cuts, key=lambda cut: cut.until_us)
+    until = output.when(instant.from_us(last.until_us))
+    yield f"Records up to {until} are in {output.counted(len(cuts), 'archive')}, the last {last.file}; their hashes are"
+    yield "kept, and --archive DIR verifies them too."
+
+
 def _one(config: Config, id: int) -> Recorded:
-    entry = store_access.ask(config, lambda store: store.audit_entry(id))
+    entry, cuts = runtime.run(_entry_and_cuts(config, id))
+    if entry is None and (file := archives.holding(cuts, id)):
+        raise ReconcilerError(f"record {id} is in the archive {file}, not in the store any more")
     if entry is None:
         raise ReconcilerError(f"there is no record {id}; see `reconciler audit list` and `reconciler audit acts`")
     try:
         return structs.replace(codec.decode_record(entry.record), id=id)
     except codec.UNREADABLE as error:
         raise ReconcilerError(f"record {id} can't be read; `reconciler audit verify` says more") from error
+
+
+async def _entry_and_cuts(config: Config, id: int) -> tuple[Entry | None, Sequence[Cut]]:
+    async with store_access.opened(config) as store:
+        return await store.audit_entry(id), await store.cuts()
 
 
 async def _export(
@@ -244,11 +294,13 @@ async def _export(
         heads = await store.audit_heads()  # first: see `_verify`
         several = sum(head.records > 0 for head in heads) > 1
         policies = await store.policy_texts()
+        cuts = await store.cuts() if document is None else []
+        spanned = since_us != 0 or until_us is not None
         with files.writing(to) as write:
-            write(audit_file.header(document, part=several and (since_us != 0 or until_us is not None)))
+            write(audit_file.header(document, part=several and (spanned or bool(cuts))))
             for digest, text in sorted(policies.items()):
                 write(audit_file.policy(digest, text))
-            async for entry in store_access.chain(store, heads, document, since_us, until_us):
+            async for entry in store_access.chain(store, heads, document, since_us, until_us, cuts=cuts):
                 write(audit_file.record(entry if several else structs.replace(entry, ordinal=msgspec.UNSET)))
                 count += 1
                 firsts.setdefault(entry.chain, entry)
@@ -256,16 +308,23 @@ async def _export(
 
 
 async def _verify(
-    config: Config, scope: Scope, since_us: int, until_us: int | None, kept: Sequence[Head]
+    config: Config, scope: Scope, since_us: int, until_us: int | None, *, kept: Sequence[Head], folder: Path | None
 ) -> tuple[Verifier, list[Fault]]:
     async with store_access.opened(config) as store:
-        heads = await store.audit_heads()  # first: whatever was decided up to them was decided under a policy read now
-        told = [head for head in heads if head.records and scope.whole]
-        verifier = Verifier(scope, await store.policy_texts(), [*told, *kept])
-        faults: list[Fault] = []
-        async for entry in store_access.chain(store, heads, scope.document, since_us, until_us):
-            faults += verifier.faults(entry)
-    return verifier, faults + verifier.missing()
+        while True:
+            heads = await store.audit_heads()  # first: what was decided up to them was decided under a policy read now
+            told = [head for head in heads if head.records and scope.whole]
+            cuts = await store.cuts()
+            verifier = Verifier(scope, await store.policy_texts(), [*told, *kept], cuts, reread=folder is not None)
+            left = cuts if scope.whole else []
+            stored = store_access.chain(store, heads, scope.document, since_us, until_us, cuts=left)
+            entries = stored if folder is None else archives.before(stored, cuts, folder, verifier)
+            faults: list[Fault] = []
+            async for entry in entries:
+                faults += [entry] if isinstance(entry, Fault) else verifier.faults(entry)
+            faults += verifier.missing()
+            if not faults or await store.cuts() == cuts:  # else some records were deleted before we came to them
+                return verifier, faults
 
 
 def _verify_file(path: Path, kept: Sequence[Head]) -> tuple[Verifier, list[Fault]]:

@@ -129,7 +129,8 @@ def resend(config: Config, id: str, *, file: BinaryIO, actor: str, reason: str, 
 async def _one(config: Config, id: str) -> tuple[DeadLetter, OperatorAction | None]:
     async with store_access.opened(config) as store:
         letter = await store.dead_letter(await _whole_id(store, id))
-        assert letter is not None, "no dead letter is ever deleted"
+        if letter is None:
+            raise ReconcilerError(f"dead letter {id} has just been archived and deleted by `reconciler prune`")
         return letter, await authorship.closed(store, letter)
 
 

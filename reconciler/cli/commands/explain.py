@@ -16,16 +16,16 @@ from msgspec import structs
 from reconciler import views
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import files, framework, options, output, runtime, store_access
-from reconciler.cli.audit_file import Exported
 from reconciler.config import Config
 from reconciler.core.explain import narrative
+from reconciler.core.explain.audit_file import Exported
 from reconciler.core.explain.narrative import Sentence, Story
 from reconciler.core.explain.trail import Fault
 from reconciler.errors import ReconcilerError
-from reconciler.model import chain, codec
+from reconciler.model import chain, codec, instant
 from reconciler.model.action import UNLOGGED, OperatorAction
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import Entry, Recorded
+from reconciler.model.chain import Cut, Entry, Recorded
 from reconciler.model.document import Document, Superseded
 from reconciler.model.policy import Policy
 from reconciler.ports import authorship
@@ -33,6 +33,7 @@ from reconciler.ports import authorship
 _WIDTH_MIN = 40
 _KNOWN_MAX = store_access.PAGE  # newest decisions that a story is made from, unless more are asked for
 _INDENT = "  "
+_ARCHIVES = 3  # named at once
 
 R = TypeVar("R", AuditRecord, OperatorAction)
 
@@ -49,6 +50,7 @@ class _Known:
     more: bool  # there are older decisions
     actions: Sequence[OperatorAction] = ()
     superseded: Superseded | None = None
+    archived: Sequence[Cut] = ()  # pieces of the trail that are not in the store any more
 
 
 @framework.command(
@@ -100,10 +102,12 @@ async def _from_store(config: Config, key: str, field: str | None, most: int) ->
         released = await authorship.released(store, document)
         actions = await store.actions(document=key, kinds=UNLOGGED, limit=most + 1)
         superseded = await store.superseded(key)
+        cuts = await store.cuts()
     desired = document.desired.fields
     if field is not None and field not in desired and not any(field in record.desired.fields for record in trail):
         raise _unheard_of(key, field, desired)
-    return _Known(trail[:most], policies, document, paused, released, len(trail) > most, actions, superseded)
+    more = len(trail) > most
+    return _Known(trail[:most], policies, document, paused, released, more, actions, superseded, cuts)
 
 
 def _from_file(path: Path, key: str, field: str | None, most: int) -> _Known:
@@ -201,17 +205,31 @@ def _tell(known: _Known, told: Story, field: str | None) -> None:
         last = f"{lost.last.id} of {lost.last.source}, {lost.last.time}"
         output.line(output.plain(f"{events}. The last: {last}; it lost to an event of {winner}."))
     if not told.chapters:
-        output.line("No attempt has decided anything yet.")
+        none = "in the store" if known.archived else "yet"
+        output.line(f"No attempt has decided anything {none}.")
+        _say_archived(known.archived)
         return
     print()
     output.heading("History")
     if told.left_out or told.older:
         output.line(f"(Earlier steps are left out: use --limit, or reconciler audit list --document {told.document}.)")
+    _say_archived(known.archived)
     for number, chapter in enumerate(told.chapters, start=1):
         print()
         output.heading(f"{number}. {chapter.title}")
         for sentence in chapter.sentences:
             _say(sentence)
+
+
+def _say_archived(cuts: Sequence[Cut]) -> None:
+    """Name the archives that have what was before, the newest first."""
+    if not cuts:
+        return
+    names = [cut.file for cut in sorted(cuts, key=lambda cut: cut.until_us, reverse=True)]
+    until = output.when(instant.from_us(max(cut.until_us for cut in cuts)))
+    more = f", and {len(names) - _ARCHIVES} more (audit archives lists them)" if len(names) > _ARCHIVES else ""
+    listed = ", ".join(names[:_ARCHIVES])
+    _filled(f"(Records up to {until} are in archives, which explain --file reads: {listed}{more}.)", "")
 
 
 def _say(sentence: Sentence) -> None:

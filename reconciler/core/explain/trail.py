@@ -8,17 +8,19 @@ Rules of this file:
 3. A missing record is a fault only if the given records prove it: the newest ones may be missing unless a head that was
    kept elsewhere shows that they exist.
 4. Each chain is verified by itself.
+5. What was archived is not missing: the next record must follow its link, and an action must tell of each piece.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import attrs
 
 from reconciler.core.planning import plan as planning
 from reconciler.model import chain, codec
+from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
-from reconciler.model.chain import Entry, Head, Recorded
+from reconciler.model.chain import Cut, Entry, Head, Recorded
 from reconciler.model.plan import Patch, Plan
 from reconciler.model.policy import Policy
 from reconciler.model.value import canonical
@@ -52,10 +54,23 @@ class Verifier:
     fault in one is reported at the first record that was decided under it. `firsts` and `heads` are the first and the
     last entry of each chain, as stored. If the head of a checkpoint was kept, the heads that it names were kept too.
     Checkpoints come before the records of other chains.
+
+    `cuts` are the pieces that were archived. Each chain begins after its own, unless their records come too (`reread`).
     """
 
-    def __init__(self, scope: Scope, policies: Mapping[str, bytes], heads: Iterable[Head] = ()) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        policies: Mapping[str, bytes],
+        heads: Iterable[Head] = (),
+        cuts: Sequence[Cut] = (),
+        *,
+        reread: bool = False,
+    ) -> None:
         self.scope = scope
+        self.cuts = cuts
+        self.starts = {} if reread or not scope.whole else {cut.chain: cut.end for cut in cuts}
+        self._told: set[int] = set()  # numbers of the actions that tell of pieces
         self.firsts: dict[int, Head] = {}
         self.heads: dict[int, Head] = {}
         self.actions = 0
@@ -85,14 +100,40 @@ class Verifier:
             texts += self._recomputed(record)
         else:
             self.actions += 1
+            texts += self._tells(record, entry.number)
         return [_fault(entry, record.document or None, text) for text in texts]
 
+    def resume(self, head: Head) -> None:
+        """Go on after a piece whose archive can't be read."""
+        self.heads[head.chain] = head
+
     def missing(self) -> list[Fault]:
-        """Return, at the end, the kept heads whose records did not come."""
-        return [
-            _fault(head, None, f"it was kept as the head {head}, and there is no such record")
+        """Return, at the end, the kept heads whose records did not come, and the pieces that no action tells of."""
+        faults = [
+            _fault(head, None, f"it was kept as the head {head}, and {self._whereabouts(head)}")
             for head in sorted(self._kept)
+            if head != self.starts.get(head.chain)
         ]
+        if self.scope.document is None and self.scope.whole:
+            for cut in self.cuts:
+                start = self.starts.get(cut.act // chain.SPAN)
+                if cut.act not in self._told and (start is None or cut.act > start.number):
+                    faults.append(_fault(cut.end, None, f"no action tells that the piece up to it is in {cut.file}"))
+        return faults
+
+    def _whereabouts(self, head: Head) -> str:
+        archived = [cut.file for cut in self.cuts if cut.has(head.number)] if self.starts else []
+        return f"is in the archive {archived[0]}: give --archive too" if archived else "there is no such record"
+
+    def _tells(self, action: OperatorAction, number: int) -> Iterator[str]:
+        """Compare an action that tells of a piece with what the store says of it."""
+        told = {"after", "upto", "sha256"}
+        for cut in self.cuts:
+            if cut.act == number:
+                self._told.add(number)
+                said = {name: value for name, value in action.details.items() if name in told}
+                if (action.target, said) != (cut.file, {name: getattr(cut, name) for name in told}):
+                    yield f"it tells of another piece than the store says that it does ({cut.file})"
 
     def _filed(self, entry: Entry, record: Recorded) -> Iterator[str]:
         """Compare the columns and the selection with the record."""
@@ -106,7 +147,7 @@ class Verifier:
         if not _is_numbered(entry):
             yield "no record has such a number"
             return
-        head = self.heads.get(entry.chain)
+        head = self._before(entry)
         last = (head or chain.begin(entry.chain)).number
         adjoins = self.scope.document is None and (self.scope.whole or head is not None)
         if entry.number <= last:
@@ -119,7 +160,7 @@ class Verifier:
         """Compare the link with the record before, if that has come, else with the stored link of it."""
         if not _is_numbered(entry):
             return  # reported already, and it can have no link
-        previous, head = entry.previous, self.heads.get(entry.chain)
+        previous, head = entry.previous, self._before(entry)
         if entry.is_first:
             previous = chain.GENESIS
         elif head is not None and entry.number == head.number + 1:
@@ -131,6 +172,10 @@ class Verifier:
                 yield "the record before it is missing"
         elif chain.link(previous, entry.number, entry.record) != entry.link:
             yield "its link does not follow from its content and the record before"
+
+    def _before(self, entry: Entry) -> Head | None:
+        """Return the head of the entry's chain up to here, as far as it is known."""
+        return self.heads.get(entry.chain) or self.starts.get(entry.chain)
 
     def _as_kept(self, entry: Entry) -> Iterator[str]:
         kept = {head for head in self._kept if head.number == entry.number}

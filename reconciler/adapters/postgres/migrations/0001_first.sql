@@ -185,14 +185,34 @@ CREATE TABLE checkpoint (
 
 -- No statement of the program changes the trail. This keeps others from changing it by mistake; anyone may drop it, but
 -- verifying the chain finds the change.
+-- What was archived may be deleted: it is in a piece that begins with the chain, so a later piece's end covers it too.
 CREATE FUNCTION refuse_to_change_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    span CONSTANT bigint := 1000000000000;
 BEGIN
+    IF TG_OP = 'DELETE' AND EXISTS (
+        SELECT FROM cut WHERE last >= OLD.number AND last < (OLD.number / span + 1) * span
+    ) THEN RETURN OLD; END IF;
     RAISE EXCEPTION 'the audit trail is append-only';
 END $$;
 CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE ON audit
     FOR EACH ROW EXECUTE FUNCTION refuse_to_change_audit();
 CREATE TRIGGER checkpoints_are_append_only BEFORE UPDATE OR DELETE ON checkpoint
     FOR EACH ROW EXECUTE FUNCTION refuse_to_change_audit();
+
+-- The pieces of the trail that were archived: their records, and no others, may be deleted.
+CREATE TABLE cut (
+    last bigint PRIMARY KEY,           -- the number of the piece's last record
+    link bytea NOT NULL,               -- the link of that record, which the next one follows
+    act bigint NOT NULL,               -- the number of the record that tells of it
+    cut bytea NOT NULL
+);
+CREATE FUNCTION refuse_to_change_cut() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'what was archived stays known';
+END $$;
+CREATE TRIGGER cut_is_append_only BEFORE UPDATE OR DELETE ON cut
+    FOR EACH ROW EXECUTE FUNCTION refuse_to_change_cut();
 
 CREATE TABLE conflict (
     id bytea PRIMARY KEY,
@@ -280,10 +300,15 @@ CREATE FUNCTION change_1(
     message_bucket smallint[] DEFAULT '{}', message_text bytea[] DEFAULT '{}',
     published bigint[] DEFAULT '{}',
     signed bytea DEFAULT NULL,
+    cut_after bigint DEFAULT NULL, cut_last bigint DEFAULT NULL, cut_link bytea DEFAULT NULL,  -- noted by the first record
+    cut_text bytea DEFAULT NULL,
+    pruned_conflict bytea[] DEFAULT '{}', pruned_closed_at_us bigint[] DEFAULT '{}',
+    pruned_letter bytea[] DEFAULT '{}', pruned_status text[] DEFAULT '{}',
     OUT answer text
 ) LANGUAGE plpgsql AS $$
 DECLARE
     refold_lock CONSTANT bigint := 8243107301;
+    span CONSTANT bigint := 1000000000000;
     made bigint := 0;
     kept bigint;
     moved boolean;
@@ -293,6 +318,16 @@ BEGIN
     IF NOT FOUND THEN answer := 'fenced'; RETURN; END IF;
     IF by_policy <> (SELECT coalesce(policy_digest, '') FROM control) THEN answer := 'outdated'; RETURN; END IF;
 
+    IF cut_last IS NOT NULL THEN
+        LOCK TABLE cut IN SHARE ROW EXCLUSIVE MODE;
+        IF cut_after <> (
+            SELECT coalesce(max(last), cut_after / span * span) FROM cut
+            WHERE last >= cut_after / span * span AND last < (cut_after / span + 1) * span
+        ) OR NOT EXISTS (
+            SELECT FROM audit WHERE number = cut_last + 1
+            UNION ALL SELECT FROM checkpoint WHERE number = cut_last + 1
+        ) THEN answer := 'cut'; RETURN; END IF;
+    END IF;
     IF refolds_seen IS NOT NULL THEN
         PERFORM pg_advisory_xact_lock_shared(refold_lock);
         IF refolds_seen <> (SELECT coalesce(max(number), 0) FROM refold) THEN answer := 'refolded'; RETURN; END IF;
@@ -475,6 +510,18 @@ BEGIN
     END IF;
     IF signed IS NOT NULL THEN
         INSERT INTO signing (one, noted) VALUES (1, signed) ON CONFLICT (one) DO UPDATE SET noted = excluded.noted;
+    END IF;
+
+    IF cut_last IS NOT NULL THEN
+        INSERT INTO cut (last, link, act, cut) VALUES (cut_last, cut_link, head_number + 1, cut_text);
+    END IF;
+    IF cardinality(pruned_conflict) > 0 THEN
+        DELETE FROM conflict c USING unnest(pruned_conflict, pruned_closed_at_us) AS p(id, at_us)
+            WHERE c.id = p.id AND c.closed_at_us = p.at_us;
+    END IF;
+    IF cardinality(pruned_letter) > 0 THEN
+        DELETE FROM dead_letter l USING unnest(pruned_letter, pruned_status) AS p(id, status)
+            WHERE l.id = p.id AND l.status = p.status;
     END IF;
     answer := 'done';
 END $$;

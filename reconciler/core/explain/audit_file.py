@@ -17,7 +17,7 @@ out, which verification notices. Lines are compared with what an export would ha
 to a line that its link does not cover.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain as chained
 from typing import Annotated
 
@@ -25,7 +25,9 @@ import msgspec
 
 from reconciler.core.explain.trail import Fault, Scope
 from reconciler.errors import ReconcilerError
-from reconciler.model.chain import GENESIS, Entry
+from reconciler.model import chain, codec
+from reconciler.model.audit import AuditRecord
+from reconciler.model.chain import CHECKPOINTS, GENESIS, Entry, Head
 from reconciler.model.codec import UNREADABLE
 
 _FORMAT = "windchill-reconciler/audit/2"
@@ -80,6 +82,32 @@ def record(entry: Entry) -> bytes:
     if _is_json_line(entry.record):
         return start + b'"record":%b}\n' % entry.record
     return start + b'"damaged":"%b"}\n' % entry.record.hex().encode()
+
+
+def archived(entries: Sequence[Entry], policies: Mapping[str, bytes]) -> bytes:
+    """Return the file that an archive keeps of a piece of one chain, with the policies of its decisions."""
+    used = {digest for digest in map(_policy_of, entries) if digest is not None}
+    lines = [header(None, part=not entries[0].is_first)]
+    lines += [policy(digest, policies[digest]) for digest in sorted(used & policies.keys())]
+    return b"".join((*lines, *map(record, entries)))
+
+
+def archive_name(begin: Head, end: Head) -> str:
+    """Return the name of the archive of a piece: the chain, and the places in it of the first and the last record."""
+    return f"audit-{end.chain}-{begin.records + 1}-{end.records}.jsonl.zst"
+
+
+def require_piece(content: bytes, begin: Head, end: Head) -> None:
+    """Raise ReconcilerError unless a file holds, by the links, the records after one head up to another."""
+    exported = Exported("the archive", content.splitlines())
+    head = begin
+    for entry in exported.entries():
+        if not isinstance(entry, Entry) or chain.extend(head, entry.record) != (entry.number, entry.link):
+            at = entry.number if isinstance(entry, Entry) else entry.text
+            raise ReconcilerError(f"the audit trail is damaged at record {at}; `reconciler audit verify` says more")
+        head = Head(entry.number, entry.link)
+    if head != end or exported.faults:
+        raise ReconcilerError(f"the audit trail changed while it was archived, before record {end.number}")
 
 
 class Exported:
@@ -147,6 +175,16 @@ def _entry(number: int, line: bytes) -> Entry | Fault:
 
 def _strange(line: int) -> Fault:
     return Fault(None, None, f"line {line} of the file was not written by an export")
+
+
+def _policy_of(entry: Entry) -> str | None:
+    if entry.chain == CHECKPOINTS:
+        return None
+    try:
+        found = codec.decode_record(entry.record)
+    except UNREADABLE:
+        return None
+    return found.policy if isinstance(found, AuditRecord) else None
 
 
 def _is_json_line(text: bytes) -> bool:
