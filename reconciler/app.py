@@ -149,7 +149,7 @@ class Daemon:
         self.due_feeder = DueFeeder(store, queue, self.reconciler, clock, self._in_force.options.pace)
         self._drift = self._make_drift(windchill, gate) if isinstance(windchill, ChangeList) else None
         self.ingest = self._make_ingest(tracing)
-        self._engine = application.Engine(breaker, limiter, queue, lambda: self.ingest.reached)
+        self._engine = application.Engine(breaker, limiter, queue, self.ingest.seen, lambda: self.ingest.reached)
         self.publisher = Publisher(store, log, clock, self.reconciler.outbox_filled, self._make_signer())
         self._reload = self._make_reload(policy_source or reload.PolicySource(lambda: self._in_force), shared)
         self._writable = asyncio.Event()

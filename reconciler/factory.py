@@ -28,6 +28,7 @@ from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config, Log, deciding_by, needing_restart, shown, with_policy
 from reconciler.core.events import decode, mapping
+from reconciler.core.events.part import Part
 from reconciler.core.settling.cases import AttemptOptions, Pace
 from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
@@ -269,6 +270,7 @@ def decoding(config: Config, *, archive: bool = False) -> decode.Options:
         topics=file_topics(config.log) if in_files else topics(config.log),
         policy=config.policy,
         keys=signing_keys(config),
+        part=Part(config.log.subjects, config.log.sources),
         sources={} if archive else mappings(config),
     )
 

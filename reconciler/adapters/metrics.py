@@ -38,7 +38,7 @@ CATALOG: Final = (
         "events_total",
         "counter",
         "Records of the change log: folded, superseded (an existing claim was newer, so nothing changed), "
-        "refused or foreign.",
+        "refused, foreign (of a type or shape that is not ours), or elsewhere (not in log.subjects and log.sources).",
         ("result",),
     ),
     Metric(

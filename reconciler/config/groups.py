@@ -92,6 +92,12 @@ class Log:
     """Several change topics in place of `topic`, each `[[log.topics]]` with a name and its sources: an event of another
     source becomes a dead letter. Empty: the one `topic`. Use this if systems must not speak for each other: an event
     names its own source, and only the broker knows who wrote it. Keep a topic listed as long as its events count."""
+    subjects: tuple[Filled, ...] = ()
+    """Globs over the documents that are ours, such as PRJ-*, for several reconcilers that share the topics, one for
+    each Windchill; empty: all. Events of other documents are counted and skipped. Each reconciler needs a `group`, an
+    `outcomes_topic` and a `dead_letter_topic` of its own."""
+    sources: tuple[Filled, ...] = ()
+    """The same for sources, such as //plant-1/*. Operators may decide in each part."""
     decisions_topic: Topic = "windchill.document.decisions"
     """What operators decide (`//reconciler/operators`). Decisions override every rule, and are accepted from this topic
     only. Let no one else write to it, and keep all of it, like the change log. A file log has a second file for

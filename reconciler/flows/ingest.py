@@ -13,6 +13,7 @@ the broker shows that this clock is behind, folding waits, because good events w
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -21,6 +22,7 @@ import attrs
 import structlog
 
 from reconciler.core.events import anchoring, decode, decode_fast, outcomes, timing
+from reconciler.core.events.part import ELSEWHERE
 from reconciler.core.folding import gathering
 from reconciler.errors import ClockBehindError, LogError, LogTruncatedError, MovedError
 from reconciler.flows import collector, watchdog
@@ -61,6 +63,7 @@ class _Batch:
     positions: dict[Partition, int] = attrs.field(factory=dict)
     last: dict[Partition, Record] = attrs.field(factory=dict)
     foreign: int = 0
+    elsewhere: int = 0  # events of another part of the log
     outlived: int = 0  # events read before that the present policy refuses
     count: int = 0
     bytes: int = 0  # of the records
@@ -97,6 +100,7 @@ class Ingest:
     _tracing: Tracing = NO_TRACING
     _sharing: Sharing | None = None  # None: we read the whole log
     waits_for: str = attrs.field(init=False, default="")  # why folding waits, if it does
+    seen: Counter[str] = attrs.field(init=False, factory=Counter)  # records since the start, by what came of them
     lane: Lane = attrs.field(init=False, default=Lane.EVENT)
     documents_max: int = attrs.field(init=False, default=_DOCUMENTS_MAX)
     reached: Mapping[Partition, int] = attrs.field(init=False, factory=dict)  # offsets before which all is folded
@@ -336,6 +340,7 @@ class Ingest:
         for some, present in self._parted(newest_first):
             taken, left = decode_fast.events(some, self._options, present)
             events += taken
+            batch.elsewhere += len(some) - len(taken) - len(left)
             for record in left:
                 decoded = decode.record(record, self._options, present)
                 if isinstance(decoded, Event):
@@ -365,7 +370,8 @@ class Ingest:
     def _set_aside(self, record: Record, found: Refusal | Foreign, batch: _Batch) -> None:
         """Keep a record that is no event. If it was read before, a new policy makes no dead letter of it."""
         if isinstance(found, Foreign):
-            batch.foreign += 1
+            batch.elsewhere += found.type == ELSEWHERE
+            batch.foreign += found.type != ELSEWHERE
         elif found.stage == decode.POLICY and self._was_read(record):
             batch.outlived += 1
         else:
@@ -386,8 +392,10 @@ class Ingest:
         return letter, outcomes.dead_letter(letter, self._dead_letter_topic)
 
     def _count(self, found: _Batch, superseded: int) -> None:
-        folded = found.count - len(found.dead) - found.foreign - found.outlived - superseded
-        known = {"folded": folded, "superseded": superseded, "refused": len(found.dead), "foreign": found.foreign}
+        skipped = {"foreign": found.foreign, "elsewhere": found.elsewhere}
+        folded = found.count - len(found.dead) - sum(skipped.values()) - found.outlived - superseded
+        known = {"folded": folded, "superseded": superseded, "refused": len(found.dead), **skipped}
+        self.seen.update(known)
         for result, count in known.items():
             if count:
                 self._telemetry.add("events_total", count, result=result)

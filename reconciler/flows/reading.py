@@ -63,7 +63,8 @@ def _described(options: decode.Options, before: Mapping[str, Any]) -> dict[str, 
         topic: [{"name": one.name, **one.written} for one in options.sources.get(topic, ())]
         for topic in options.topics.names
     }
-    return {"topics": {**before.get("topics", {}), **now}, "subjects": [], "sources": []}
+    part = options.part
+    return {"topics": {**before.get("topics", {}), **now}, "subjects": part.subjects, "sources": part.sources}
 
 
 def _known(noted: bytes) -> dict[str, Any]:

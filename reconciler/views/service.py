@@ -47,6 +47,10 @@ class Status(Standing, frozen=True, kw_only=True):
     in_flight: int
     in_flight_limit: float
     queue: Annotated[dict[str, int], Meta(description="Documents queued in memory, by lane.")]
+    records: Annotated[
+        dict[str, int],
+        Meta(description="Records read since the start: folded, superseded, refused, foreign, elsewhere."),
+    ]
     log_reachable: bool
 
 

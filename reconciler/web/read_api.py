@@ -113,6 +113,7 @@ async def standing(services: Services) -> views.service.Status:
         in_flight=engine.limiter.in_flight,
         in_flight_limit=engine.limiter.limit,
         queue={lane.name.lower(): depth for lane, depth in engine.queue.depth().items()},
+        records=dict(engine.seen),
         log_reachable=ends is not None,
     )
 

@@ -33,6 +33,7 @@ class Engine:
     breaker: Breaker
     limiter: Limiter
     queue: Queue
+    seen: Mapping[str, int]  # records of the change log since the start, by what came of them
     reached: Callable[[], Mapping[Partition, int]]  # how far each partition is folded; empty until the log is open
 
 

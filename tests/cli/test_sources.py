@@ -84,3 +84,15 @@ def test_a_source_without_a_time_is_told(mapped: Program) -> None:
     mapped.reconfigure('time = "changed"\n', "")
     assert "a copy of a record is a new event" in mapped.run("config", "check").stderr
     assert "! source erp" in mapped.run("doctor").stdout
+
+
+def test_each_reconciler_takes_its_part_of_a_log(program: Program) -> None:
+    program.emits(DOC, "--set", "status=RELEASED")
+    program.emits("OTHER-1", "--set", "status=RELEASED")
+    program.reconfigure("[log]\n", '[log]\nsubjects = ["0000*"]\n')
+    program.say("run", "--once")
+    assert [row["document"] for row in program.json("docs", "list")] == [DOC], "the other is no parked document"
+    assert program.json("status")["part"] == ["0000*"]
+    assert "not in this reconciler's part" in program.run("emit", "OTHER-1", "--set", "a=1").stderr
+    program.reconfigure('["0000*"]', '["*"]')
+    assert "log.subjects has changed" in program.run("run", "--once").stderr

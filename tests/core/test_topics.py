@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.events import change_events, decode, decode_fast
+from reconciler.core.events.part import ELSEWHERE, Part
 from reconciler.model.event import ChangeTopic, Event, Foreign, PlainRecord, Refusal, Topics
 from reconciler.model.policy import OPERATORS, Policy, Rule, Strategy
 from tests.core import strategies
@@ -212,3 +213,30 @@ def test_the_fast_way_accepts_no_source_that_the_long_way_refuses(
     events, left = decode_fast.events(given_, options)
     taken = [one for one in given_ if not any(one is other for other in left)]
     assert events == [decode.record(one, options) for one in taken]
+
+
+# ---------------------------------------------------------------------------------------------------------------- parts
+
+
+@given(st.lists(st.sampled_from(["PRJ-1", "prj-1", "P1", "Q\n"])), st.sampled_from(["//erp/1", "//mes/1", OPERATORS]))
+def test_a_part_has_its_documents_and_sources_and_no_other(keys: list[str], source: str) -> None:
+    options = decode.Options(part=Part(("PRJ-*", "P?"), ("//erp/*",)))
+    topic = options.topics.decisions if source == OPERATORS else options.topics.changes[0].name
+    records = [
+        structured(envelope(source=source, subject=key, id=str(number)), topic=topic, offset=number)
+        for number, key in enumerate(keys)
+    ]
+    ours = [key for key in keys if key in ("PRJ-1", "P1") and source != "//mes/1"]
+    fast, left = decode_fast.events(records, options)
+    slow = [decode.record(record, options) for record in records]
+    assert sorted(event.key for event in fast) == sorted(ours)
+    assert not left
+    assert [found.key for found in slow if isinstance(found, Event)] == ours
+    assert {found.type for found in slow if isinstance(found, Foreign)} <= {ELSEWHERE}
+
+
+def test_a_tombstone_of_another_part_releases_nothing() -> None:
+    options = decode.Options(part=Part(("PRJ-*",)))
+    found = [decode.record(PlainRecord("t", 0, 0, 1, key, None), options) for key in (b"PRJ-1", b"X")]
+    assert isinstance(found[0], Event)
+    assert isinstance(found[1], Foreign)

@@ -100,7 +100,9 @@ class Daemon:
             store=self.world.store,
             log=self.world.log,
             decoding=lambda: decode.Options(policy=self.world.policy, topics=TOPICS),
-            engine=application.Engine(self.breaker, self.world.limiter, Queue(10), lambda: self.world.store.offsets),
+            engine=application.Engine(
+                self.breaker, self.world.limiter, Queue(10), {}, lambda: self.world.store.offsets
+            ),
             series=lambda hours: series.window(self.points, self.clock.now_us(), round(hours * 60)),
             stopping=self.stopping,
             settings=lambda: self.settings,

@@ -18,6 +18,7 @@ from reconciler.cli import (
     store_access,
 )
 from reconciler.config import Config
+from reconciler.core.events.part import ALL
 from reconciler.model import codec
 from reconciler.model.stamp import Partition
 
@@ -95,7 +96,7 @@ def _export(config: Config, to: Path) -> int:
 
 
 async def _records(config: Config, to: Path) -> _Count:
-    decode_options = events.decode_options(config)
+    decode_options = attrs.evolve(events.decode_options(config), part=ALL)  # an archive has all of a log
     count = _Count()
     with output.progress("exporting", None) as tell:
         source = log_replay.Source(config, tell)

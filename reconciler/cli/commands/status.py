@@ -52,6 +52,7 @@ def status(config: Config, form: str) -> None:
             ("dead letters", _many(found["dead_letters"], "open; see `reconciler dead-letters list`")),
             ("to be compared", _many(found["comparisons_due"], "due now")),
             ("log", found["log_error"] or "reachable"),
+            *([("part", " ".join(found["part"]))] if found["part"] else []),
         ]
     )
     if found["log"]:
@@ -85,6 +86,7 @@ async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
         **msgspec.structs.asdict(views.service.standing(found, reaches(positions, ends))),
         "log_reachable": ends is not None if ask_log else None,
         "log_error": trouble,
+        "part": [*config.log.subjects, *config.log.sources],
     }
 
 

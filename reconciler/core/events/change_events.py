@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from reconciler.core.events import decode, signing
+from reconciler.core.events import decode, part, signing
 from reconciler.errors import UsageError
 from reconciler.model.event import Event, Foreign, Header, Outgoing, PlainRecord, Topics
 from reconciler.model.policy import OPERATORS
@@ -84,6 +84,8 @@ def decoded(record: Outgoing, options: decode.Options, now_us: int) -> Event | s
     match decode.record(plain, options):
         case Event() as event:
             return event
+        case Foreign(type=part.ELSEWHERE):
+            return "its document or source is not in this reconciler's part of the log (log.subjects, log.sources)"
         case Foreign(type=type):
             return f"type {type!r} is not one of ours, so the reconciler would skip it"
         case refused:

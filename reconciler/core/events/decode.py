@@ -24,6 +24,7 @@ import msgspec
 
 from reconciler.core.events import mapping, profile, signing, timing
 from reconciler.core.events.outcomes import OutcomeType
+from reconciler.core.events.part import ALL, ELSEWHERE, Part
 from reconciler.model import instant, limits
 from reconciler.model.event import Decoded, Event, Foreign, Header, More, Record, Refusal, Topics
 from reconciler.model.policy import OPERATORS, Policy
@@ -61,6 +62,7 @@ class Options:
     topics: Topics = attrs.field(factory=Topics)
     keys: Keys | None = None  # to sign decisions before they are appended
     signed: signing.Required | None = None  # the decisions that need a signature; None: none does
+    part: Part = ALL  # of the log; events of others are skipped
     sources: mapping.Sources = attrs.field(factory=dict)  # that say what records of another shape mean, by topic
     sources_restricted: bool = attrs.field(init=False)  # needed for every event, so computed once
 
@@ -216,6 +218,8 @@ def _mapped(mappings: Sequence[mapping.Source], source: Record, options: Options
 
 def _event(envelope: _Envelope, source: Record, options: Options, written: bytes) -> Decoded:
     _check_envelope(envelope)
+    if options.part != ALL and not options.part.has(envelope.subject, envelope.source):
+        return Foreign(_place(source), ELSEWHERE)
     stamp = _stamp(envelope, source, options)
     here, releases = stamp.place if options.vouched else _place(source), envelope.type == RELEASED
     if refused := profile.refusal(envelope.source, here.topic, options.topics, options.policy, releases=releases):
@@ -327,7 +331,7 @@ def _refusal(place: Place, stage: str, reason: str) -> Refusal:
     return Refusal(place, stage, reason if len(reason) <= REASON_LENGTH_MAX else reason[: REASON_LENGTH_MAX - 1] + "…")
 
 
-def _tombstone(source: Record, options: Options) -> Event | Refusal:
+def _tombstone(source: Record, options: Options) -> Decoded:
     """Decode a null value: it releases the document of its key, with its topic as source and the record's time."""
     if source.key is None:
         raise profile.Invalid("a record without value and key names no document")
@@ -339,6 +343,8 @@ def _tombstone(source: Record, options: Options) -> Event | Refusal:
         raise profile.Invalid(f"the record's key, the document's key, has 1 to {KEY_LENGTH_MAX} characters")
     topic, partition, offset = source.topic, source.partition, source.offset
     speaker = f"//kafka/{topic}"
+    if not options.part.has(key, speaker):
+        return Foreign(_place(source), ELSEWHERE)
     if refused := profile.refusal(speaker, topic, options.topics, options.policy, releases=True):
         return _refusal(_place(source), POLICY, refused)
     time = timing.of_record(max(source.timestamp, 0) * 1000)

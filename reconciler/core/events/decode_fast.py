@@ -23,6 +23,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from reconciler.core.events import decode, profile, timing
+from reconciler.core.events.part import ALL
 from reconciler.model import instant
 from reconciler.model.event import Event, Record
 from reconciler.model.policy import OPERATORS
@@ -71,16 +72,23 @@ _check_field = functools.lru_cache(maxsize=16_384)(profile.check_field)  # bound
 def events(
     records: Sequence[Record], options: decode.Options, present: timing.Present = timing.READ_BEFORE
 ) -> tuple[list[Event], list[Record]]:
-    """Decode usual records; return their events, and the records left to `decode.record`, both in order."""
+    """
+    Decode usual records; return their events, and the records left to `decode.record`, both in order.
+
+    Records in neither are of another part of the log (`Options.part`).
+    """
     if options.by_position or options.sources_restricted:
         return [], list(records)
     taken, envelopes, left = _envelopes(records, options.record_bytes_max)
     if options.signed is not None and any(one.source == OPERATORS for one in envelopes):  # signatures are checked there
         return [], list(records)
     try:
-        return _events(taken, envelopes, options, present), left
+        events = _events(taken, envelopes, options, present)
     except (ValueError, OverflowError, profile.Invalid):  # something odd: each record by itself
         return [], list(records)
+    if options.part != ALL:
+        events = [event for event in events if options.part.has(event.key, event.source)]
+    return events, left
 
 
 def _envelopes(records: Sequence[Record], bytes_max: int) -> tuple[list[Record], list[_Envelope], list[Record]]:
