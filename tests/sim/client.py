@@ -159,6 +159,8 @@ class SimWindchill:
     def _evaluated(self, write: Write, apply: Callable[[], WriteAnswer]) -> WriteAnswer:
         """What a write comes to, where it is evaluated."""
         answer = apply()
+        self._world.faults["sent_after_eviction"] += not self._life.is_current()
+        self._world.faults["applied_after_eviction"] += not self._life.is_current() and write.accepted is not None
         self._world.note(f"write {write.number} of {write.key} evaluated: {type(answer).__name__}")
         if write.accepted is not None:
             before = token_of(write.key, write.accepted.number - 1)

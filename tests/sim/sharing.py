@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 
 from reconciler.core.scheduling.replicas import Member, Membership
-from reconciler.errors import EvictedError, StoreError
+from reconciler.errors import EvictedError, LostError, StoreError
 from reconciler.model.audit import Settlement
 from reconciler.model.chain import Head
 from reconciler.model.document import Agreement, Document, Status
@@ -114,7 +114,7 @@ class Shared(Watched):
         assert inner.slots is not None
         self.slots = _Slots(self, inner.slots)
         self.shared = self
-        life.is_current = inner.slots.is_mine
+        life.is_current, life.slot = inner.slots.is_mine, inner.slots.slot
 
     async def _call(self, name: str, act: Callable[[], Any]) -> Any:
         return await self._life.effect(f"store.{name}", lambda: self.at_server(name, act), fails=True)
@@ -125,7 +125,11 @@ class Shared(Watched):
         if lost and self._rng.random() < 0.5:
             await asyncio.sleep(self._rng.uniform(0.1, _AWAY_S_MAX))
             lost = False
-        done = await act()
+        try:
+            done = await act()
+        except LostError:
+            self._life.world.faults["decided_for_nothing"] += 1
+            raise
         if lost:
             await asyncio.sleep(self._rng.uniform(0.1, _AWAY_S_MAX))
             if name not in _READS and not self._life.is_current():
@@ -299,7 +303,10 @@ class _Slots:
     async def evict(self, member: Member) -> bool:
         async def act() -> bool:
             done = await self._inner.evict(member)
-            self._store._life.world.faults["evicted"] += done and not member.leaving
+            world = self._store._life.world
+            slept = any(one.slot == member.slot and one.process.stopped for one in world.lives if not one.dead)
+            world.faults["evicted"] += done and not member.leaving
+            world.faults["evicted_asleep"] += done and slept and not member.leaving
             return done
 
         return bool(await self._store.once("evict", act))

@@ -26,7 +26,7 @@ SEVERAL = 60 if brokers.must_be_apache() else 12  # of them with several process
 BLOCK = 35
 BROKEN_ONCE = (33503, 41577, 45016, 55112, 55566, 56732, 57304, 91096)
 """Seeds that broke a promise, or that the judge found fault with wrongly, before that was mended."""
-BROKEN_ONCE_BY_SEVERAL = (12,)
+BROKEN_ONCE_BY_SEVERAL = (12, 40)
 ROOT = Path(__file__).parent.parent.parent
 
 SWEPT_STEPS = 8  # a small world, to die at each of its effects
@@ -142,6 +142,30 @@ def test_going_round_in_circles_is_found_out() -> None:
             made.run_until_complete(circles())
     finally:
         made.close()
+
+
+def test_a_stopped_process_does_nothing_until_it_goes_on() -> None:
+    made = loop.SimLoop(random.Random(1), stops=True)
+    process, said = loop.Process(made), list[tuple[int, float]]()
+
+    async def counts() -> None:
+        for number in range(4):
+            said.append((number, made.time()))
+            await asyncio.sleep(1.0)
+
+    async def world() -> None:
+        counting = made.create_task(counts(), context=process.context)
+        await asyncio.sleep(1.5)
+        process.stopped = True
+        await asyncio.sleep(10.0)
+        process.go_on()
+        await counting
+
+    try:
+        made.run_until_complete(world())
+    finally:
+        made.close()
+    assert said == [(0, 0.0), (1, 1.0), (2, 11.5), (3, 12.5)]
 
 
 def test_worlds_draw_only_rules_that_a_configuration_can_say() -> None:

@@ -124,6 +124,7 @@ class Life:
         self.process = Process(world.loop)
         self.skew_us = round(world.options.skews_s[machine] * 1_000_000)  # of its machine's clock
         self.is_current: Callable[[], bool] = lambda: True  # whether no one has taken it for dead
+        self.slot = 0
         self.may_send: Callable[[], bool] = lambda: True  # whether it may send requests to Windchill now
         self.number = number
         self.policy = policy
