@@ -203,7 +203,8 @@ class Simulation:
                 world.expect(self._lives < _LIVES_MAX, "the daemon never stays up")
                 self.losses.strike()
                 if world.faulty:
-                    await asyncio.sleep(world.rng("restarts").uniform(0.1, 5.0))
+                    slow = world.options.replicas > 1 and world.rng("slow restarts").random() < 0.3
+                    await asyncio.sleep(world.rng("restarts").uniform(0.1, 60.0 if slow else 5.0))
                     if world.rng("restarts").random() < 0.2:
                         self._reconfigure()
         except Exception as error:  # noqa: BLE001  whatever ends a machine ends the world, in order

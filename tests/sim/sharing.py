@@ -157,11 +157,14 @@ class Shared(Watched):
             before = dict(self._memory.holders)
             self._inner.held_late(keys, back=back)
             self._ledger.leaves(self._life, [key for key in keys if key not in self._memory.holders])
-            for key in keys:
-                if key not in before and key in self._memory.holders:
-                    self._ledger.takes(self._life, key, None)
+            taken = [key for key in keys if key not in before and key in self._memory.holders]
+            for key in taken:
+                self._ledger.takes(self._life, key, None)
+            faults = self._life.world.faults
+            faults["taken_late"] += len(taken)
+            faults["given_back_late"] += len(before) - len(self._memory.holders) + len(taken)
 
-        for most_s in (1.0, _LATE_S_MAX):
+        for most_s in (1.0, 5.0, _LATE_S_MAX):
             self._life.world.later(self._rng.uniform(0.0, most_s), carried_out)
 
     async def fold(self, batch: FoldBatch) -> Any:

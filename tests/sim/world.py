@@ -197,7 +197,7 @@ class Life:
         if (number and options.crash_at == number) or (options.by_chance and self.world.strikes("crash")):
             self.die(name)
             await self.alive()
-        if number and options.rates["stopped"] and self.world.strikes("stopped_there"):
+        if number and options.replicas > 1 and any(self.world.strikes("stopped_there") for _ in range(_hurts(name))):
             self.stop_for(self.world.rng("stops").uniform(1.0, _STOPPED_S_MAX))
             await asyncio.sleep(0)
             await self.alive()
@@ -206,6 +206,12 @@ class Life:
         if self._rng.random() < 0.5:
             await asyncio.sleep(self._rng.uniform(0, _PAUSE_S_MAX))
         await self.alive()
+
+
+def _hurts(name: str) -> int:
+    """How much more it hurts to sleep around this effect: who has not lost its document yet believes to have it."""
+    what = name.partition(" ")[2]
+    return 40 if what.startswith(("write", "lock", "store.intend", "store.settle")) else 1
 
 
 class LifeClock(SystemClock):
