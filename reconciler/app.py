@@ -46,9 +46,11 @@ from reconciler.flows.lease import Lease
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.watchdog import IdleClock, Watchdog
+from reconciler.flows.writes import Obedience, Writes
 from reconciler.model.document import Lane, Status
 from reconciler.model.event import Outgoing
 from reconciler.model.stamp import Partition
+from reconciler.model.standing import WriteStop
 from reconciler.ports import (
     OUTBOX_DUTIES,
     ChangeList,
@@ -90,6 +92,7 @@ class Summary:
     counts: dict[Status, int]
     dead_letters: int
     maintenance: bool
+    stop: WriteStop | None = None  # of all writes
 
     @property
     def settled(self) -> bool:
@@ -132,24 +135,24 @@ class Daemon:
         self._access = access or AccessControl(clock)
         self._watchdog = Watchdog(clock, max(_SILENT_S_MIN, _SILENT_REQUESTS * config.windchill.timeout_s))
         self.hooked = asyncio.Event()  # set when Windchill's webhook reports a change
-        in_flight_max = config.windchill.in_flight_max
-        self._workers = _WORKERS_A_REQUEST * in_flight_max
+        self._workers = _WORKERS_A_REQUEST * (in_flight_max := config.windchill.in_flight_max)
         limiter = Limiter(in_flight_max)
         breaker = Breaker(cooldown_max_s=config.windchill.retry_after_max_s)
         self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
         quota = RetryQuota()
         self._lease = None if slots is None else self._make_lease(slots, limiter, quota, breaker)
         held_back_by = limiter, breaker, quota
-        gate = Gate(windchill, IdleClock(clock), *held_back_by, may_send=self.may_send)
+        self.writes = Writes()
+        gate = Gate(windchill, IdleClock(clock), *held_back_by, self.may_send, lambda: not self.writes.stopped)
         self._in_force = factory.in_force(config)
-        attempt = Attempt(gate, store, clock, self._in_force.options, self._make_budget(shared))
-        queue = Queue(QUEUE_CAPACITY)
-        known = attempt, store, queue, clock, self.telemetry
+        attempt = Attempt(gate, store, clock, self._in_force.options, self._make_budget(shared), self.writes)
+        known = attempt, store, (queue := Queue(QUEUE_CAPACITY)), clock, self.telemetry
         self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
         self.due_feeder = DueFeeder(store, queue, self.reconciler, clock, self._in_force.options.pace)
+        self._obedience = Obedience(store, self.writes, IdleClock(clock), self._writes_changed)
         self._drift = self._make_drift(windchill, gate) if isinstance(windchill, ChangeList) else None
         self.ingest = self._make_ingest(tracing)
-        self._engine = application.Engine(breaker, limiter, queue, self.ingest.seen, lambda: self.ingest.reached)
+        self._engine = self._make_engine(breaker, limiter, queue)
         self.publisher = Publisher(store, log, clock, self.reconciler.outbox_filled, self._make_signer())
         self._reload = self._make_reload(policy_source or reload.PolicySource(lambda: self._in_force), shared)
         self._writable = asyncio.Event()
@@ -158,7 +161,7 @@ class Daemon:
         self._notifier = None if webhook is None else self._make_notifier(webhook, breaker)
         seen = store, log, self.ingest, clock, self.telemetry
         backlog = (lambda: notify.Backlog(0, 0.0)) if self._notifier is None else self._notifier.backlog
-        self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker, backlog=backlog)
+        self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker, backlog=backlog, writes=self.writes)
         self._series = Series(self.telemetry, store, log, self.ingest, IdleClock(clock))
 
     def may_send(self) -> bool:
@@ -183,14 +186,13 @@ class Daemon:
         replica tell the others that it is alive.
         """
         decided = {"accept_truncation": accept_truncation, "accept_sources": accept_sources}
-        if self._admin is None and self._lease is None:
-            return await self._work(stop, once=once, **decided)
         failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
             if self._admin is not None:
                 tasks.create_task(self._admin.serve(application.application(self._make_services(stop))), name="admin")
             if self._lease is not None:
                 self._start(tasks, "lease", self._lease.run)
+            self._start(tasks, "write stop", self._obedience.run)
             if self._checkpoints is not None:
                 self._start(tasks, "checkpoints", self._checkpoints.run)
             try:
@@ -198,6 +200,7 @@ class Daemon:
             except Exception as error:  # noqa: BLE001  raised below: a group of one would only wrap it
                 failure = error
             stop.set()  # also after a failure, so that running exports end
+            self._obedience.finish()
             if self._admin is not None:
                 self._admin.stop()
             if self._checkpoints is not None:
@@ -326,7 +329,8 @@ class Daemon:
     async def summary(self) -> Summary:
         """Return how many documents and dead letters there are, by status."""
         counts = dict(await self.store.counts())
-        return Summary(counts, await self.store.count_dead_letters(), self.config.windchill.maintenance)
+        maintenance = self.config.windchill.maintenance
+        return Summary(counts, await self.store.count_dead_letters(), maintenance, self.writes.stop)
 
     def _start_writing(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         loops = [
@@ -354,13 +358,17 @@ class Daemon:
         self.ingest.stop()  # later events belong to the next pass
         timeout_s = max(self.config.retry.backoff_max_s, _TIMEOUTS_ONCE * self.config.windchill.timeout_s)
         once = Once(self.store, self.reconciler, self._engine.breaker, self.clock, timeout_s=timeout_s)
-        while not stop.is_set() and not self.config.windchill.maintenance:
+        while not stop.is_set() and not self.config.windchill.maintenance and not self.writes.stopped:
             if self.due_feeder.refilled and await once.over():  # documents due at the start are part of this pass
                 return
             self.reconciler.settled.clear()
             await self.clock.wait(self.reconciler.settled, _POLL_S)
 
     # ------------------------------------------------------------------------------------------ making the flows
+
+    def _make_engine(self, breaker: Breaker, limiter: Limiter, queue: Queue) -> application.Engine:
+        most, ingest = self.config.windchill.in_flight_max, self.ingest
+        return application.Engine(breaker, limiter, queue, ingest.seen, lambda: ingest.reached, most)
 
     def _make_budget(self, shared: Shared | None) -> Spending:
         settings = self.config.resync
@@ -442,6 +450,15 @@ class Daemon:
             notice=lambda number: self._reload.notice(number),  # noqa: PLW0108  it is made later
         )
 
+    def _look_at_store(self) -> None:
+        """Learn at once of what an operator has just done here."""
+        self.due_feeder.wake()
+        self.writes.look.set()
+
+    def _writes_changed(self) -> None:
+        self.due_feeder.wake()
+        self.reconciler.wake()
+
     def _look_around(self) -> None:
         """Take up what another replica has left, now and not when we would have looked again."""
         self.due_feeder.wake()
@@ -480,7 +497,7 @@ class Daemon:
 
     def _make_actions(self) -> OperatorActions:
         made = factory.actions(self.config, self.store, self.log, self.clock)
-        woken = attrs.evolve(made, offer=self.reconciler.offer, wake=self.due_feeder.wake)
+        woken = attrs.evolve(made, offer=self.reconciler.offer, wake=self._look_at_store)
         return attrs.evolve(woken, decoding=lambda: self._in_force.decoding)
 
     def _make_services(self, stop: asyncio.Event) -> application.Services:
@@ -490,6 +507,7 @@ class Daemon:
                 self._progress.readiness(stopping=stop.is_set()),
                 folding_waits=self.ingest.waits_for,
                 clock=self.due_feeder.clock_fault,
+                stop=self.writes.stop,
             ),
             metrics=Exposition(self.telemetry, self._gauges.refresh).render,
             wake=self.hooked.set,

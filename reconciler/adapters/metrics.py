@@ -75,6 +75,7 @@ CATALOG: Final = (
     Metric("in_flight_limit", "gauge", "How many requests may be under way now; it adapts to Windchill's load."),
     Metric("dead_letters", "gauge", "Open dead letters: events that could not be used."),
     Metric("breaker_open", "gauge", "1 while the breaker is open, because Windchill is down; else 0."),
+    Metric("writes_stopped", "gauge", "1 while operators have stopped all writes; else 0."),
     Metric(
         "policy_reloads_total",
         "counter",

@@ -78,6 +78,12 @@ def when(value: object) -> str:
     return f"{value[:10]} {value[11:19]}Z" if isinstance(value, str) else "–"
 
 
+def stopped(stop: Row | None) -> str:
+    """Say since when all writes are stopped, by whom and why."""
+    at, by, reason = (None if stop is None else _member(stop, name) for name in ("at", "by", "reason"))
+    return f"stopped since {when(at)} by {words(by)} ({plain(reason) if reason else 'no reason given'})"
+
+
 def plain(text: str) -> str:
     """Return text with control and other invisible characters escaped."""
     if text.isprintable():

@@ -27,6 +27,7 @@ from reconciler.cli.commands.source import source
 from reconciler.cli.commands.status import status
 from reconciler.cli.commands.store import store
 from reconciler.cli.commands.token import token
+from reconciler.cli.commands.writes import writes
 
 main = framework.Root(
     name="reconciler",
@@ -46,6 +47,7 @@ for _command in (
     explain,
     status,
     docs,
+    writes,
     hotspots,
     conflicts,
     dead_letters,

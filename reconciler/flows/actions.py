@@ -43,10 +43,12 @@ from reconciler.model.action import (
 from reconciler.model.document import SETTLED, Conflict, ConflictRow, Document, Due, Lane, Status
 from reconciler.model.event import DeadLetter, Outgoing, Topics
 from reconciler.model.policy import OPERATORS
+from reconciler.model.standing import Replica, WriteStop
 from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, Store
 
 _LETTERS = 100  # of one append; each may be a megabyte
+_STOP_POLL_S = 0.2
 _COMPARED = 500  # documents made due at a time
 _PAGE = 25  # conflicts read at a time with their documents, which may be some megabytes each
 _RESOLVED_BYTES = 4 * 1024 * 1024  # of the events of one action on many conflicts
@@ -161,6 +163,35 @@ class OperatorActions:
         about_it = About(kind=ActionKind.RELEASE, target=key, document=key, details=details, result="appended")
         await self._recorder.record(who, [about_it])
         return Appended(key, (about["id"],))
+
+    # ---------------------------------------------------------------------------------------------------------- writes
+
+    async def stop_writes(self, who: str, reason: str) -> WriteStop:
+        """Stop all writes to Windchill until they are resumed; return the stop in force, perhaps an earlier one."""
+        about = About(kind=ActionKind.STOP_WRITES, target="", details={"reason": reason})
+        while (stop := await self.store.write_stop()) is None:
+            await self._recorder.once(who, about, Change.STOP_WRITES)
+        self.wake()
+        return stop
+
+    async def resume_writes(self, who: str, reason: str) -> bool:
+        """Let writes begin again; return whether they were stopped."""
+        about = About(kind=ActionKind.RESUME_WRITES, target="", details={"reason": reason})
+        while await self.store.write_stop() is not None:
+            if await self._recorder.once(who, about, Change.RESUME_WRITES):
+                self.wake()
+                return True
+        return False
+
+    async def despite_stop(self, stop: WriteStop, patience_s: float) -> Sequence[Replica]:
+        """Wait until no write is under way that began before a stop; return who may still write after that time."""
+        until_s = self.clock.monotonic_s() + patience_s
+        while await self.store.write_stop() == stop:
+            left = [one for one in await self.store.replicas() if one.writes_despite(stop)]
+            if not left or self.clock.monotonic_s() >= until_s:
+                return left
+            await self.clock.sleep(_STOP_POLL_S)
+        return ()
 
     # ------------------------------------------------------------------------------------------------------- conflicts
 

@@ -24,6 +24,7 @@ from reconciler.core.scheduling.limiter import COUNTED
 from reconciler.core.settling import doubts, notes, pacing, setbacks, settle
 from reconciler.core.settling.cases import AttemptOptions, Case
 from reconciler.flows.gate import Gate, HeldUpError
+from reconciler.flows.writes import Writes
 from reconciler.model.answer import (
     Broken,
     Failed,
@@ -68,6 +69,7 @@ class Attempt:
     clock: Clock
     options: AttemptOptions
     budget: Spending
+    writes: Writes = attrs.field(factory=Writes)
 
     async def run(self, document: Document, lane: Lane) -> Settlement:
         """Make one attempt and return its settlement; raises HeldUpError, and otherwise only unexpected errors."""
@@ -205,21 +207,26 @@ class Attempt:
             return settle.parked(case, _THRESHOLD, AttemptResult.THRESHOLD, at_least_s=wait_s)
         mark = notes.mark(case) if self.gate.locks else ""
         writing = Writing(case, plan, self.ledger, self._redecided, mark)
-        if not await writing.begin():  # paused since the row was loaded
-            await writing.withdraw()
-            raise HeldUpError
-        try:
-            failures = case.document.agreement.failures
-            answer = await self.gate.write(snapshot, plan.fields, token=plan.token, journal=writing, failures=failures)
-        except HeldUpError:
-            await writing.withdraw()
-            raise
+        answer = await self._write(writing, snapshot, plan, plan.token)
         case = writing.case
         if isinstance(answer, VersionConflict) and writing.nothing_left is not None:
             return await self._act(self._now(writing.nothing_left))  # what was seen under the lock needs no second look
         if isinstance(answer, Refused | NotAvailable) and answer.perhaps_stale:
             answer = await self._refused_or_stale(case, answer)
         return self._answered(self._now(case), answer, writing.intent, writing.plan)
+
+    async def _write(self, writing: "Writing", snapshot: Snapshot, plan: Patch, token: Token) -> WriteAnswer:
+        """Send a write, unless it may not begin: then it is withdrawn, and HeldUpError raised."""
+        with self.writes.one():
+            try:
+                if not await writing.begin():  # paused since the row was loaded, or all writes are stopped
+                    self.writes.look.set()
+                    raise HeldUpError
+                failures = writing.case.document.agreement.failures
+                return await self.gate.write(snapshot, plan.fields, token=token, journal=writing, failures=failures)
+            except HeldUpError:
+                await writing.withdraw()
+                raise
 
     def _redecided(self, case: Case, shown: Snapshot) -> Case:
         """Decide again. What the earlier read has adopted stays so, but for fields that have changed since."""

@@ -65,6 +65,7 @@ class Gate:
     _breaker: Breaker
     _quota: RetryQuota
     _may_send: Callable[[], bool] = lambda: True
+    _may_write: Callable[[], bool] = lambda: True
     _waiting: deque[asyncio.Event] = attrs.field(init=False, factory=deque)
     _well: dict[str, None] = attrs.field(init=False, factory=dict)  # documents, latest last
     _probes: set[str] = attrs.field(init=False, factory=set)
@@ -113,9 +114,13 @@ class Gate:
         self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal, failures: int = 0
     ) -> WriteAnswer:
         """Write a document's fields, guarded by `token`. Raises HeldUpError."""
-        return await self._through(
-            snapshot.key, failures, lambda: self._windchill.write(snapshot, fields, token=token, journal=journal)
-        )
+
+        async def request() -> WriteAnswer:
+            if not self._may_write():  # all writes were stopped while this one waited for its turn
+                raise HeldUpError
+            return await self._windchill.write(snapshot, fields, token=token, journal=journal)
+
+        return await self._through(snapshot.key, failures, request)
 
     async def changed(self, changes: ChangeList, since_us: int) -> Sequence[Sighting] | Trouble:
         """Ask for the list of changes. Raises HeldUpError."""

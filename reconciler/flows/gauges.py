@@ -21,6 +21,7 @@ from reconciler.core.scheduling.queue import Queue
 from reconciler.flows import watchdog
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.notify import Backlog
+from reconciler.flows.writes import Writes
 from reconciler.model.audit import AttemptResult
 from reconciler.model.document import Status
 from reconciler.model.standing import reaches
@@ -42,6 +43,7 @@ class Gauges:
     _limiter: Limiter
     _breaker: Breaker
     _backlog: Callable[[], Backlog]
+    _writes: Writes
     _refreshing: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
     _refreshed_s: float | None = attrs.field(init=False, default=None)
 
@@ -65,6 +67,7 @@ class Gauges:
             gauge("queue_depth", depth, lane=lane.name.lower())
         gauge("in_flight", self._limiter.in_flight)
         gauge("in_flight_limit", self._limiter.limit)
+        gauge("writes_stopped", float(self._writes.stopped))
         gauge("breaker_open", float(self._breaker.away))
         waiting, oldest_s = self._backlog()
         gauge("notifications_waiting", waiting)

@@ -72,6 +72,10 @@ class Reconciler:
         self._queue.offer(due)
         self._wake.set()
 
+    def wake(self) -> None:
+        """Look at the queue now: writes were resumed."""
+        self._wake.set()
+
     def decide_by(self, options: AttemptOptions) -> None:
         """Use another policy from the next attempt on."""
         self._attempt = attrs.evolve(self._attempt, options=options)
@@ -99,6 +103,8 @@ class Reconciler:
             room = self._buffer - self._loaded.qsize()
             if self._attempt.gate.without_share:
                 taken = await self._pass_on()
+            elif self._attempt.writes.stopped:
+                taken = []
             elif self._attempt.gate.in_doubt:
                 taken = await self._load_probes()
             # Refill when half of the buffer is free, not for each document.
@@ -190,6 +196,8 @@ class Reconciler:
             delay_s = _IDLE_S_MAX
         if self._attempt.gate.in_doubt:  # all wait for a probe, perhaps for one of the gate's own
             delay_s = max(delay_s, self._attempt.gate.held_s, _DOUBT_S_MIN)
+        if self._attempt.writes.stopped:  # whoever learns that they are resumed wakes us
+            delay_s = _IDLE_S_MAX
         if delay_s > 0:
             await self._clock.wait(self._wake, min(delay_s, _IDLE_S_MAX))
         self._wake.clear()

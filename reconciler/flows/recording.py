@@ -69,6 +69,10 @@ class Recorder:
             else:
                 raise _crowded()
 
+    async def once(self, who: str, about: About, change: Change) -> bool:
+        """Record an action and what it changes; return whether that was done, as another one may have come first."""
+        return await self._record(change, [self.action(who, about)], "")
+
     async def steer(
         self,
         who: str,

@@ -56,6 +56,8 @@ class ActionKind(enum.StrEnum):
     REFOLD = "refold"
     COMPARE = "compare"
     PRUNE = "prune"
+    STOP_WRITES = "stop-writes"
+    RESUME_WRITES = "resume-writes"
 
 
 # Actions on documents that no event tells of.
@@ -71,6 +73,8 @@ class Change(enum.StrEnum):
     RESUME = "resume"
     REPLAY = "replay"  # its dead letter is "replayed"
     DISCARD = "discard"  # its dead letter is "discarded"
+    STOP_WRITES = "stop-writes"  # no write begins any more; not if they are stopped
+    RESUME_WRITES = "resume-writes"  # not if they go on
 
 
 # -------------------------------------------------------------------------------------------------------------- results

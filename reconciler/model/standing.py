@@ -1,9 +1,10 @@
 """The present state of all documents: counts of the store, how far the change log is folded, and hot spots."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
+import msgspec
 
 from reconciler.model.document import Status
 from reconciler.model.stamp import Partition
@@ -19,6 +20,8 @@ class Standing:
     conflicts: int  # open ones
     dead_letters: int
     comparisons_due: int  # documents due for a comparison with Windchill
+    write_stop: "WriteStop | None" = None
+    replicas: "Sequence[Replica]" = ()  # who shares the store; none can share one in a file
 
     @property
     def oldest_pending_s(self) -> float | None:
@@ -45,6 +48,33 @@ def reaches(reached: Mapping[Partition, int], ends: Mapping[Partition, int] | No
     """Return all partitions in order; for a log that does not answer (None), those that were folded from."""
     known = ends or {}
     return [Reach(*place, reached.get(place, 0), known.get(place)) for place in sorted({**reached, **known})]
+
+
+# -------------------------------------------------------------------------------------------------------------- control
+
+
+class WriteStop(msgspec.Struct, frozen=True):
+    """Operators have stopped all writes: since when, who and why. `number` counts the stops and their ends."""
+
+    number: int
+    at_us: int
+    who: str
+    reason: str
+
+
+@attrs.frozen
+class Replica:
+    """A process that uses the store as one of its owners."""
+
+    slot: int
+    name: str
+    silent_s: float  # since its last sign of life, by the store's clock
+    evicted: bool  # others have taken it for dead, so it sends nothing more
+    obeys_stop: int = 0  # the number of the stop that it obeys: no write of before is under way there
+
+    def writes_despite(self, stop: WriteStop) -> bool:
+        """Whether a write may still be under way here that began before a stop."""
+        return not self.evicted and self.obeys_stop != stop.number
 
 
 # ------------------------------------------------------------------------------------------------------------ hot spots

@@ -25,6 +25,7 @@ from reconciler.ports.store import (
 )
 from reconciler.ports.store_admin import StoreAdmin
 from reconciler.ports.windchill import ChangeList, Journal, Windchill
+from reconciler.ports.write_stops import WriteStops
 
 __all__ = [
     "BUCKETS",
@@ -52,4 +53,5 @@ __all__ = [
     "Telemetry",
     "Views",
     "Windchill",
+    "WriteStops",
 ]

@@ -23,6 +23,8 @@ async def of(store: Store, now_us: int) -> Standing:
         conflicts=await store.count_conflicts(),
         dead_letters=await store.count_dead_letters(),
         comparisons_due=await store.count_due(Lane.RESYNC, now_us),
+        write_stop=await store.write_stop(),
+        replicas=() if store.shared is None else await store.replicas(),
     )
 
 

@@ -17,6 +17,7 @@ from reconciler.model.stamp import NO_ANCHORS, NO_POSITIONS, Anchor, Partition, 
 from reconciler.model.standing import HotSpot
 from reconciler.ports.shared import Shared
 from reconciler.ports.slots import Slots
+from reconciler.ports.write_stops import WriteStops
 
 
 @attrs.frozen
@@ -122,8 +123,9 @@ class Ledger(Protocol):
         """
         Store an agreement with an intent (and what was adopted) durably, before the write is sent.
 
-        Return whether it may be sent: not if the document has been paused. Raises LostError if we do not have the
-        document (any more), or it was decided by a `policy` (its digest) that replicas do not decide by any more.
+        Return whether it may be sent: not if the document has been paused. Only what begins a write names the `policy`
+        (its digest) that it was decided by: it may not be sent either while writes are stopped. Raises LostError if we
+        do not have the document (any more), or replicas do not decide by that policy any more.
         """
 
     async def settle(self, settlement: Settlement) -> None:
@@ -360,7 +362,7 @@ class Retained(Protocol):
         """Delete some records, at most `limit`, that are in pieces which were archived; return how many."""
 
 
-class Store(Folded, Ledger, Outbox, Views, Retained, Protocol):
+class Store(Folded, Ledger, Outbox, Views, Retained, WriteStops, Protocol):
     """
     The whole state store. One process owns it; `open` refuses a second owner.
 
@@ -403,6 +405,7 @@ class Store(Folded, Ledger, Outbox, Views, Retained, Protocol):
 
         Guests may do this too. It is all or nothing, and nothing if a target does not exist or can't be changed so: a
         document that no event has named; one to be paused, or made due, that is paused; one to be resumed that is not.
+        One action stops all writes, or resumes them: nothing happens if that is done already.
         Nothing also while others act at the same time: read again, and try again.
 
         `core/folding/rows.py` (`after_action`) says how a document changes, and what holds while it is paused.

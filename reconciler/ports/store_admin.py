@@ -8,6 +8,7 @@ from typing import Protocol
 import attrs
 
 from reconciler.model.stamp import Partition
+from reconciler.model.standing import Replica
 from reconciler.ports.store import Store
 
 Tell = Callable[[int, int | None], None]  # how much is done, and of how much if that is known
@@ -36,16 +37,6 @@ class Replaced:
     aside_url: str = ""  # by which commands can still read it
     before: Contents | None = None  # what the former store held; None: there was none, or it can't say
     audited: int | None = None  # the former store's audit records; None: they can't all be read
-
-
-@attrs.frozen
-class Replica:
-    """A process that uses the store as one of its owners."""
-
-    slot: int
-    name: str
-    silent_s: float  # since its last sign of life, by the store's clock
-    evicted: bool  # others have taken it for dead
 
 
 class Fresh(Protocol):

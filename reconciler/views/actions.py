@@ -1,12 +1,13 @@
 """Operator actions: what was done, and previews."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, UnsetType
 
 from reconciler.model import action as actions
-from reconciler.model import instant
-from reconciler.views import shape
+from reconciler.model import instant, standing
+from reconciler.views import service, shape
 from reconciler.views.shape import Instant, Next, Shape
 
 
@@ -79,6 +80,15 @@ class AppendedBy(Shape, frozen=True, kw_only=True):
     events: Annotated[list[str], Meta(description="Ids of the events.")]
 
 
+class Writes(Shape, frozen=True, kw_only=True):
+    """Whether all writes are stopped."""
+
+    write_stop: service.WriteStop | None
+    writing: Annotated[
+        list[str], Meta(description="Replicas that may still write: ask again. Empty: nothing changes Windchill now.")
+    ]
+
+
 class Step(Shape, frozen=True, kw_only=True):
     """One write: a field from one value to another; with `element`, whether it is in the list before and after."""
 
@@ -147,6 +157,12 @@ def action(found: actions.OperatorAction) -> OperatorAction:
         issuer=found.issuer or None,
         document=found.document or None,
     )
+
+
+def writes(stop: standing.WriteStop | None, despite: Iterable[standing.Replica]) -> Writes:
+    """Return whether all writes are stopped, and who may still write despite that."""
+    said = None if stop is None else service.write_stop(stop)
+    return Writes(write_stop=said, writing=[one.name for one in despite])
 
 
 def appended(found: actions.Appended) -> AppendedBy:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from reconciler.core.explain.series import STEP_S, Point
+from reconciler.core.scheduling.replicas import Member, Membership
 from reconciler.model import instant
 from reconciler.model import policy as policies
 from reconciler.model import standing as counts
@@ -23,6 +24,25 @@ class LogPartition(Shape, frozen=True, kw_only=True):
     lag: int | None
 
 
+class WriteStop(Shape, frozen=True, kw_only=True):
+    """Operators have stopped all writes to Windchill."""
+
+    at: Instant
+    by: str
+    reason: str
+
+
+class Replica(Shape, frozen=True, kw_only=True):
+    """A process that uses the store as one of its owners."""
+
+    slot: int
+    name: str
+    silent_s: Annotated[float, Meta(description="Seconds since its last sign of life, by the store's clock.")]
+    evicted: Annotated[bool, Meta(description="Others have taken it for dead, and go on with its work.")]
+    in_flight_max: Annotated[int, Meta(description="Its share of `windchill.in_flight_max`; 0 while it is evicted.")]
+    writing: Annotated[bool, Meta(description="Writes may begin or be under way there; false: it obeys the stop.")]
+
+
 class Standing(Shape, frozen=True, kw_only=True):
     """The status according to the store and the log."""
 
@@ -32,6 +52,10 @@ class Standing(Shape, frozen=True, kw_only=True):
     conflicts: Annotated[int, Meta(description="Number of open conflicts.")]
     dead_letters: int
     comparisons_due: Annotated[int, Meta(description="Documents due for a comparison with Windchill.")]
+    write_stop: Annotated[WriteStop | None, Meta(description="Since when all writes are stopped; null: they go on.")]
+    replicas: Annotated[
+        list[Replica], Meta(description="The processes that share the store; none with a store in a file.")
+    ]
     log: list[LogPartition]
 
 
@@ -115,7 +139,29 @@ class Settings(Shape, frozen=True, kw_only=True):
     items: list[Setting]
 
 
-def standing(found: counts.Standing, log: Iterable[counts.Reach]) -> Standing:
+def write_stop(found: counts.WriteStop) -> WriteStop:
+    """Return a stop of all writes."""
+    return WriteStop(at=instant.from_us(found.at_us), by=found.who, reason=found.reason)
+
+
+def _replicas(found: counts.Standing, in_flight_max: int) -> list[Replica]:
+    """Return the replicas, each with its share of the requests in flight."""
+    stop = found.write_stop
+    shares = Membership(0, tuple(Member(one.slot, 0, 0, 0) for one in found.replicas))
+    return [
+        Replica(
+            slot=one.slot,
+            name=one.name,
+            silent_s=round(one.silent_s, 3),
+            evicted=one.evicted,
+            in_flight_max=0 if one.evicted else shares.share(one.slot, in_flight_max),
+            writing=not one.evicted if stop is None else one.writes_despite(stop),
+        )
+        for one in found.replicas
+    ]
+
+
+def standing(found: counts.Standing, log: Iterable[counts.Reach], in_flight_max: int) -> Standing:
     """Return the status according to the store and the log."""
     return Standing(
         documents={status.value: count for status, count in found.documents.items()},
@@ -124,13 +170,15 @@ def standing(found: counts.Standing, log: Iterable[counts.Reach]) -> Standing:
         conflicts=found.conflicts,
         dead_letters=found.dead_letters,
         comparisons_due=found.comparisons_due,
+        write_stop=None if found.write_stop is None else write_stop(found.write_stop),
+        replicas=_replicas(found, in_flight_max),
         log=[shape.of(LogPartition, one) for one in log],
     )
 
 
-def status(found: counts.Standing, log: Iterable[counts.Reach], **said: object) -> Status:
+def status(found: counts.Standing, log: Iterable[counts.Reach], in_flight_max: int, **said: object) -> Status:
     """Return the overall status, with what the daemon adds."""
-    return shape.of(Status, standing(found, log), **said)
+    return shape.of(Status, standing(found, log, in_flight_max), **said)
 
 
 def rule(found: policies.Rule) -> Rule:

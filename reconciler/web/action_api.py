@@ -23,6 +23,7 @@ from reconciler.web.responses import HttpError
 from reconciler.web.services import Services
 
 ROOT = "/api/v1"
+STOP_PATIENCE_S = 10.0  # for writes under way, while someone waits for the answer
 
 _T = TypeVar("_T")
 
@@ -107,6 +108,26 @@ async def pause(services: Services, call: Call) -> views.actions.Done:
 async def resume(services: Services, call: Call) -> views.actions.Done:
     """Resume a paused document; it is due at once."""
     return done_one(await actions_of(services, call).resume(call.who.name, [call.path["document"]]))
+
+
+async def stop_writes(services: Services, call: Call) -> views.actions.Writes:
+    """
+    Stop all writes to Windchill, in all replicas, until they are resumed. Events are still read and folded.
+
+    The answer comes when nothing changes Windchill any more, or after ten seconds, with those that may still write.
+    """
+    body: inputs.WithReason = call.body
+    operator = actions_of(services, call)
+    stop = await operator.stop_writes(call.who.name, body.reason)
+    return views.actions.writes(stop, await operator.despite_stop(stop, STOP_PATIENCE_S))
+
+
+async def resume_writes(services: Services, call: Call) -> views.actions.Writes:
+    """Let all replicas write again."""
+    body: inputs.WithReason = call.body
+    if not await actions_of(services, call).resume_writes(call.who.name, body.reason):
+        raise HttpError(409, "writes are not stopped")
+    return views.actions.writes(None, ())
 
 
 async def release(services: Services, call: Call) -> views.actions.AppendedBy:
@@ -195,6 +216,8 @@ def _does(
 
 ENDPOINTS = (
     _does("/compare", compare, inputs.Comparing),
+    _does("/writes/stop", stop_writes, inputs.WithReason),
+    _does("/writes/resume", resume_writes, inputs.WithReason, 409),
     _does("/documents/{document}/retry", retry, inputs.Nothing, 409),
     _does("/documents/{document}/pause", pause, inputs.WithReason, 409),
     _does("/documents/{document}/resume", resume, inputs.Nothing, 409),

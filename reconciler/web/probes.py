@@ -12,6 +12,8 @@ import attrs
 from starlette.responses import Response
 
 from reconciler.core.scheduling.breaker import Breaker
+from reconciler.model import instant
+from reconciler.model.standing import WriteStop
 from reconciler.web import responses
 
 
@@ -41,6 +43,7 @@ class Readiness:
     windchill: Health = Health.UP
     folding_waits: str = ""  # why folding waits; empty: it does not
     clock: str = ""  # what is wrong with the host's clock; empty: nothing
+    stop: WriteStop | None = None  # operators have stopped all writes
 
 
 class Progress:
@@ -72,7 +75,9 @@ def ready(readiness: Readiness) -> Response:
     """Answer `/readyz`."""
     if readiness.phase is not Phase.READY:
         return responses.json({"status": readiness.phase.value}, 503)
-    wrong = {"folding": readiness.folding_waits, "clock": readiness.clock}
+    stop = readiness.stop
+    stopped = "" if stop is None else f"stopped at {instant.from_us(stop.at_us)}"  # no names: anyone may ask
+    wrong = {"folding": readiness.folding_waits, "clock": readiness.clock, "writes": stopped}
     wrong = {name: said for name, said in wrong.items() if said}
     status = "degraded" if wrong or readiness.windchill is Health.DOWN else "ready"
     return responses.json({"status": status, "windchill": readiness.windchill.value, **wrong})

@@ -104,6 +104,7 @@ async def standing(services: Services) -> views.service.Status:
     return views.service.status(
         await counting.of(services.store, services.clock.now_us()),
         reaches(reached, ends),
+        engine.in_flight_max,
         version=__version__,
         phase=readiness.phase.value,
         windchill=readiness.windchill.value,

@@ -35,6 +35,7 @@ class Engine:
     queue: Queue
     seen: Mapping[str, int]  # records of the change log since the start, by what came of them
     reached: Callable[[], Mapping[Partition, int]]  # how far each partition is folded; empty until the log is open
+    in_flight_max: int  # of all replicas together
 
 
 @attrs.frozen(kw_only=True)

@@ -238,3 +238,21 @@ def test_an_export_of_a_time_or_of_a_document_holds_its_acts(with_actions: Progr
 def exported(program: Program) -> dict[int, dict[str, object]]:
     lines = map(json.loads, (program.folder / "audit.jsonl").read_bytes().splitlines())
     return {line["number"]: line["record"] for line in lines if "number" in line}
+
+
+def test_writes_that_are_stopped_go_on_after_they_are_resumed_and_both_are_recorded(settled: Program) -> None:
+    before = settled.document(DOC)
+    done = settled.json("writes", "stop", "--reason", "wrong prices", "--actor", "jdoe")
+    assert (done["write_stop"]["by"], done["write_stop"]["reason"], done["writing"]) == ("jdoe", "wrong prices", [])
+    assert "by jdoe (wrong prices)" in settled.say("writes", "stop", "--actor", "other"), "the first stop stays"
+    settled.emits(DOC, "--set", "title=Waits")
+    assert "by jdoe (wrong prices); nothing more was written" in settled.say("run", "--once", code=3)
+    assert settled.document(DOC) == before
+    assert settled.json("status")["write_stop"]["by"] == "jdoe"
+    assert "by jdoe (wrong prices)" in settled.say("status")
+    assert settled.json("writes", "resume", "--actor", "jdoe") == {"write_stop": None, "writing": []}
+    assert "not stopped" in settled.fails("writes", "resume")
+    settled.say("run", "--once")
+    assert settled.document(DOC)["title"] == "Waits"
+    kinds = [(row["kind"], row["who"]) for row in settled.json("audit", "acts") if row["kind"].endswith("-writes")]
+    assert kinds == [("resume-writes", "jdoe"), ("stop-writes", "jdoe")]

@@ -25,7 +25,7 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import Anchor, Partition, Place
-from reconciler.model.standing import DAY_H, DOUBT, KEPT_H, HotSpot, hour_of
+from reconciler.model.standing import DAY_H, DOUBT, KEPT_H, HotSpot, Replica, WriteStop, hour_of
 from reconciler.ports import Changed, Chosen, FoldBatch, OutboxMessage, Refolded
 
 _BROUGHT_MAX = 100  # documents brought forward by one call
@@ -39,6 +39,9 @@ class MemoryStore:
     def __init__(self) -> None:
         self.rows: dict[str, Document] = {}
         self.elsewhere: set[str] = set()  # documents that another replica has
+        self.stops: rows.Stops = (0, None)
+        self.obeyed = 0  # the number of the stop that the owner obeys
+        self.owned = True  # by whoever obeys
         self.chosen: list[Chosen] = []  # the policies that replicas put in force
         self.offsets: dict[Partition, int] = {}
         self.last: dict[Partition, Anchor] = {}
@@ -186,7 +189,7 @@ class MemoryStore:
             raise LostError(f"{key} was decided by a policy that is not in force any more")
         row = self._row(key)
         self._put(row, agreement=agreement)
-        return row.status is not Status.PAUSED
+        return row.status is not Status.PAUSED and not (policy and self.stops[1])
 
     async def settle(self, settlement: Settlement) -> None:
         self._require_ours(settlement.key)
@@ -253,6 +256,18 @@ class MemoryStore:
     async def last_audited_us(self) -> int | None:
         self._require_open()
         return self.recorded[-1].at_us if self.recorded else None
+
+    async def write_stop(self) -> WriteStop | None:
+        self._require_open()
+        return self.stops[1]
+
+    async def obey_stop(self, number: int) -> None:
+        self._require_open()
+        self.obeyed = number if number == self.stops[0] else self.obeyed
+
+    async def replicas(self) -> Sequence[Replica]:
+        self._require_open()
+        return [Replica(0, "here", 0.0, evicted=False, obeys_stop=self.obeyed)] if self.owned else []
 
     async def settled_keys(self, statuses: Sequence[Status], after: str, limit: int) -> list[str]:
         self._require_open()
@@ -469,6 +484,11 @@ class MemoryStore:
                 return False
             for target in targets:
                 self.letters[target] = attrs.evolve(self.letters[target], status=rows.MARKS[change])
+        elif change in rows.WRITES:
+            stops = rows.after_writes_action(change, self.stops, actions[0])
+            if stops is None:
+                return False
+            self.stops = stops
         elif change is not Change.NOTHING:
             after = [rows.after_action(change, self._before(target), at_us, reason) for target in targets]
             if None in after:

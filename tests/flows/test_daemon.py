@@ -57,7 +57,7 @@ async def test_an_idle_daemon_asks_its_store_less_than_once_a_second_and_writes_
         await world.clock.advance(600)
         idle = asked.copy()
     assert idle.total() < 600
-    assert idle.keys() <= {"waiting", "due", "next_due_us", "counts"}
+    assert idle.keys() <= {"waiting", "due", "next_due_us", "counts", "write_stop"}
 
 
 async def test_an_ordinary_attempt_is_one_request_one_intent_one_settlement_and_no_line_of_the_log(
@@ -105,7 +105,7 @@ async def test_a_single_event_costs_three_transactions_two_before_it_is_written(
         await world.clock.advance(1)
         done = asked.copy()
     assert len(world.broker.records("outcomes")) == 2
-    reading = {"waiting", "due", "next_due_us", "counts", "hold"}
+    reading = {"waiting", "due", "next_due_us", "counts", "hold", "write_stop"}
     assert {name: count for name, count in done.items() if name not in reading} == {
         "fold": 1,
         "intend": 1,

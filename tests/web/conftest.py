@@ -61,6 +61,9 @@ class Daemon:
     stopping: asyncio.Event = attrs.field(factory=asyncio.Event)
     settings: list[Any] = attrs.field(factory=lambda: [("log", "topic", TOPIC, "default")])
 
+    def __attrs_post_init__(self) -> None:
+        self.world.store.owned = False  # nobody writes here
+
     @property
     def clock(self) -> VirtualClock:
         return self.world.clock
@@ -101,7 +104,7 @@ class Daemon:
             log=self.world.log,
             decoding=lambda: decode.Options(policy=self.world.policy, topics=TOPICS),
             engine=application.Engine(
-                self.breaker, self.world.limiter, Queue(10), {}, lambda: self.world.store.offsets
+                self.breaker, self.world.limiter, Queue(10), {}, lambda: self.world.store.offsets, 8
             ),
             series=lambda hours: series.window(self.points, self.clock.now_us(), round(hours * 60)),
             stopping=self.stopping,

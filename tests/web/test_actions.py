@@ -298,6 +298,24 @@ async def test_a_failed_append_is_not_recorded_as_done(
     assert [action["kind"] for action in await recorded(client)] == ["pause"]
 
 
+async def test_all_writes_are_stopped_and_the_answer_says_who_may_still_write(
+    client: AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(action_api, "STOP_PATIENCE_S", 0)
+    world.store.owned = True
+    await post(client, "/writes/resume", {}, 409)
+    told = await post(client, "/writes/stop", {"reason": "wrong prices"})
+    assert (told["write_stop"]["by"], told["write_stop"]["reason"]) == ("local", "wrong prices")
+    assert told["writing"] == ["here"]
+    await world.store.obey_stop(1)
+    assert (await post(client, "/writes/stop"))["writing"] == []
+    assert (await client.get(f"{ROOT}/status")).json()["write_stop"]["reason"] == "wrong prices"
+    assert await post(client, "/writes/resume", {"reason": "corrected"}) == {"write_stop": None, "writing": []}
+    assert (await client.get(f"{ROOT}/status")).json()["write_stop"] is None
+    kinds = [(action["kind"], action["details"]) for action in await recorded(client)]
+    assert kinds == [("resume-writes", {"reason": "corrected"}), ("stop-writes", {"reason": "wrong prices"})]
+
+
 async def test_actions_work_while_windchill_is_in_maintenance(
     daemon: Daemon, client: AsyncClient, conflict: str, key: str
 ) -> None:

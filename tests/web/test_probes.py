@@ -4,6 +4,7 @@ import pytest
 from httpx import AsyncClient
 
 from reconciler.core.scheduling.breaker import Breaker
+from reconciler.model.standing import WriteStop
 from reconciler.web.probes import Health, Phase, Progress, Readiness
 from tests.fakes.outage import opened
 from tests.web.conftest import Daemon
@@ -43,3 +44,12 @@ def test_an_open_breaker_is_seen_as_a_windchill_that_is_down() -> None:
     assert progress.readiness(stopping=False) == Readiness(Phase.READY, Health.DOWN)
     assert progress.readiness(stopping=True).phase is Phase.STOPPING
     assert Progress(breaker, maintenance=True).readiness(stopping=False).windchill is Health.MAINTENANCE
+
+
+async def test_a_stop_of_all_writes_is_a_reason_to_be_degraded_and_names_nobody(
+    daemon: Daemon, client: AsyncClient
+) -> None:
+    daemon.readiness = Readiness(Phase.READY, stop=WriteStop(1, 0, "jdoe", "wrong prices"))
+    reply = await client.get("/readyz")
+    said = {"status": "degraded", "windchill": "up", "writes": "stopped at 1970-01-01T00:00:00.000000Z"}
+    assert (reply.status_code, reply.json()) == (200, said)

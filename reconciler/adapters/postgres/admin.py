@@ -4,19 +4,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
-from reconciler.adapters.postgres import migrating
+from reconciler.adapters.postgres import migrating, slots
 from reconciler.adapters.postgres.server import Address, Server
 from reconciler.adapters.postgres.slots import Terms
 from reconciler.adapters.postgres.store import PostgresStore, open_store
 from reconciler.errors import UsageError
+from reconciler.model.standing import Replica
 from reconciler.ports import Clock
-from reconciler.ports.store_admin import Contents, Fresh, Replaced, Replica, Tell
+from reconciler.ports.store_admin import Contents, Fresh, Replaced, Tell
 
 _SIZE = "SELECT pg_database_size(current_database())"
-_REPLICAS = """
-    SELECT id, name, extract(epoch FROM greatest(clock_timestamp() - seen, '0'))::double precision, leaving
-    FROM slot WHERE held ORDER BY id
-"""
 _CHECKED = "SELECT current_setting('data_checksums') = 'on'"
 
 
@@ -49,8 +46,7 @@ class PostgresAdmin:
 
     async def replicas(self) -> Sequence[Replica]:
         async with self._server() as server:
-            found = await server.fetch("read who uses the store", _REPLICAS)
-        return [Replica(slot, name.rpartition(" ")[0] or name, *said) for slot, name, *said in found]
+            return await slots.replicas(server)
 
     async def size(self) -> int:
         async with self._server() as server:

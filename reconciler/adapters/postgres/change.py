@@ -26,6 +26,7 @@ OUTDATED: Final = "outdated"  # replicas decide by another policy now
 REFOLDED: Final = "refolded"  # a document was folded again since
 BEHIND: Final = "behind"  # the store has read further
 CUT: Final = "cut"  # the piece does not begin where the last one ended, or has the newest record
+STOPS: Final = "stops"  # writes were stopped or resumed meanwhile
 MOVED: Final = "moved"  # a row has another version
 HEAD: Final = "head"  # another record was appended
 AGAIN: Final = (MOVED, HEAD, LATE)  # read and decide again

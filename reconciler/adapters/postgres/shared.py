@@ -8,7 +8,8 @@ from reconciler.model import codec
 from reconciler.model.policy import Policy
 from reconciler.ports import Chosen, Spending
 
-IN_FORCE = "SELECT policy_digest FROM control"
+IN_FORCE = "SELECT policy_digest, stops, stop IS NOT NULL FROM control"
+STOP = "SELECT stops, stop FROM control"
 _CHOSEN = "SELECT policy_number, digest, policy FROM control JOIN policy ON digest = policy_digest"
 # Answers whether we still have our slot (a guest needs none), and whether it was done.
 _PUT_IN_FORCE = """

@@ -24,6 +24,7 @@ from reconciler.core.scheduling.replicas import Deathwatch, Member, Membership
 from reconciler.errors import EvictedError, StoreError
 from reconciler.model.chain import Head
 from reconciler.model.event import Outgoing
+from reconciler.model.standing import Replica
 from reconciler.ports import Clock
 
 _log = structlog.get_logger(__name__)
@@ -35,7 +36,8 @@ _READ = "SELECT id, epoch, beat, obeys, leaving, held, name FROM slot ORDER BY i
 _TAKE = """
     WITH taken AS (
         UPDATE slot
-        SET epoch = epoch + 1, beat = beat + 1, seen = now(), obeys = 0, held = true, leaving = false, name = $4
+        SET epoch = epoch + 1, beat = beat + 1, seen = now(), obeys = 0, obeys_stop = 0, held = true, leaving = false,
+            name = $4
         WHERE id = $1 AND epoch = $2 AND beat = $3 RETURNING epoch
     ), counted AS (UPDATE membership SET number = number + 1 WHERE EXISTS (SELECT FROM taken))
     SELECT epoch FROM taken
@@ -87,6 +89,13 @@ _LEAVE = """
     SELECT id FROM gone
 """
 _LEAVE_IN_FLIGHT = "UPDATE slot SET epoch = epoch + 1, leaving = true WHERE id = $1 AND epoch = $2 AND held"
+
+
+_OBEY_STOP = "UPDATE slot SET obeys_stop = $3 WHERE id = $1 AND epoch = $2 RETURNING id"
+_REPLICAS = """
+    SELECT id, name, extract(epoch FROM greatest(clock_timestamp() - seen, '0'))::double precision, leaving, obeys_stop
+    FROM slot WHERE held ORDER BY id
+"""
 
 
 class _Seen(NamedTuple):
@@ -185,6 +194,12 @@ class Slot:
             raise evicted("add a checkpoint", self._server)
         return bool(found[0][0])
 
+    async def obey_stop(self, number: int) -> None:
+        """Say that no write of ours is under way that began before a stop."""
+        operation = "obey the stop of all writes"
+        if not await self._server.fetch(operation, _OBEY_STOP, self.slot, self.epoch, number):
+            raise evicted(operation, self._server)
+
     async def leave(self, *, in_flight: bool = False) -> None:
         """Give the slot to whoever comes next. A server that is gone finds out by itself, in `evict_s`."""
         sql = _LEAVE_IN_FLIGHT if in_flight else _LEAVE
@@ -214,6 +229,12 @@ def evicted(operation: str, server: Server) -> EvictedError:
         f"can't {operation} in {server.address}: another process has taken over, because this one showed no sign of"
         " life; end it, and start it again"
     )
+
+
+async def replicas(server: Server) -> list[Replica]:
+    """Return who holds a slot, without the mark in its name."""
+    found = await server.fetch("read who uses the store", _REPLICAS)
+    return [Replica(slot, name.rpartition(" ")[0] or name, *said) for slot, name, *said in found]
 
 
 async def _read(server: Server) -> list[_Seen]:

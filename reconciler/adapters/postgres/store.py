@@ -12,7 +12,7 @@ from msgspec import structs
 from reconciler.adapters import packing
 from reconciler.adapters.changes import Decided
 from reconciler.adapters.group_commit import GroupCommit
-from reconciler.adapters.postgres import migrating, queries
+from reconciler.adapters.postgres import migrating, queries, slots
 from reconciler.adapters.postgres.change import Stored
 from reconciler.adapters.postgres.server import Address, Server
 from reconciler.adapters.postgres.shared import Shared
@@ -40,7 +40,7 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
-from reconciler.model.standing import HotSpot, hour_of
+from reconciler.model.standing import HotSpot, Replica, WriteStop, hour_of
 from reconciler.ports import OUTBOX_DUTIES, Changed, Clock, FoldBatch, OutboxMessage, Refolded, Slots
 
 T = TypeVar("T")
@@ -224,6 +224,18 @@ class PostgresStore:
         self, change: Change, actions: Sequence[OperatorAction], *, at_us: int, reason: str = ""
     ) -> bool:
         return await self._writer.record_actions(change, actions, at_us, reason)
+
+    # ------------------------------------------------------------------------------------------------------ write stop
+
+    async def write_stop(self) -> WriteStop | None:
+        return (await self._writer.stops())[1]
+
+    async def obey_stop(self, number: int) -> None:
+        assert self._slot is not None, "only an owner writes"
+        await self._slot.obey_stop(number)
+
+    async def replicas(self) -> Sequence[Replica]:
+        return await slots.replicas(self._server)
 
     # ---------------------------------------------------------------------------------------------------------- outbox
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from reconciler.adapters import packing
 from reconciler.adapters.changes import Decided, appended, packed
 from reconciler.adapters.postgres import change as changing
@@ -21,6 +23,7 @@ from reconciler.adapters.postgres.change import Change, Stored, encoded
 from reconciler.adapters.postgres.server import Done, Server
 from reconciler.adapters.postgres.slots import Slot, evicted
 from reconciler.core.folding import rows
+from reconciler.core.folding.rows import Stops
 from reconciler.errors import LostError, StoreDamagedError, StoreError
 from reconciler.model import action as actions
 from reconciler.model import codec
@@ -30,13 +33,15 @@ from reconciler.model.document import Agreement, ConflictRow, Lane, Row, Status,
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
-from reconciler.model.standing import KEPT_H, hour_of
+from reconciler.model.standing import KEPT_H, WriteStop, hour_of
 from reconciler.ports import BUCKETS, Changed, FoldBatch, Refolded
 
 GUESTS = 0  # the slot whose audit chain has what guests do
 PAGE = 2_000  # rows brought forward in a transaction
 CHUNK = 2_000  # rows folded in a statement
 FEW = 20  # rows that are encoded or decoded in less time than it takes to ask another thread
+
+_stop = msgspec.json.Decoder(WriteStop).decode
 
 Rows = Mapping[str, Stored]
 T = TypeVar("T")
@@ -56,6 +61,8 @@ class Writer:
         self._fold_next: int | None = None  # the turn of the next fold, None: not known
         self._refolds = 0  # as the store last said
         self._policy: str | None = None  # digest of the one in force, as far as we know
+        self._stops = 0  # how often writes were stopped or resumed, as far as we know
+        self._stopped = False
 
     async def rows(self, keys: Iterable[str]) -> dict[str, Stored]:
         """Return the rows of those documents that have one, in key order."""
@@ -231,19 +238,23 @@ class Writer:
         Store a group of changes of different documents, and what was published; return which are paused.
 
         Raises LostError, and stores nothing, if one of the documents is not ours, or has another agreement than the one
-        that its change was decided on, or if that was decided by a policy that is not in force.
+        that its change was decided on, or if that was decided by a policy that is not in force. Writes that would begin
+        while all are stopped count as paused.
         """
         by = {one.policy for one in changes if one.policy}  # a group of several is cut up when one of them is refused
         if not by <= {self._policy}:
-            ((self._policy,),) = await self._server.fetch("read the policy in force", shared.IN_FORCE)
+            await self._look_what_is_in_force()
         answer = changing.MOVED if by <= {self._policy} else changing.OUTDATED
         while answer in changing.AGAIN:
             stored = await self._ours([one.key for one in changes])
             change = _committed(changes, stored, self._agreed)
             _forget(change, published, positions)
             if by:
-                change.say(by_policy=self._policy)
+                change.say(by_policy=self._policy, by_stops=self._stops)
             answer = await self.store("settle", change)
+            if answer == changing.STOPS:
+                await self._look_what_is_in_force()
+                answer = changing.MOVED if by <= {self._policy} else changing.OUTDATED
         if answer != changing.DONE:
             raise LostError("decided by a policy that replicas do not decide by any more")
         for one in changes:
@@ -251,7 +262,18 @@ class Writer:
                 self._agreed[one.key] += 1
             else:
                 del self._agreed[one.key]
-        return {key for key, one in stored.items() if one.row.status is Status.PAUSED}
+        begun = {one.key for one in changes if one.policy and self._stopped}
+        return begun.union(key for key, one in stored.items() if one.row.status is Status.PAUSED)
+
+    async def _look_what_is_in_force(self) -> None:
+        ((self._policy, self._stops, self._stopped),) = await self._server.fetch(
+            "read what is in force", shared.IN_FORCE
+        )
+
+    async def stops(self) -> Stops:
+        """Return how often writes were stopped or resumed, and the stop in force."""
+        ((number, text),) = await self._server.fetch("read whether writes are stopped", shared.STOP)
+        return number, None if text is None else readable(_stop, text)
 
     async def _ours(self, keys: Sequence[str]) -> dict[str, Stored]:
         """Return the rows of documents that we hold, with the agreements that we know; raises LostError."""
@@ -326,6 +348,8 @@ class Writer:
         self, change: actions.Change, done: Sequence[OperatorAction], at_us: int, reason: str
     ) -> bool:
         """Record actions with what they change; return whether their targets allowed it."""
+        if change in rows.WRITES:
+            return await self._steer_writes(change, done)
         targets = [action.target for action in done]
         on_documents = change is not actions.Change.NOTHING and change not in rows.MARKS
         if change in rows.MARKS:
@@ -366,6 +390,21 @@ class Writer:
             return made
 
         return await self.decide("note what was archived", (), decision)
+
+    async def _steer_writes(self, change: actions.Change, done: Sequence[OperatorAction]) -> bool:
+        before = await self.stops()
+        after = rows.after_writes_action(change, before, done[0])
+        if after is None:
+            return False
+        _, stop = after
+
+        def decision(_: Rows) -> Change:
+            made = Change()
+            made.say(stops_seen=before[0], stop_text=None if stop is None else codec.encode(stop))
+            made.records(map(appended, done))
+            return made
+
+        return await self.decide("stop or resume all writes", (), decision)
 
     # ------------------------------------------------------------------------------------------------------- positions
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -93,6 +94,10 @@ class Database:
             return await asyncio.to_thread(opening.write_as_guest, self.path, partial(transacted, work))
         except sqlite3.Error as error:
             raise self._failed(operation, error) from error
+
+    async def owner(self) -> str:
+        """Return the process id of the store's owner, "" if there is none."""
+        return str(os.getpid()) if self._ownership else await asyncio.to_thread(locks.owner_of, self.path)
 
     async def _run(self, operation: str, work: Work[T]) -> T:
         """Run a function of the connection on its thread, so that nothing comes between its statements."""

@@ -28,7 +28,7 @@ T = TypeVar("T")
 URL_PREFIX = "sqlite:///"
 
 _APPLICATION_ID = 0x5752434C  # "WRCL" in the file's header, so that we never write to another program's database
-_SCHEMA = 23  # version of `schema.sql` and the dictionary; every change of them gets a new number
+_SCHEMA = 24  # version of `schema.sql` and the dictionary; every change of them gets a new number
 _MAGIC = b"SQLite format 3\0"  # how every database begins
 _HEADER_BYTES = 72  # up to and with the application's id
 _VERSION_MIN = (3, 33, 0)  # UPDATE … FROM

@@ -213,6 +213,12 @@ COUNT_DUE = lines(
 SIGNING = lines("read since when everything is signed", "noted", "SELECT noted FROM signing")
 READING = lines("read by what the log was read", "said", "SELECT said FROM reading")
 
+WRITE_STOP = lines(
+    "read whether writes are stopped",
+    "'[' || number || ',' || obeyed || ',' || coalesce(stop, 'null') || ']'",
+    "SELECT number, obeyed, stop FROM write_stop",
+)
+
 # -------------------------------------------------------------------------------------------------------------- outbox
 
 WAITING = lines(

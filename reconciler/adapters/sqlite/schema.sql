@@ -181,3 +181,11 @@ CREATE TABLE reading (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     said BLOB NOT NULL
 );
+
+-- Whether operators have stopped all writes: one row, or none if they never did.
+CREATE TABLE write_stop (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    number INTEGER NOT NULL,           -- counts the stops and their ends
+    stop BLOB,                         -- NULL: writes go on
+    obeyed INTEGER NOT NULL            -- the number of the stop that the owner obeys
+);

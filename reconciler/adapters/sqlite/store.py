@@ -38,7 +38,7 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
-from reconciler.model.standing import HotSpot, hour_of
+from reconciler.model.standing import HotSpot, Replica, WriteStop, hour_of
 from reconciler.ports import Changed, FoldBatch, OutboxMessage, Refolded
 
 __all__ = ["SqliteStore", "open_store", "path_of"]
@@ -67,6 +67,7 @@ _span_line = Lines(tuple[int, int])
 _hotspot_line = Lines(HotSpot)
 _noted_line = Lines(Noted)
 _cut_line = Lines(tuple[int, Cut])
+_obedience_line = Lines(transactions.Obedience)
 
 
 async def open_store(path: Path | str, *, owner: bool) -> "SqliteStore":
@@ -193,6 +194,24 @@ class SqliteStore:
     ) -> bool:
         work = partial(transactions.record_actions, change=change, done=actions, at_us=at_us, reason=reason)
         return await self._database.write_by_hand("record what operators do", work)
+
+    # ------------------------------------------------------------------------------------------------------ write stop
+
+    async def write_stop(self) -> WriteStop | None:
+        return (await self._obedience()).stop
+
+    async def obey_stop(self, number: int) -> None:
+        await self._database.write("obey the stop of all writes", lambda db: transactions.obey_stop(db, number))
+
+    async def replicas(self) -> Sequence[Replica]:
+        owner = await self._database.owner()
+        if not owner:
+            return []
+        return [Replica(0, f"process {owner}", 0.0, evicted=False, obeys_stop=(await self._obedience()).obeyed)]
+
+    async def _obedience(self) -> transactions.Obedience:
+        found = await self._database.read(queries.WRITE_STOP)
+        return _obedience_line.decode(found[0]) if found else transactions.Obedience(0, 0, None)
 
     # ---------------------------------------------------------------------------------------------------------- outbox
 

@@ -9,6 +9,7 @@ a transaction has read still holds when it writes. Rules about documents never g
 import itertools
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from reconciler.adapters import packing
 from reconciler.adapters.changes import Appended, Decided, appended, packed
@@ -27,14 +28,25 @@ from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition
-from reconciler.model.standing import KEPT_H, hour_of
+from reconciler.model.standing import KEPT_H, WriteStop, hour_of
 from reconciler.ports import Changed, FoldBatch, Refolded
+
+
+class Obedience(NamedTuple):
+    """Whether writes are stopped, and whether the owner obeys that."""
+
+    number: int
+    obeyed: int
+    stop: WriteStop | None
+
 
 _row_line = Lines(tuple[int, Row])
 _folded_line = Lines(tuple[int, Row, StoredDesired | None])
 _text_line = Lines(str)
 _position_line = Lines(tuple[str, int, int])
 _cut_line = Lines(tuple[int, int])
+
+_obedience_line = Lines(Obedience)
 
 _PAGE = 2_000  # rows brought forward in a transaction
 _CHUNK = 2_000  # rows folded at a time
@@ -142,7 +154,9 @@ def commit(connection: sqlite3.Connection, changes: Sequence[Decided]) -> Collec
     writes.CLOSE.put(connection, [(conflict_id, end.at_us) for _, end in ends for conflict_id in end.closed])
     writes.OPEN.put(connection, [one for change, _ in ends for one in change.opened])
     _count(connection, [(end, after[end.key]) for _, end in ends])
-    return {key for key, (_, row) in stored.items() if row.status is Status.PAUSED}
+    begun = {change.key for change in changes if change.policy}
+    stopped = begun if begun and write_stop(connection).stop is not None else ()
+    return {key for key, (_, row) in stored.items() if row.status is Status.PAUSED}.union(stopped)
 
 
 def _count(connection: sqlite3.Connection, ends: Sequence[tuple[Settlement, Row]]) -> None:
@@ -268,6 +282,13 @@ def record_actions(
         if len(queries.LETTERS_OF.lines(connection, [(target,) for target in targets])) < len(targets):
             return False
         writes.MARKS.put(connection, [(target, rows.MARKS[change]) for target in targets])
+    elif change in rows.WRITES:
+        before = write_stop(connection)
+        writes_after = rows.after_writes_action(change, (before.number, before.stop), done[0])
+        if writes_after is None:
+            return False
+        number, stop = writes_after
+        writes.WRITE_STOP.put(connection, [(number, None if stop is None else codec.encode(stop))])
     elif change is not actions.Change.NOTHING:
         stored = _stored(connection, targets)
         found = [stored.get(target, (0, None)) for target in targets]
@@ -304,6 +325,17 @@ def prune(
 def forget(connection: sqlite3.Connection, limit: int) -> int:
     """Delete some records that were archived; return how many."""
     return connection.execute(writes.FORGET, (limit,)).rowcount
+
+
+def obey_stop(connection: sqlite3.Connection, number: int) -> None:
+    """Note that the owner obeys a stop, if that is still in force."""
+    writes.OBEY_STOP.put(connection, [(number, number)])
+
+
+def write_stop(connection: sqlite3.Connection) -> Obedience:
+    """Return whether writes are stopped."""
+    found = queries.WRITE_STOP.lines(connection)
+    return _obedience_line.decode(found[0]) if found else Obedience(0, 0, None)
 
 
 # --------------------------------------------------------------------------------------------------------------- shared

@@ -111,6 +111,17 @@ FORGET_CONFLICTS = Many(
 )
 FORGET_LETTERS = Many("delete dead letters", "DELETE FROM dead_letter WHERE (id, status) IN (VALUES :many)", "(?, ?)")
 POLICY = Many("keep a policy", "INSERT INTO policy (digest, policy) VALUES :many ON CONFLICT DO NOTHING", "(?, ?)")
+WRITE_STOP = Many(
+    "stop or resume all writes",
+    "INSERT INTO write_stop (one, number, stop, obeyed) VALUES :many"
+    " ON CONFLICT (one) DO UPDATE SET number = excluded.number, stop = excluded.stop",
+    "(1, ?, ?, 0)",
+)
+OBEY_STOP = Many(
+    "obey the stop of all writes",
+    "UPDATE write_stop SET obeyed = change.column1 FROM (VALUES :many) AS change WHERE number = change.column2",
+    "(?, ?)",
+)
 SIGNING = Many(
     "note since when everything is signed",
     "INSERT INTO signing (one, noted) VALUES :many ON CONFLICT (one) DO UPDATE SET noted = excluded.noted",

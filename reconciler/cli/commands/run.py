@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler import views
 from reconciler.cli import framework, options, output, runtime
 from reconciler.config import Config
 from reconciler.model.document import Status
@@ -92,6 +93,7 @@ def _show(form: str, summary: "Summary") -> None:
                 "documents": {status.value: count for status, count in summary.counts.items()},
                 "dead_letters": summary.dead_letters,
                 "maintenance": summary.maintenance,
+                "write_stop": None if summary.stop is None else views.service.write_stop(summary.stop),
                 "settled": summary.settled,
             }
         )
@@ -101,7 +103,7 @@ def _show(form: str, summary: "Summary") -> None:
         output.table(rows, [output.Column("status", "status"), output.Column("documents", "documents", right=True)])
     else:
         print("No documents.")
-    if not summary.maintenance and summary.counts.get(Status.PENDING):
+    if not summary.maintenance and summary.stop is None and summary.counts.get(Status.PENDING):
         print("pending: Windchill gave no usable answer; see `reconciler docs list --status pending`")
     if summary.counts.get(Status.OBSERVED):
         print("observed: decided, and not written (windchill.write); see `reconciler observed`")
@@ -109,6 +111,8 @@ def _show(form: str, summary: "Summary") -> None:
         print(f"dead letters: {summary.dead_letters}; see `reconciler dead-letters list`")
     if summary.maintenance:
         print("maintenance: nothing was written")
+    if summary.stop is not None:
+        print(f"writes: {output.stopped(views.service.write_stop(summary.stop))}; nothing more was written")
 
 
 # ------------------------------------------------------------------------------------------------------------- signals

@@ -29,6 +29,15 @@ _LOG_COLUMNS = (
 )
 
 
+_REPLICA_COLUMNS = (
+    output.Column("slot", "slot", right=True),
+    output.Column("name", "replica", whole=True),
+    output.Column("sign", "last sign of life", right=True),
+    output.Column("in_flight_max", "requests at most", right=True),
+    output.Column("state", "state"),
+)
+
+
 @framework.command("reconciler status -c reconciler.toml")
 @options.on_store
 def status(config: Config, form: str) -> None:
@@ -53,8 +62,12 @@ def status(config: Config, form: str) -> None:
             ("to be compared", _many(found["comparisons_due"], "due now")),
             ("log", found["log_error"] or "reachable"),
             *([("part", " ".join(found["part"]))] if found["part"] else []),
+            *([("writes", output.stopped(found["write_stop"]))] if found["write_stop"] else []),
         ]
     )
+    if found["replicas"]:
+        print()
+        output.table([_replica(one, found["write_stop"]) for one in found["replicas"]], _REPLICA_COLUMNS)
     if found["log"]:
         print()
         output.table(found["log"], _LOG_COLUMNS)
@@ -83,7 +96,7 @@ async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
         positions = {place: offset for place, offset in positions.items() if place.topic in read}
     return {
         "store": config.store.url,
-        **msgspec.structs.asdict(views.service.standing(found, reaches(positions, ends))),
+        **msgspec.to_builtins(views.service.standing(found, reaches(positions, ends), config.windchill.in_flight_max)),
         "log_reachable": ends is not None if ask_log else None,
         "log_error": trouble,
         "part": [*config.log.subjects, *config.log.sources],
@@ -105,6 +118,12 @@ async def _ends(config: Config) -> "tuple[dict[Partition, int] | None, str | Non
         return None, f"can't be reached, so the lag is unknown: {error}"
     finally:
         await log.close()
+
+
+def _replica(one: dict[str, Any], stop: object) -> dict[str, Any]:
+    writing = "writes, or may still" if stop else "works"
+    state = "evicted" if one["evicted"] else writing if one["writing"] else "writes nothing"
+    return {**one, "sign": f"{one['silent_s']:.1f} s ago", "state": state}
 
 
 def _counts(documents: dict[str, int]) -> str:

@@ -13,8 +13,8 @@ from reconciler.flows import due_feeder, reading
 from reconciler.model import signing as model
 from reconciler.model.document import Status
 from reconciler.model.signing import Noted
+from reconciler.model.standing import Replica
 from reconciler.ports import Store, StoreAdmin
-from reconciler.ports.store_admin import Replica
 
 
 async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:

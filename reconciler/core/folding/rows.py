@@ -17,16 +17,20 @@ from typing import Final
 from msgspec import structs
 
 from reconciler.core.folding import fold, gathering
-from reconciler.model.action import Change
+from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import Settlement
 from reconciler.model.base import Agreed
 from reconciler.model.desired import Claims, Desired
 from reconciler.model.document import Agreement, Lane, Row, Status, Superseded
 from reconciler.model.stamp import LEAST, Stamp
+from reconciler.model.standing import WriteStop
 
 COOLING: Final = (Status.PENDING, Status.CONTENDED, Status.LOCKED)  # with a due time in the future: after trouble
 DONE: Final = (Status.SYNCED, Status.HELD, Status.OBSERVED)  # nothing is pending there
 MARKS: Final[Mapping[Change, str]] = {Change.REPLAY: "replayed", Change.DISCARD: "discarded"}  # of dead letters
+WRITES: Final = (Change.STOP_WRITES, Change.RESUME_WRITES)  # of none in particular
+
+Stops = tuple[int, WriteStop | None]  # how often writes were stopped or resumed, and the stop in force
 
 
 def unknown(key: str) -> Row:
@@ -130,6 +134,18 @@ def after_action(change: Change, row: Row | None, at_us: int, reason: str) -> Ro
             return due._replace(pending_since_us=None, revision=row.revision + 1)
         case _:
             return requeued(row, Lane.ASKED, at_us)
+
+
+def after_writes_action(change: Change, before: Stops, action: OperatorAction) -> Stops | None:
+    """A person stops all writes, or resumes them; None if that is done already."""
+    number, stop = before
+    if (stop is not None) is (change is Change.STOP_WRITES):
+        return None
+    if change is Change.RESUME_WRITES:
+        return number + 1, None
+    reason = action.details.get("reason")
+    said = reason if isinstance(reason, str) else ""
+    return number + 1, WriteStop(number + 1, action.at_us, action.who, said)
 
 
 def requeued(row: Row, lane: Lane, at_us: int) -> Row | None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from reconciler.web import read_api
 from reconciler.web.endpoint import Endpoint, Handler, Query
-from reconciler.web.page import audit, conflicts, dead_letters, documents, overview, rendering
+from reconciler.web.page import audit, conflicts, dead_letters, documents, notices, overview, rendering
 from reconciler.web.principal import Role
 
 
@@ -17,7 +17,9 @@ def _actions(path: str, handler: Handler) -> Endpoint:
 
 
 ENDPOINTS: Final = (
-    _shows("/", overview.show),
+    _shows("/", overview.show, notices.WithNotice),
+    _actions("/writes/stop", overview.stop_writes),
+    _actions("/writes/resume", overview.resume_writes),
     _shows("/documents", documents.show_list, documents.DocumentsQuery),
     _shows("/documents/{document}", documents.show_one, documents.DocumentQuery),
     _actions("/compare", documents.compare),

@@ -19,6 +19,9 @@ DONE: Final = {
     "replayed": "Appended to the log again. It counts as replayed once the reconciler reads it.",
     "discarded": "Discarded. It stays in the list of discarded dead letters.",
     "resent": "The corrected event is in the log. The dead letter counts as replayed once the reconciler reads it.",
+    "stopped": "All writes are stopped. Nothing changes Windchill any more.",
+    "stopping": "No write begins any more. Replicas that are still ending one: {n}.",
+    "writing": "All replicas write again.",
     "compared": "Documents due for a comparison, after all more urgent work: {n}.",
 }
 

@@ -16,9 +16,9 @@ from reconciler import views
 from reconciler.core.explain import phrases
 from reconciler.model import instant
 from reconciler.model.document import Status
-from reconciler.web import paging, read_api
+from reconciler.web import action_api, inputs, paging, read_api
 from reconciler.web.endpoint import Call
-from reconciler.web.page import formatting, links, plots, rendering
+from reconciler.web.page import formatting, links, notices, plots, rendering
 from reconciler.web.services import Services
 
 _EACH_MAX = 30  # entries read of each kind, oldest first, so the oldest of all are among them
@@ -28,7 +28,7 @@ _HOURS = 6
 _TROUBLED = (Status.PARKED, Status.CONTENDED)
 
 
-async def show(services: Services, call: Call) -> Response:
+async def show(services: Services, call: Call, notice: notices.Notice | None = None, code: int = 200) -> Response:
     """Show the overall status, what needs attention, and recent attempts."""
     store, now_us = services.store, services.clock.now_us()
     now = await read_api.status(services, call)
@@ -51,6 +51,8 @@ async def show(services: Services, call: Call) -> Response:
         services,
         call,
         "overview.html",
+        notice,
+        code,
         now=now,
         headline=headline(now, late),
         needs=found[:_SHOWN_MAX],
@@ -59,6 +61,24 @@ async def show(services: Services, call: Call) -> Response:
         plots=plots.of(measured.points),
         hours=_HOURS,
     )
+
+
+async def stop_writes(services: Services, call: Call) -> Response:
+    """Stop all writes."""
+    reason = notices.reason(await inputs.fields(call.request))
+    operator = action_api.actions_of(services, call)
+    stop = await operator.stop_writes(call.who.name, reason)
+    left = await operator.despite_stop(stop, action_api.STOP_PATIENCE_S)
+    return rendering.redirect(links.address("/", done="stopping" if left else "stopped", n=str(len(left))))
+
+
+async def resume_writes(services: Services, call: Call) -> Response:
+    """Let all replicas write again."""
+    reason = notices.reason(await inputs.fields(call.request))
+    if await action_api.actions_of(services, call).resume_writes(call.who.name, reason):
+        return rendering.redirect(links.address("/", done="writing"))
+    call = attrs.evolve(call, query=notices.WithNotice())
+    return await show(services, call, notices.refused("writes are not stopped"), 409)
 
 
 async def hotspots(services: Services, call: Call) -> Response:

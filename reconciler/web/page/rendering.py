@@ -24,6 +24,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from reconciler import __version__
+from reconciler.views import service
 from reconciler.web import responses
 from reconciler.web.endpoint import Call
 from reconciler.web.page import formatting, links, notices
@@ -151,6 +152,7 @@ def _environment() -> jinja2.Environment:
         "plain": formatting.plain,
         "json": formatting.of_json,
         "ago": formatting.ago,
+        "span": formatting.span,
         "clock": formatting.clock,
     }
     return environment
@@ -175,6 +177,7 @@ _FRAME: Final[Mapping[str, Any]] = {
     "now_us": 0,
     "query": None,
     "notice": None,
+    "stop": None,
     "stays": False,
 }
 
@@ -192,6 +195,7 @@ def page(
         "now_us": services.clock.now_us(),
         "query": call.query,
         "notice": notice or notices.of(call.query),
+        "stop": None if (stop := services.readiness().stop) is None else service.write_stop(stop),
         "stays": call.request.method in ("GET", "HEAD"),  # the script may request it again
     }
     return _html(template, code, {}, frame | shown)

@@ -18,6 +18,7 @@ CREATE TABLE slot (
     beat bigint NOT NULL DEFAULT 0,
     seen timestamptz NOT NULL DEFAULT now(),  -- when it last gave a sign of life, for people; decides nothing
     obeys bigint NOT NULL DEFAULT 0,   -- the number of the membership that its holder's requests in flight fit
+    obeys_stop bigint NOT NULL DEFAULT 0,  -- the number of the stop since which no write of before is under way
     leaving boolean NOT NULL DEFAULT false,  -- evicted, but its requests may still be in flight
     name text NOT NULL DEFAULT '',
     turn bigint NOT NULL DEFAULT 0,
@@ -37,9 +38,11 @@ INSERT INTO membership VALUES (0);
 CREATE TABLE control (
     policy_number bigint NOT NULL,     -- counts the policies that were put in force
     policy_digest text,                -- NULL: none was yet
-    alarms bigint NOT NULL             -- counts the breakers that have opened
+    alarms bigint NOT NULL,            -- counts the breakers that have opened
+    stops bigint NOT NULL,             -- counts how often operators have stopped all writes or resumed them
+    stop bytea                         -- since when, who and why; NULL: writes go on
 ) WITH (fillfactor = 10);
-INSERT INTO control VALUES (0, NULL, 0);
+INSERT INTO control VALUES (0, NULL, 0, 0, NULL);
 
 -- The documents that comparisons have written to lately (`spend_1`).
 CREATE TABLE spent (
@@ -265,6 +268,9 @@ CREATE FUNCTION change_1(
     by_slot smallint,
     by_epoch bigint DEFAULT NULL,      -- NULL: a guest
     by_policy text DEFAULT NULL,       -- digest of the policy that an intent was decided by
+    by_stops bigint DEFAULT NULL,      -- `stops` when its caller last saw whether writes are stopped
+    stops_seen bigint DEFAULT NULL,    -- `stops` before this change
+    stop_text bytea DEFAULT NULL,      -- what `stop` becomes by it
     fold_turn bigint DEFAULT NULL,
     refolds_seen bigint DEFAULT NULL,  -- when the rows of the batch were read
     refold_key bytea DEFAULT NULL,     -- folded again, up to these positions
@@ -317,6 +323,11 @@ BEGIN
     PERFORM FROM slot s WHERE s.id = by_slot AND (by_epoch IS NULL OR s.epoch = by_epoch) FOR KEY SHARE;
     IF NOT FOUND THEN answer := 'fenced'; RETURN; END IF;
     IF by_policy <> (SELECT coalesce(policy_digest, '') FROM control) THEN answer := 'outdated'; RETURN; END IF;
+    IF by_stops <> (SELECT stops FROM control) THEN answer := 'stops'; RETURN; END IF;
+    IF stops_seen IS NOT NULL THEN
+        PERFORM FROM control c WHERE c.stops = stops_seen FOR NO KEY UPDATE;
+        IF NOT FOUND THEN answer := 'stops'; RETURN; END IF;
+    END IF;
 
     IF cut_last IS NOT NULL THEN
         LOCK TABLE cut IN SHARE ROW EXCLUSIVE MODE;
@@ -507,6 +518,9 @@ BEGIN
     END IF;
     IF cardinality(published) > 0 THEN
         DELETE FROM outbox o WHERE o.number = ANY (published);
+    END IF;
+    IF stops_seen IS NOT NULL THEN
+        UPDATE control SET stops = stops_seen + 1, stop = stop_text;
     END IF;
     IF signed IS NOT NULL THEN
         INSERT INTO signing (one, noted) VALUES (1, signed) ON CONFLICT (one) DO UPDATE SET noted = excluded.noted;
