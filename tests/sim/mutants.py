@@ -98,6 +98,7 @@ FOUND_AMONG_SEVERAL: dict[str, int] = {
     "never-look": 19,
     "beat-by-the-wall": 43,
     "move-any-position": 7,
+    "grow-at-once": 66,
     "budget-of-each": 5,
 }
 

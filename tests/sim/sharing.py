@@ -322,6 +322,12 @@ class _Slots:
 
         return bool(await self._store._call("add_checkpoint", act))
 
+    async def reach(self, stage: Any) -> None:
+        await self._store._call("reach", lambda: self._inner.reach(stage))
+
+    def hurry(self) -> None:
+        """The store answers in time."""
+
     async def leave(self, *, in_flight: bool = False) -> None:
         async def act() -> None:
             await self._inner.leave(in_flight=in_flight)
