@@ -95,6 +95,7 @@ FOUND_AMONG_SEVERAL: dict[str, int] = {
     "settle-another's": 7,
     "zombies-store": 1,
     "duties-for-all": 1,
+    "any-agreement": 206,
     "never-look": 19,
     "beat-by-the-wall": 43,
     "move-any-position": 7,

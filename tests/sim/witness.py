@@ -6,6 +6,7 @@ lost reply leaves open whether something was stored; then it is several, and a d
 A write that the server applied counts as ours however its reply fared: no one may take it for a user's edit later.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -49,6 +50,7 @@ class Attempt:
     seen: Version | None = None
     planned: Write | None = None
     durable: bool = False  # whether the store has acknowledged the intent
+    after_ends: int = 0  # how many attempts on the document had ended by then
     withdrawn: bool = False  # it was not sent after all
     under_lock: Version | None = None  # what was read under a lock of ours
     write: Write | None = None
@@ -78,6 +80,7 @@ class Witness:
         self._excused: set[tuple[str, str, Any, str]] = set()  # claims on fields that the server would not take
         self._steps: dict[str, set[tuple[Normaliser, ...]]] = {}  # what has ever not counted in comparing a field
         self._contested: dict[tuple[str, str], list[Any]] = {}  # values that the server stores otherwise
+        self._ends: Counter[str] = Counter()  # attempts on a document that were settled
         self._stale: set[tuple[int, str, Token]] = set()  # by life
         self._at_outcome: dict[bytes, dict[Part, Possible]] = {}  # what can have been agreed when it was told
 
@@ -176,7 +179,7 @@ class Witness:
         if attempt.withdrawn and attempt.planned is not None:
             attempt.planned.answered = True
         self._seems_agreed(attempt)
-        attempt.durable = True
+        attempt.durable, attempt.after_ends = True, self._ends[key]
 
     def under_lock(self, key: str, version: Version) -> None:
         """A document is shown that only we can change now."""
@@ -215,7 +218,9 @@ class Witness:
             if name in SCALARS and claims is not None and claims.whole is not None:
                 wanted = comparing.sent(claims.whole.value, self._rule(attempt, name).normalise)
                 world.expect(canonical(value) == canonical(wanted), f"{key}: `{name}` = {value!r}, not {wanted!r}")
-        self._judge(attempt, fields)
+        # Who has lost the document since its intent was stored, and does not know, sends it; the guard decides then.
+        if attempt.after_ends == self._ends[key]:
+            self._judge(attempt, fields)
         return attempt.write
 
     def accepted(self, write: Write, before: Version) -> None:
@@ -263,6 +268,7 @@ class Witness:
 
     def settled(self, settlement: Settlement) -> None:
         attempt = self._attempts[settlement.key]
+        self._ends[settlement.key] += 1
         self.bystander.remembers(settlement.key)
         if attempt.write is not None:  # before this was stored, a crash would have left it in doubt
             lost = isinstance(attempt.answer, Unknown) or getattr(attempt.answer, "status", 0) == 503
