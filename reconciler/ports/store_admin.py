@@ -9,6 +9,7 @@ import attrs
 
 from reconciler.model.stamp import Partition
 from reconciler.model.standing import Replica
+from reconciler.ports.moving import Cargo
 from reconciler.ports.store import Store
 
 Tell = Callable[[int, int | None], None]  # how much is done, and of how much if that is known
@@ -74,6 +75,19 @@ class StoreAdmin(Protocol):
 
     async def migrate(self) -> Sequence[str]:
         """Bring its schema up to date, and make it if there is none; return which changes that took."""
+
+    def leaving(self) -> AbstractContextManager[Cargo]:
+        """Keep everyone else from the store for one block, in which it may move into another one."""
+
+    async def receive(self, cargo: Cargo, move: str, tell: Tell) -> int:
+        """
+        Take in all of another store, or nothing, by a try of this name; return how many documents that are.
+
+        The store must be made and empty, and nobody may use it.
+        """
+
+    async def has_received(self, move: str) -> bool:
+        """Whether a try was stored."""
 
     async def size(self) -> int:
         """Return how many bytes it takes."""

@@ -45,6 +45,29 @@ def test_a_store_is_migrated_by_command_and_then_does_what_a_file_does(empty: Pr
     assert empty.json("status")["documents"]["synced"] == 1
 
 
+def head_of(said: str) -> str:
+    return next(line for line in said.splitlines() if line.startswith("head ")).removeprefix("head ").split()[0]
+
+
+def test_a_store_in_a_file_moves_with_its_trail_and_work_goes_on(
+    program: Program, postgres_server: postgres.Server
+) -> None:
+    program.emits(DOC, "--set", "status=RELEASED", "--set", "owner=akim")
+    program.say("run", "--once")
+    before, head = program.run("export", "projection", "--to", "-").stdout, head_of(program.say("audit", "verify"))
+    old, new = f"sqlite:///{program.folder}/state.db", postgres_server.new()
+    assert program.json("store", "move", "--from", old, "--to", new)["documents"] == 1
+    assert "was moved to postgresql://127.0.0.1" in program.fails("run", "--once")
+    assert "was moved to" in program.fails("store", "move", "--from", old, "--to", new)
+    program.reconfigure(f'url = "{old}"', f'url = "{new}"')
+    assert program.run("export", "projection", "--to", "-").stdout == before
+    assert head_of(program.say("audit", "verify", "--head", head)) == head
+    program.emits(DOC, "--set", "owner=other")
+    program.say("run", "--once")
+    assert program.document(DOC)["owner"] == "other"
+    program.say("audit", "verify")
+
+
 class Trail:
     """A program whose store has a decision and an action in chain 0, and the same decision in chains 1 and 3."""
 

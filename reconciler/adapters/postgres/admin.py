@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
-from reconciler.adapters.postgres import migrating, slots
+from reconciler.adapters.postgres import arriving, migrating, slots
 from reconciler.adapters.postgres.server import Address, Server
 from reconciler.adapters.postgres.slots import Terms
 from reconciler.adapters.postgres.store import PostgresStore, open_store
 from reconciler.errors import UsageError
 from reconciler.model.standing import Replica
 from reconciler.ports import Clock
+from reconciler.ports.moving import Cargo
 from reconciler.ports.store_admin import Contents, Fresh, Replaced, Tell
 
 _SIZE = "SELECT pg_database_size(current_database())"
@@ -43,6 +44,18 @@ class PostgresAdmin:
     async def migrate(self) -> Sequence[str]:
         async with self._server() as server:
             return await migrating.migrate(server)
+
+    def leaving(self) -> AbstractContextManager[Cargo]:
+        raise UsageError("only a store in a file moves; PostgreSQL's own tools copy its databases")
+
+    async def receive(self, cargo: Cargo, move: str, tell: Tell) -> int:
+        async with self._server() as server:
+            await migrating.require_current(server)
+            return await arriving.receive(server, cargo, move, tell)
+
+    async def has_received(self, move: str) -> bool:
+        async with self._server() as server:
+            return await migrating.is_made(server) and await arriving.has_arrived(server, move)
 
     async def replicas(self) -> Sequence[Replica]:
         async with self._server() as server:

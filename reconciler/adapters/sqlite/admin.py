@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import attrs
 
 from reconciler.adapters import files
-from reconciler.adapters.sqlite import backup, damage, locks
+from reconciler.adapters.sqlite import backup, damage, leaving, locks
 from reconciler.adapters.sqlite.opening import URL_PREFIX, path_of
 from reconciler.adapters.sqlite.store import SqliteStore, open_store
 from reconciler.errors import StoreDamagedError, StoreError, UsageError
+from reconciler.ports.moving import Cargo
 from reconciler.ports.store_admin import Contents, Replaced, Tell
 
 
@@ -54,6 +55,15 @@ class SqliteAdmin:
 
     async def migrate(self) -> Sequence[str]:
         raise UsageError("a store in a file is migrated by `reconciler run` itself; there is nothing to do")
+
+    def leaving(self) -> AbstractContextManager[Cargo]:
+        return leaving.leaving(self._path)
+
+    async def receive(self, cargo: Cargo, move: str, tell: Tell) -> int:
+        raise UsageError("a store moves into PostgreSQL, not into a file: use `reconciler rebuild` for that")
+
+    async def has_received(self, move: str) -> bool:
+        return False
 
     async def replicas(self) -> None:
         return None

@@ -28,7 +28,7 @@ T = TypeVar("T")
 URL_PREFIX = "sqlite:///"
 
 _APPLICATION_ID = 0x5752434C  # "WRCL" in the file's header, so that we never write to another program's database
-_SCHEMA = 24  # version of `schema.sql` and the dictionary; every change of them gets a new number
+_SCHEMA = 25  # version of `schema.sql` and the dictionary; every change of them gets a new number
 _MAGIC = b"SQLite format 3\0"  # how every database begins
 _HEADER_BYTES = 72  # up to and with the application's id
 _VERSION_MIN = (3, 33, 0)  # UPDATE … FROM
@@ -57,14 +57,20 @@ def path_of(url: str) -> Path:
     return Path(path)
 
 
-def as_owner(path: Path) -> sqlite3.Connection:
-    """Open for reading and writing; make the file and its schema if need be. The caller holds the owner's lock."""
+def as_owner(path: Path, *, leaving: bool = False) -> sqlite3.Connection:
+    """
+    Open for reading and writing; make the file and its schema if need be. The caller holds the owner's lock.
+
+    `leaving`: to be moved, perhaps for the second time, if the first try was interrupted at its end.
+    """
     if sqlite3.sqlite_version_info < _VERSION_MIN:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; at least 3.33 is needed")
     files.make(path)  # SQLite gives -wal and -shm the mode of this file
     connection = _connect(path, "rwc")
     with _closed_on_error(connection):
         version = _version(connection, path)
+        if version:
+            _require_not_moved(connection, path, leaving=leaving)
         # The lock, because making the schema and switching to WAL touch the end of the log too.
         with locks.held(locks.writer_path(path)):
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -171,6 +177,19 @@ def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
 def _require_made(connection: sqlite3.Connection, path: Path) -> None:
     if not _version(connection, path):
         raise StoreError(f"{path} has no schema yet; start the reconciler once")
+    _require_not_moved(connection, path, leaving=False)
+
+
+def _require_not_moved(connection: sqlite3.Connection, path: Path, *, leaving: bool) -> None:
+    found = connection.execute("SELECT place, done FROM moved").fetchone()
+    if found is None or (leaving and not found[1]):
+        return
+    place, done = found
+    if done:
+        raise StoreError(f"{path} was moved to {place}; name that in store.url")
+    raise StoreError(
+        f"{path} was about to be moved to {place} when that was interrupted; run the same `reconciler store move` again"
+    )
 
 
 def _schema() -> str:

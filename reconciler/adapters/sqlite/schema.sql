@@ -189,3 +189,11 @@ CREATE TABLE write_stop (
     stop BLOB,                         -- NULL: writes go on
     obeyed INTEGER NOT NULL            -- the number of the stop that the owner obeys
 );
+
+-- Where this store has moved to, or is about to: one row, or none. Nobody uses a store that has one.
+CREATE TABLE moved (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    place TEXT NOT NULL,
+    move TEXT NOT NULL,                -- the name of the try, which the new place knows if it has everything
+    done INTEGER NOT NULL              -- 0: perhaps it has not
+);

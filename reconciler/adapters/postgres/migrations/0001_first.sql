@@ -260,6 +260,11 @@ CREATE TABLE reading (
     said bytea NOT NULL
 );
 
+-- The store that was moved here, by the name of the try (`adapters/postgres/arriving.py`).
+CREATE TABLE arrived (
+    move text PRIMARY KEY
+);
+
 -- One transaction in one statement: nothing is stored unless the caller is whom it says, every row is as it was when the
 -- change was decided, and the audit chain's head is the one that the records follow. It holds no rule about documents:
 -- `core/folding/rows.py` has decided before, and decides again when `answer` says that something has moved.
