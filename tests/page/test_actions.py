@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from reconciler.model.document import Status
+from reconciler.web.probes import Phase, Readiness
 from tests.flows.world import World
 from tests.page import inspection
 from tests.page.conftest import Stage, Visit
@@ -309,3 +310,25 @@ async def test_operator_actions_are_listed_with_name_and_reason(stage: Stage, wo
         await visit.page.get_by_role("searchbox", name="Operator").fill("akim")
         await press(visit, "Search")
         assert await visit.page.locator("#list tbody tr").count() == 1
+
+
+@scripts
+async def test_all_writes_are_stopped_on_the_overview_said_on_every_page_and_resumed(
+    stage: Stage, world: World, script: bool
+) -> None:
+    async with stage.visit("/", script=script) as visit:
+        await visit.page.locator("#writes").get_by_label("Reason").fill("wrong prices")
+        await press(visit, "Stop all writes", asks=script)
+        await visit.page.get_by_text("Nothing changes Windchill any more.").wait_for()
+        stop = await world.store.write_stop()
+        assert stop is not None
+        assert stop.reason == "wrong prices"
+        stage.daemon.readiness = Readiness(Phase.READY, stop=stop)
+        await visit.go("/documents")
+        assert "All writes to Windchill are stopped by local since" in await visit.text("#stop")
+        await visit.page.locator("#stop").get_by_role("link", name="Resume").click()
+        await press(visit, "Resume all writes")
+        await visit.page.get_by_text("All replicas write again.").wait_for()
+        assert await world.store.write_stop() is None
+        assert visit.complaints == []
+    assert [kind for _, _, kind in await recorded(stage.daemon)][:2] == ["resume-writes", "stop-writes"]
