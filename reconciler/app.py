@@ -12,7 +12,7 @@ No domain decisions here.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -31,26 +31,26 @@ from reconciler.core.events.signing import Required
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.scheduling.queue import Queue
+from reconciler.core.scheduling.replicas import Stage
 from reconciler.errors import LogTruncatedError
-from reconciler.flows import budget, notify, reading, recovery, reload, sealing, watch
+from reconciler.flows import budget, ending, notify, reading, recovery, reload, sealing, watch
+from reconciler.flows import lease as leases
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.catching_up import CatchingUp, Once
 from reconciler.flows.checkpoint import Checkpoints
 from reconciler.flows.drift import Drift
 from reconciler.flows.due_feeder import DueFeeder
+from reconciler.flows.ending import Summary
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges, Series
 from reconciler.flows.ingest import Ingest, Sharing
-from reconciler.flows.lease import Lease
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.watchdog import IdleClock, Watchdog
 from reconciler.flows.writes import Obedience, Writes
-from reconciler.model.document import Lane, Status
-from reconciler.model.event import Outgoing
+from reconciler.model.document import Lane
 from reconciler.model.stamp import Partition
-from reconciler.model.standing import WriteStop
 from reconciler.ports import (
     OUTBOX_DUTIES,
     ChangeList,
@@ -73,7 +73,7 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-DUTIES = ("notify", "drift", "checkpoint", "policy", *OUTBOX_DUTIES)  # what one replica at a time does
+DUTIES = (leases.RECOVERY, "notify", "drift", "checkpoint", "policy", *OUTBOX_DUTIES)  # what one replica at a time does
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
 _SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # seconds, or requests' timeouts, until a silent loop counts as dead
@@ -83,21 +83,6 @@ _DRAIN_S = 20.0  # for attempts under way at a stop
 _REST_S = 5.0  # then for each of: the outbox, notifications, leaving the group, the last counts
 STOP_S_MAX = _DRAIN_S + 4 * _REST_S  # then connections are closed; whoever stops us must wait longer than that
 _STALLED_S = 30.0  # an unreadable partition must not delay all writes for longer
-
-
-@attrs.frozen
-class Summary:
-    """How a run ended."""
-
-    counts: dict[Status, int]
-    dead_letters: int
-    maintenance: bool
-    stop: WriteStop | None = None  # of all writes
-
-    @property
-    def settled(self) -> bool:
-        """Whether every document is synced and every event was usable."""
-        return not self.dead_letters and all(not n for status, n in self.counts.items() if status is not Status.SYNCED)
 
 
 class Daemon:
@@ -153,7 +138,7 @@ class Daemon:
         self._drift = self._make_drift(windchill, gate) if isinstance(windchill, ChangeList) else None
         self.ingest = self._make_ingest(tracing)
         self._engine = self._make_engine(breaker, limiter, queue)
-        self.publisher = Publisher(store, log, clock, self.reconciler.outbox_filled, self._make_signer())
+        self.publisher = self._make_publisher()
         self._reload = self._make_reload(policy_source or reload.PolicySource(lambda: self._in_force), shared)
         self._writable = asyncio.Event()
         self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
@@ -165,7 +150,7 @@ class Daemon:
         self._series = Series(self.telemetry, store, log, self.ingest, IdleClock(clock))
 
     def may_send(self) -> bool:
-        """Whether we may send requests to Windchill: no other replica can have taken our place."""
+        """Whether we may send requests to Windchill, and publish: no other replica can have taken our place."""
         return self._lease is None or self._lease.holds()
 
     async def run(
@@ -212,11 +197,13 @@ class Daemon:
         return summary
 
     async def _work(self, stop: asyncio.Event, *, once: bool, accept_truncation: bool, accept_sources: bool) -> Summary:
-        await self._begin(accept_sources)
         self._progress.phase = Phase.RECOVERING
+        stage = await leases.turn(self._lease, stop)
+        await self._begin(accept_sources)
         signed, taken = await self._recover(stop, accept_truncation=accept_truncation)
         if stop.is_set():  # recovery is incomplete, so nothing may be written
             return await self._stopped(stop)
+        await leases.reach(self._lease, Stage.FOLDING, stage, stop)
         self._progress.phase = Phase.CONNECTING
         stored = await self._open_log(stop, accept_truncation=accept_truncation)
         if stop.is_set():
@@ -230,7 +217,7 @@ class Daemon:
         ends = dict(await self.log.ends())
         await self._sign(signed, {**watch.of_logs(stored), **ends})
         behind = any(end and place not in stored for place, end in ends.items())
-        timeout_s = None if behind or taken else _STALLED_S
+        timeout_s = None if behind or taken or stage is not Stage.OPEN else _STALLED_S
         log = self.config.log.path if self.config.log.kind == "file" else ", ".join(self.config.log.read_topics)
         _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
         if self._notifier is not None:
@@ -248,26 +235,22 @@ class Daemon:
             # Only the end of a backlog tells what it asks for: writing earlier would bring back values long replaced,
             # and write a document once for each batch.
             await self._writable.wait()
+            await leases.reach(self._lease, Stage.OPEN, stage, stop)
             writing = [] if self.config.windchill.maintenance else self._start_writing(tasks)
             await (self._until_settled(caught_up, stop) if once else stop.wait())
-            self._reload.stop()
-            self.ingest.stop()
-            self._series.stop()
-            self.due_feeder.stop()
-            self.reconciler.stop()
-            if self._drift is not None:
-                self._drift.stop()
+            self._take_up_no_more()
             # A request still under way then is given up, as in a crash: its intent is stored, and will be read back.
-            await _ended([folding, reloading, *writing], _DRAIN_S)
+            await ending.ended([folding, reloading, *writing], _DRAIN_S)
             if self._group is not None:
                 self._group.stop()
             self.publisher.stop()
-            await _ended([publishing], _REST_S if stop.is_set() else None)  # the rest is published after the next start
+            # The rest is published after the next start.
+            await ending.ended([publishing], _REST_S if stop.is_set() else None)
             if self._notifier is not None:
                 self._notifier.stop()
-                await _ended(telling, _REST_S)
+                await ending.ended(telling, _REST_S)
             if showing:
-                await _ended(showing, _REST_S)
+                await ending.ended(showing, _REST_S)
         return await self._stopped(stop)
 
     async def _open_log(self, stop: asyncio.Event, *, accept_truncation: bool) -> Mapping[Partition, int]:
@@ -289,13 +272,26 @@ class Daemon:
         await reading.begin(self.store, decoding, stored, accept=accept_sources)
         await self._reload.begin()
 
+    def _take_up_no_more(self) -> None:
+        """End the loops that give us work."""
+        if self._lease is not None:
+            self._lease.slots.hurry()
+        self._reload.stop()
+        self.ingest.stop()
+        self._series.stop()
+        self.due_feeder.stop()
+        self.reconciler.stop()
+        if self._drift is not None:
+            self._drift.stop()
+
     async def _recover(self, stop: asyncio.Event, *, accept_truncation: bool) -> tuple[Required | None, int | None]:
         """Recover from the outcome log; return what has to be signed, and how many documents changed."""
         keys, known = self._in_force.decoding.keys, (self._outcomes, self.store, self.clock)
         looking = sealing.required(self.store, self._outcomes, keys, self.clock, stop.is_set)
         signed = await _unless(stop, looking, _REST_S)
         belief = None if signed is None else recovery.Belief(signed, self.config.log.dead_letter_topic)
-        recovering = recovery.recover(*known, stop, accept_truncation=accept_truncation, belief=belief)
+        gone = None if self._checkpoints is None else self._checkpoints.note_lost
+        recovering = recovery.recover(*known, stop, accept_truncation=accept_truncation, belief=belief, gone=gone)
         taken = await _unless(stop, recovering, _REST_S)
         if self._letters is not None and not stop.is_set():
             await _unless(stop, recovery.recall(self._letters, self.store, self.clock, stop), _REST_S)
@@ -399,8 +395,9 @@ class Daemon:
         self.reconciler.decide_by(in_force.options)
         self.ingest.decode_by(in_force.decoding)
 
-    def _make_signer(self) -> Callable[[Outgoing], Outgoing]:
-        return partial(outcomes.signed, topic=self.config.log.outcomes_topic, keys=self._in_force.decoding.keys)
+    def _make_publisher(self) -> Publisher:
+        sign = partial(outcomes.signed, topic=self.config.log.outcomes_topic, keys=self._in_force.decoding.keys)
+        return Publisher(self.store, self.log, self.clock, self.reconciler.outbox_filled, sign, self.may_send)
 
     def _require_signatures(self, signed: Required) -> None:
         """Accept only signed decisions from here on."""
@@ -434,9 +431,9 @@ class Daemon:
             return None
         return Sharing(self.log, self._group, self.store.anchors)
 
-    def _make_lease(self, slots: Slots, limiter: Limiter, quota: RetryQuota, breaker: Breaker) -> Lease:
+    def _make_lease(self, slots: Slots, limiter: Limiter, quota: RetryQuota, breaker: Breaker) -> leases.Lease:
         settings = self.config.windchill
-        return Lease(
+        return leases.Lease(
             slots=slots,
             clock=IdleClock(self.clock),
             limiter=limiter,
@@ -465,13 +462,14 @@ class Daemon:
         self.reconciler.outbox_filled.set()
 
     def _make_checkpoints(self, slots: Slots) -> Checkpoints:
+        mine = self._duty("checkpoint")
         return Checkpoints(
             slots=slots,
             views=self.store,
             clock=IdleClock(self.clock),
             topic=self.config.log.outcomes_topic,
             source=self._in_force.options.source,
-            mine=self._duty("checkpoint"),
+            mine=lambda: mine() and self._progress.phase is Phase.READY,
             wake=self.reconciler.outbox_filled.set,
         )
 
@@ -585,16 +583,8 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T], grace_s: fl
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
-        await _ended([working], grace_s)
+        await ending.ended([working], grace_s)
     finally:
         working.cancel()
         stopping.cancel()
     return None if working.cancelled() else working.result()
-
-
-async def _ended(tasks: Sequence[asyncio.Task[Any]], within_s: float | None) -> None:
-    """Wait until all of these have ended; cancel those that have not within the time, `None` for any time."""
-    _, late = await asyncio.wait(tasks, timeout=within_s)
-    for task in late:
-        task.cancel()
-    await asyncio.wait(tasks)

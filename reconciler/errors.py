@@ -29,6 +29,10 @@ class EvictedError(StoreError):
     """Other replicas took us for dead, and have gone on with our work: end, and start anew."""
 
 
+class ReplacedError(EvictedError):
+    """The database is another one than before, or in an earlier state: all replicas begin anew, with a recovery."""
+
+
 class LostError(StoreError):
     """What we decided on a document does not count: another replica has it now, or another policy is in force."""
 

@@ -23,6 +23,7 @@ from reconciler.adapters import (
     stores,
     webhook,
 )
+from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.files import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
@@ -34,6 +35,7 @@ from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.watch import Thresholds
+from reconciler.flows.watchdog import IdleClock
 from reconciler.model import codec, signing
 from reconciler.model.event import ChangeTopic, Topics
 from reconciler.model.limits import EVENT_BYTES_MAX
@@ -63,7 +65,7 @@ def store_admin(config: Config) -> StoreAdmin:
         evict_s=settings.evict_s,
         name=socket.gethostname(),
     )
-    return stores.admin(settings.url, options)
+    return stores.admin(settings.url, options, IdleClock(SystemClock()))
 
 
 async def open_store(config: Config, *, owner: bool) -> Store:

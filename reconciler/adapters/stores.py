@@ -8,7 +8,7 @@ from reconciler.adapters import tls
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.sqlite.admin import SqliteAdmin
 from reconciler.errors import StoreError
-from reconciler.ports import StoreAdmin
+from reconciler.ports import Clock, StoreAdmin
 
 
 @attrs.frozen(kw_only=True)
@@ -28,19 +28,19 @@ class Options:
 DEFAULTS = Options()
 
 
-def admin(url: str, options: Options = DEFAULTS) -> StoreAdmin:
-    """Return the store that a URL names, not yet opened."""
+def admin(url: str, options: Options = DEFAULTS, clock: Clock | None = None) -> StoreAdmin:
+    """Return the store that a URL names, not yet opened; it waits by the clock."""
     scheme, _, _ = url.partition(":")
     match scheme:
         case "sqlite":
             return SqliteAdmin(url)
         case "postgresql" | "postgres":
-            return _postgres(url, options)
+            return _postgres(url, options, clock or SystemClock())
         case _:
             raise StoreError(f"there is no store of the kind {scheme!r}; use sqlite:///FILE or postgresql://…")
 
 
-def _postgres(url: str, options: Options) -> StoreAdmin:
+def _postgres(url: str, options: Options, clock: Clock) -> StoreAdmin:
     try:
         from reconciler.adapters.postgres.admin import PostgresAdmin  # noqa: PLC0415  asyncpg is an extra
         from reconciler.adapters.postgres.server import Address  # noqa: PLC0415  the same
@@ -51,4 +51,4 @@ def _postgres(url: str, options: Options) -> StoreAdmin:
         ) from error
     paths = [Path(name) if name else None for name in (options.ca_file, options.cert_file, options.key_file)]
     address = Address(url, options.password or None, options.sslmode, tls.Files(*paths), options.pooled)
-    return PostgresAdmin(address, SystemClock(), Terms(options.name, options.evict_s))
+    return PostgresAdmin(address, clock, Terms(options.name, options.evict_s))

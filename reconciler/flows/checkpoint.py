@@ -6,7 +6,7 @@ can't change that. A trail with one chain has one head, and needs no checkpoints
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import structlog
@@ -47,14 +47,20 @@ class Checkpoints:
                 await self.make()
             await self.clock.wait(self._stopping, EVERY_S)
 
-    async def make(self) -> Head | None:
-        """Make a checkpoint if a head has moved, and return its head."""
+    async def note_lost(self, lost: Sequence[Head]) -> None:
+        """Make a checkpoint that says which heads were announced, and are gone."""
+        _log.warning("audit records are gone: the store does not have what was announced", heads=[*map(str, lost)])
+        while await self.make(lost) is None:  # another one was appended at this moment
+            await self.clock.sleep(0)
+
+    async def make(self, lost: Sequence[Head] = ()) -> Head | None:
+        """Make a checkpoint if a head has moved, or some are lost, and return its head."""
         found = {head.chain: head for head in await self.views.audit_heads() if head.records}
         before = found.pop(chain.CHECKPOINTS, chain.begin(chain.CHECKPOINTS))
         heads = tuple(str(found[number]) for number in sorted(found))
-        if len(heads) < 2 or heads == await self._heads(before):
+        if not lost and (len(heads) < 2 or heads == await self._heads(before)):
             return None
-        made = Checkpoint(self.clock.now_us(), heads)
+        made = Checkpoint(self.clock.now_us(), heads, tuple(map(str, lost)))
         text = codec.encode_checkpoint(made)
         head = chain.extend(before, text)
         announcement = outcomes.checkpoint(head, made, self.topic, self.source)

@@ -8,7 +8,8 @@ changes in the store names its slot and the slot's epoch, so once others have ta
 any more. Windchill knows nothing of that, so a replica sends nothing unless its last beat began less than two thirds
 of `evict_s` ago: until then nobody can have evicted it.
 
-A beat that fails only pauses. An eviction ends the replica, with all that it knows.
+A beat that fails only pauses. An eviction ends the replica, with all that it knows, and so does a new generation of the
+store: the database has failed over, or was restored, and has forgotten what it had stored.
 """
 
 import asyncio
@@ -26,8 +27,11 @@ from reconciler.ports import Clock, Slots
 
 _log = structlog.get_logger(__name__)
 
+RECOVERY = "recovery"  # the duty of the first who takes part in a generation
 BEAT_S = 2.0
+_LOOK_S = 0.05  # between two looks whether a generation is recovered
 _BEATS = 6  # at least so many in `evict_s`, or a lease would not hold from one beat to the next
+_NOBODY = replicas.Membership(0, (), stage=replicas.Stage.RECOVERING)  # before the first beat
 _HOLDS = 2 / 3  # of `evict_s`; with the fifth that a beat may take, it is over before an eviction
 
 
@@ -52,6 +56,7 @@ class Lease:
     _alarmed: bool = attrs.field(init=False, default=False)  # the others know that our breaker is open
     _alarms: int | None = attrs.field(init=False, default=None)  # of all, as the last beat showed
     _held: frozenset[str] = attrs.field(init=False, default=frozenset())
+    _seen: replicas.Membership = attrs.field(init=False, default=_NOBODY)
     _beat_s: float = attrs.field(init=False)
     _watch: replicas.Deathwatch = attrs.field(init=False)
     _stopping: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
@@ -68,6 +73,19 @@ class Lease:
     def has(self, duty: str) -> bool:
         """Whether a duty is ours at this moment."""
         return duty in self._held and self.holds()
+
+    async def turn(self, stop: asyncio.Event) -> replicas.Stage:
+        """
+        Return when the generation is recovered, or when it is our duty to do that; and how far it is.
+
+        Replicas of the last generation may hold their leases for a while, and publish. Later recoveries read that.
+        """
+        while not stop.is_set() and self._seen.stage is replicas.Stage.RECOVERING and not self.has(RECOVERY):
+            await self.clock.wait(stop, _LOOK_S)
+        if self._seen.stage is replicas.Stage.RECOVERING and self._seen.generation > 1:
+            _log.info("recovering a generation of the store", generation=self._seen.generation)
+            await self.clock.wait(stop, _HOLDS * self.evict_s)
+        return self._seen.stage
 
     def stop(self) -> None:
         """Beat no more, and leave."""
@@ -91,7 +109,7 @@ class Lease:
         try:
             opened = self.breaker.state is State.OPEN
             seen = await self.slots.beat(self._share.obeys, alarm=opened and not self._alarmed)
-            self._began_s, self._alarmed = began_s, opened
+            self._began_s, self._alarmed, self._seen = began_s, opened, seen
             self._take_share(seen)
             self._take_alarms(seen)
             self.notice(seen.policy)
@@ -132,3 +150,14 @@ class Lease:
                     "a replica is silent, and its work goes on elsewhere", slot=member.slot, epoch=member.epoch
                 )
         return died
+
+
+async def turn(lease: Lease | None, stop: asyncio.Event) -> replicas.Stage:
+    """Wait until it is our turn to take part in the generation of a store; return how far that is."""
+    return replicas.Stage.OPEN if lease is None else await lease.turn(stop)
+
+
+async def reach(lease: Lease | None, stage: replicas.Stage, before: replicas.Stage, stop: asyncio.Event) -> None:
+    """Let other replicas know that we have brought the generation so far, unless we were stopped at it."""
+    if lease is not None and before < stage and not stop.is_set():
+        await lease.slots.reach(stage)

@@ -27,13 +27,18 @@ _BACKOFF_S_MAX = 30.0
 
 @attrs.define(eq=False, slots=False)
 class Publisher:
-    """The outbox loop. `wake` is set whenever a message is left; `sign` returns a record as it is published."""
+    """
+    The outbox loop. `wake` is set whenever a message is left; `sign` returns a record as it is published.
+
+    `may`: whether nobody can have taken our place. Else a generation could be recovered without what we publish late.
+    """
 
     _outbox: Outbox
     _log: EventLog
     _clock: Clock
     _wake: asyncio.Event
     _sign: Callable[[Outgoing], Outgoing] = lambda record: record
+    _may: Callable[[], bool] = lambda: True
     _stopping: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
 
     def stop(self) -> None:
@@ -67,6 +72,8 @@ class Publisher:
     async def publish(self) -> int:
         """Publish one batch; return how many messages went out. Raises LogError."""
         messages = await self._outbox.waiting(_BATCH)
+        if messages and not self._may():
+            return 0
         if messages:
             try:
                 positions = dict(await self._append([message.record for message in messages]))

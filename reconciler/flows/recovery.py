@@ -8,11 +8,12 @@ Rules:
    of it in any order, changes nothing.
 3. Where outcomes must be signed, an unsigned one becomes a dead letter and changes nothing.
 
-It can't give back an agreement whose outcome was still in the outbox when the store was lost, or a write in doubt.
+It can't give back an agreement whose outcome was still in the outbox when the store was lost, or a write in doubt. Nor
+audit records: but the log has the heads that checkpoints have announced, so it shows what the store does not have.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import attrs
 import structlog
@@ -24,6 +25,7 @@ from reconciler.core.events.signing import Required
 from reconciler.core.folding.rows import agreement_before
 from reconciler.model import instant
 from reconciler.model.base import Base
+from reconciler.model.chain import Head
 from reconciler.model.document import NO_AGREEMENT, Agreement, Lane
 from reconciler.model.event import DeadLetter, Record, Refusal
 from reconciler.model.stamp import NO_ANCHORS, Anchor, Partition, Place
@@ -40,6 +42,7 @@ _FETCH_TIMEOUT_S = 1.0
 _UNSIGNED = "its writer does not have log.signing_key. Check who may write to the outcome log, and discard this"
 _DAY_US = 86_400_000_000  # no valid claim is further ahead of its outcome, whatever skew is configured
 _RECONCILED = OutcomeType.RECONCILED.value.encode()
+_CHECKPOINT = OutcomeType.CHECKPOINT.value.encode()
 
 
 @attrs.frozen
@@ -54,11 +57,12 @@ class Belief:
     letters_topic: str
     vouched: bool = False
 
-    def refusal(self, record: Record, heading: Heading) -> Refusal | None:
-        """Return why an outcome is not accepted, `None` if it is."""
+    def refusal(self, record: Record, heading: Heading | None = None) -> Refusal | None:
+        """Return why an outcome is not accepted, `None` if it is; a `reconciled` one has a heading."""
         assert record.value is not None
         place = Place(record.topic, record.partition, record.offset)
-        stood = Place(*heading.place[0], heading.place[1]) if self.vouched and heading.place is not None else place
+        named = heading.place if heading is not None and self.vouched else None
+        stood = place if named is None else Place(*named[0], named[1])
         fault = self.required.fault(record.value, stood)
         reason = f"this outcome is not accepted: {fault}; {_UNSIGNED}"
         return None if fault is None else Refusal(place, signing.STAGE, reason)
@@ -75,6 +79,7 @@ class Bases:
     spans: dict[Partition, Span] = attrs.field(init=False, factory=dict)  # Kafka offsets named by lines of an archive
     refused: int = attrs.field(init=False, default=0)  # outcomes that were not accepted
     taken: int = attrs.field(init=False, default=0)  # agreements that were new to the store
+    announced: tuple[Head, ...] = attrs.field(init=False, default=())  # by the last checkpoint
     _refused: list[DeadLetter] = attrs.field(init=False, factory=list)
     _last: dict[str, tuple[Heading, bytes]] = attrs.field(init=False, factory=dict)
     _bytes: int = attrs.field(init=False, default=0)
@@ -86,7 +91,11 @@ class Bases:
 
     def see(self, record: Record) -> None:
         """Keep a record if it is the last outcome of its document so far."""
-        if record.value is None or _RECONCILED not in record.value:
+        if record.value is None:
+            return
+        if _RECONCILED not in record.value:
+            if _CHECKPOINT in record.value and (self.belief is None or self.belief.refusal(record) is None):
+                self.announced = outcomes.announced(record.value) or self.announced
             return
         try:
             found = outcomes.heading(record.value)
@@ -175,12 +184,14 @@ async def recover(
     *,
     accept_truncation: bool = False,
     belief: Belief | None = None,
+    gone: Callable[[Sequence[Head]], Awaitable[None]] | None = None,
 ) -> int:
     """
     Take the agreements that are new to the store from the outcome log; return how many.
 
-    `log` is opened and closed. Ends early when `stop` is set. Raises LogTruncatedError when outcomes after the stored
-    position are gone, LogError when the log can't be read.
+    `log` is opened and closed. Ends early when `stop` is set. `gone` is told the announced heads of audit chains that
+    the store does not have. Raises LogTruncatedError when outcomes after the stored position are gone, LogError when
+    the log can't be read.
     """
     bases = Bases(store, clock, belief=belief)
     try:
@@ -195,7 +206,15 @@ async def recover(
         await log.close()
     if bases.taken:
         _log.info("recovered agreements from the outcome log", documents=bases.taken)
+    lost = [head for head in bases.announced if not await _has(store, head)]
+    if lost and gone is not None:
+        await gone(lost)
     return bases.taken
+
+
+async def _has(store: Store, head: Head) -> bool:
+    entry = await store.audit_entry(head.number)
+    return entry is not None and entry.link == head.link
 
 
 async def recall(log: EventLog, store: Store, clock: Clock, stop: asyncio.Event) -> int:

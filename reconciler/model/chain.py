@@ -17,7 +17,8 @@ the four one after the other, with nothing between them:
   member, which is named after its kind, `{"decision":{…}}` or `{"act":{…}}`, and holds document and time too.
 
 Checkpoints are a chain too, CHECKPOINTS: each is a record `{"checkpoint":{"at_us":T,"heads":["NUMBER:HASH",…]}}` with
-the heads that all other chains had at one moment. So the head of this one chain proves all others up to then.
+the heads that all other chains had at one moment. So the head of this one chain proves all others up to then. One that
+has `"lost":["NUMBER:HASH",…]` too tells that the store went back: it has only what came before those records.
 
 All parts before the record have a fixed length, so different inputs never give the same bytes, and a record of one kind
 or chain can't be passed off as one of another.
@@ -63,11 +64,17 @@ class Head(NamedTuple):
         return f"{self.number}:{self.link.hex()}"
 
 
-class Checkpoint(msgspec.Struct, frozen=True):
-    """The newest record of each chain at one moment, as `Head`s are printed."""
+class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    The newest record of each chain at one moment, as `Head`s are printed.
+
+    `lost`: those that a checkpoint announced before, and that the store does not have any more, after a failover or a
+    restore.
+    """
 
     at_us: int
     heads: tuple[str, ...]
+    lost: tuple[str, ...] = ()
 
 
 class Cut(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from reconciler.core.scheduling.replicas import Member, Membership
+from reconciler.core.scheduling.replicas import Member, Membership, Stage
 from reconciler.model.chain import Head
 from reconciler.model.event import Outgoing
 
@@ -12,7 +12,8 @@ class Slots(Protocol):
     The slot that this replica took when it opened the store, among those of the others.
 
     Each method is one durable transaction, and raises EvictedError if the slot has another epoch than the one that we
-    took it with, StoreError if the store does not answer in time (a beat: within a fifth of the eviction time).
+    took it with (ReplacedError if the store has another generation), StoreError if the store does not answer in time (a
+    beat: within a fifth of the eviction time).
     """
 
     @property
@@ -47,6 +48,12 @@ class Slots(Protocol):
 
         Nothing happens if another one was appended meanwhile.
         """
+
+    async def reach(self, stage: Stage) -> None:
+        """Say that the generation is so far, unless it is further."""
+
+    def hurry(self) -> None:
+        """Wait for a store that can't be reached no longer than some seconds from now on, because we are stopping."""
 
     async def leave(self, *, in_flight: bool = False) -> None:
         """

@@ -245,3 +245,44 @@ def test_a_reconciler_that_has_its_store_to_itself_decides_by_its_own_configurat
     program.emits(DOC, "--set", "owner=akim")
     program.say("run", "--once")
     assert "SIGHUP" in program.fails("policy", "apply", code=2)
+
+
+def test_records_that_a_restore_has_lost_are_named_and_do_not_pass_for_changed_ones(
+    trail: Trail, postgres_server: postgres.Server
+) -> None:
+    from tests.postgres.chains import append, checkpoint
+
+    program, database = trail.program, trail.url.rpartition("/")[2]
+    program.reconfigure(f'url = "{trail.url}"', f'url = "{trail.url}"\nevict_s = 3')
+    program.reconfigure("[windchill]", "[windchill]\ntimeout_s = 3")
+    program.say("run", "--once")
+    dump = postgres_server.dump(database)
+    kept = head_of_chain(program, 3)
+    record = codec.decode_record(trail_record(trail))
+    asyncio.run(append(trail.url, 3, structs.replace(record, message="lost")))
+    lost = asyncio.run(checkpoint(trail.url)), head_of_chain(program, 3)
+    program.say("run", "--once")  # announces the checkpoint
+    postgres_server.restore_dump(database, dump)
+    program.say("run", "--once")
+    asyncio.run(append(trail.url, 3, structs.replace(record, message="in its place")))
+    told = program.say("audit", "verify", "--head", kept)
+    assert "Records lost in a failover or a restore" in told
+    assert "3000000000002, and perhaps later ones" in told
+    for head in lost:
+        told = program.say("audit", "verify", "--head", head, code=1)
+        assert "it is gone" in told
+        assert "The trail has no other fault" in told
+        assert "was changed" not in told
+    trail.tamper("UPDATE audit SET record = '' WHERE number = 3000000000002")
+    assert "The trail was changed or is damaged" in program.say("audit", "verify", "--head", lost[1], code=1)
+
+
+def head_of_chain(program: Program, chain: int) -> str:
+    heads = [line.removeprefix("head ") for line in program.say("audit", "verify").splitlines() if "head " in line]
+    return next(head for head in heads if head.startswith(f"{chain}00000000000"))
+
+
+def trail_record(trail: Trail) -> bytes:
+    trail.export("again.jsonl")
+    lines = (trail.program.folder / "again.jsonl").read_bytes().splitlines()
+    return next(line for line in lines if b'"message":"by 3"' in line).split(b'"record":', 1)[1][:-1]

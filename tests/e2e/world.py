@@ -17,6 +17,7 @@ import attrs
 from reconciler import app, factory
 from reconciler.adapters.clock import SystemClock
 from reconciler.config import Config
+from reconciler.flows import ending
 from reconciler.model.document import Document, Status
 from reconciler.model.event import Outgoing, Record
 from reconciler.simulator import history as witness
@@ -120,7 +121,7 @@ class World:
         await self.append(*given)
         assert (await self.converge()).settled
 
-    async def converge(self) -> app.Summary:
+    async def converge(self) -> ending.Summary:
         """Run once, to the log's end as it is now; check everything that must hold whatever happened."""
         async with app.daemon(self.config, once=True) as daemon:
             summary = await asyncio.wait_for(daemon.run(asyncio.Event(), once=True), HANG_S)
@@ -146,7 +147,7 @@ class Running:
 
     world: World
     daemon: app.Daemon
-    task: asyncio.Task[app.Summary]
+    task: asyncio.Task[ending.Summary]
 
     async def until(self, true: Callable[[], bool | Awaitable[bool]], what: str, within_s: float = HANG_S) -> None:
         """Wait until something is true; a daemon that dies meanwhile fails the test with its own error."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import attrs
 
 from reconciler.core.scheduling.limiter import WriteBudget
-from reconciler.core.scheduling.replicas import Member, Membership
+from reconciler.core.scheduling.replicas import Member, Membership, Stage
 from reconciler.errors import EvictedError, StoreError
 from reconciler.flows.budget import OwnBudget
 from reconciler.model.chain import Head
@@ -43,6 +43,8 @@ class SharedSlots:
     alarms: int = 0
     freed: Callable[[int], None] = lambda _: None
     seen_s: dict[int, float] = attrs.field(factory=dict)  # of each slot: when its holder last gave a sign of life
+    generation: int = 1
+    stage: Stage = Stage.OPEN
 
     def __attrs_post_init__(self) -> None:
         self.beats_told.set()
@@ -102,7 +104,9 @@ class OwnSlot:
         self.shared.seen_s[self.slot] = self.shared.clock.monotonic_s()
         self.shared.members[self.slot] = Member(self.slot, self.epoch, beat, obeys)
         shared = self.shared
-        seen = Membership(shared.number, tuple(shared.members.values()), len(shared.store.chosen), shared.alarms)
+        there = tuple(shared.members.values())
+        counts = len(shared.store.chosen), shared.alarms, shared.generation
+        seen = Membership(shared.number, there, *counts, shared.stage)
         shared.alarms += alarm
         await shared.beats_told.wait()
         return seen
@@ -139,6 +143,13 @@ class OwnSlot:
         checkpoints.append((head, record, announcement))
         self.shared.store.outbox[next(self.shared.store._numbers)] = announcement
         return True
+
+    async def reach(self, stage: Stage) -> None:
+        self.mine()
+        self.shared.stage = max(self.shared.stage, stage)
+
+    def hurry(self) -> None:
+        pass
 
     async def leave(self, *, in_flight: bool = False) -> None:
         member = self.mine()

@@ -14,6 +14,7 @@ import pytest
 from reconciler import app
 from reconciler.cli import runtime
 from reconciler.config import Admin, Config, Log, Resync, Retry, Store, Windchill
+from reconciler.flows import ending
 from reconciler.model.document import Status
 from tests.checks import check_audit
 from tests.e2e.world import event
@@ -43,7 +44,7 @@ def write_events(path: Path, *keys: str) -> None:
     (path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-async def once(config: Config) -> app.Summary:
+async def once(config: Config) -> ending.Summary:
     async with app.daemon(config, once=True) as daemon:
         summary = await asyncio.wait_for(daemon.run(asyncio.Event(), once=True), HANG_S)
         await check_audit(daemon.store)

@@ -18,6 +18,7 @@ from reconciler.core.events import decode
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.settling.cases import Pace
+from reconciler.flows import ending
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
 from reconciler.flows.budget import OwnBudget
@@ -341,9 +342,9 @@ class Running:
     world: World
     daemon: app.Daemon
     stop: asyncio.Event
-    task: asyncio.Task[app.Summary]
+    task: asyncio.Task[ending.Summary]
 
-    async def ended(self, within_s: float = 120) -> app.Summary:
+    async def ended(self, within_s: float = 120) -> ending.Summary:
         """Stop the daemon and return its summary; time passes as far as that needs."""
         self.stop.set()
         await self.pass_until(self.task.done, "the daemon has ended", within_s)

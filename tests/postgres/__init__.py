@@ -14,7 +14,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.brokers.certificates import Signed
@@ -45,9 +46,9 @@ def missing() -> str | None:
 
 
 class Server:
-    """One server; `url()` names a new database."""
+    """One server; `url()` names a new database. One that `follows` another one begins as its standby."""
 
-    def __init__(self, *, durable: bool = False, shown: Signed | None = None) -> None:
+    def __init__(self, *, durable: bool = False, shown: Signed | None = None, follows: "Server | None" = None) -> None:
         found = programs()
         assert found is not None, missing()
         self._programs = found
@@ -66,9 +67,67 @@ class Server:
             entry = pwd.getpwnam(USER)
             for path in (self._folder, *self._folder.iterdir()):
                 os.chown(path, entry.pw_uid, entry.pw_gid)
-        self._run(
-            "initdb", "--pgdata", self._data, "--auth", "trust", "--username", USER, "--no-sync", "--encoding", "UTF8"
-        )
+        if follows is None:
+            whose = "--auth", "trust", "--username", USER
+            self._run("initdb", "--pgdata", self._data, "--no-sync", "--encoding", "UTF8", *whose)
+        else:
+            self._copy(follows, self._data, "--write-recovery-conf")
+
+    def _copy(self, origin: "Server", to: Path, *more: str) -> None:
+        how = "--wal-method=stream", "--checkpoint=fast", "--no-sync", *more
+        self._run("pg_basebackup", "--dbname", origin.url("postgres"), "--pgdata", to, *how)
+
+    def back_up(self) -> Path:
+        """Copy all data while it runs, for `restore`."""
+        to = self._folder / f"backup{next(self._numbers)}"
+        self._copy(self, to)
+        return to
+
+    def restore(self, backup: Path, *, new_timeline: bool) -> None:
+        """Put a backup in the place of all data; without a new timeline it seems to have crashed at that time."""
+        with contextlib.suppress(subprocess.CalledProcessError):  # it may have stopped before
+            self.stop()
+        shutil.rmtree(self._data)
+        backup.rename(self._data)
+        if new_timeline:
+            signal = self._data / "recovery.signal"
+            signal.touch()
+            if os.getuid() == 0:
+                os.chown(signal, *self._data.stat()[4:6])
+            self._settings.append("restore_command=false")
+        self.start()
+        self._until(lambda: self.sql("SELECT pg_is_in_recovery()") == "f")
+
+    def dump(self, database: str) -> Path:
+        """Write a database into a file, for `restore_dump`."""
+        dump = self._folder / f"{database}.dump"
+        self._run("pg_dump", "--format=custom", "--file", dump, self.url(database))
+        return dump
+
+    def restore_dump(self, database: str, dump: Path) -> None:
+        """Put what was dumped in the place of a database."""
+        self.sql(f"DROP DATABASE {database} WITH (FORCE)")
+        self.sql(f"CREATE DATABASE {database}")
+        self._run("pg_restore", "--dbname", self.url(database), dump)
+
+    def stall(self, primary: "Server") -> None:
+        """Catch up with the primary for the last time, and receive nothing more of it."""
+        end = primary.sql("SELECT pg_current_wal_lsn()")
+        self._until(lambda: self.sql(f"SELECT pg_last_wal_replay_lsn() >= '{end}'") == "t")
+        self.sql("ALTER SYSTEM SET primary_conninfo = ''")
+        self.sql("SELECT pg_reload_conf()")
+        self._until(lambda: self.sql("SELECT count(*) FROM pg_stat_wal_receiver") == "0")
+
+    def promote(self) -> None:
+        """Become a primary."""
+        self.sql("SELECT pg_promote()")
+
+    @staticmethod
+    def _until(true: Callable[[], bool]) -> None:
+        end_s = time.monotonic() + HANG_S
+        while not true():
+            assert time.monotonic() < end_s, "waited in vain for PostgreSQL"
+            time.sleep(0.1)
 
     def start(self) -> None:
         settings = [
@@ -122,9 +181,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(*, shown: Signed | None = None) -> Iterator[Server]:
+def running(*, durable: bool = False, shown: Signed | None = None, follows: Server | None = None) -> Iterator[Server]:
     """A server, until the block ends."""
-    server = Server(shown=shown)
+    server = Server(durable=durable, shown=shown, follows=follows)
     try:
         server.start()
         yield server

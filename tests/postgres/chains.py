@@ -30,7 +30,7 @@ def checkpoints(store: PostgresStore) -> Checkpoints:
     slots = store.slots
     assert slots is not None
     known: dict[str, Any] = {
-        "topic": "outcomes",
+        "topic": "windchill.document.outcomes",
         "source": "//reconciler/x",
         "mine": lambda: True,
         "wake": lambda: None,

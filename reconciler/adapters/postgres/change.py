@@ -22,6 +22,7 @@ from reconciler.model.stamp import NO_ANCHORS, NO_POSITIONS, Anchor, Partition
 DONE: Final = "done"
 LATE: Final = "late"  # another fold of ours was stored meanwhile
 FENCED: Final = "fenced"  # another process has the slot
+REPLACED: Final = "replaced"  # another generation has begun, or has to
 OUTDATED: Final = "outdated"  # replicas decide by another policy now
 REFOLDED: Final = "refolded"  # a document was folded again since
 BEHIND: Final = "behind"  # the store has read further

@@ -27,6 +27,12 @@ from reconciler.ports import Clock
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+
+class OldPrimaryError(Exception):
+    """The server is not the one that was promoted last; another connection may lead there."""
+
+
 Done = Callable[[], Awaitable[bool]]
 
 VERSION_MIN = 15
@@ -52,6 +58,13 @@ _LOST = (
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
     asyncpg.TargetServerAttributeNotMatched,  # only standbys
+    asyncpg.ObjectNotInPrerequisiteStateError,  # a standby that has no timeline of its own yet
+    OldPrimaryError,
+)
+_STANDBY = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TargetServerAttributeNotMatched,
+    asyncpg.ObjectNotInPrerequisiteStateError,
 )
 _MOVED = "RC001"  # raised by our own function
 _AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -125,6 +138,8 @@ class Server:
         self._pool: Any = None  # asyncpg has no types
         self._fault: StoreError | None = None
         self.closed = False
+        self.patience_s = address.patience_s  # how long a server that can't be reached is waited for
+        self.greeting: Callable[[Any], Awaitable[None]] | None = None  # what is asked first on each new connection
 
     async def open(self) -> None:
         """Connect, and refuse a server that is too old or lacks the timeouts."""
@@ -141,6 +156,7 @@ class Server:
                 min_size=0,
                 max_size=CONNECTIONS_MAX,
                 connect=connect,
+                init=self._greet,
                 reset=_left_as_it_is,
             )
         except ValueError as error:
@@ -190,12 +206,16 @@ class Server:
             elif self._pool is not None:
                 await asyncio.shield(self._pool.close())
 
+    async def _greet(self, connection: Any) -> None:
+        if self.greeting is not None:
+            await self.greeting(connection)
+
     async def _patiently(self, operation: str, call: Callable[[], Awaitable[T]], done: Done | None) -> T | None:
         # Shielded: asyncpg would cancel the statement with its caller, and nobody would know whether it was done.
         return await asyncio.shield(self._repeatedly(operation, call, done))
 
     async def _repeatedly(self, operation: str, call: Callable[[], Awaitable[T]], done: Done | None) -> T | None:
-        wait_s, until_s = _RETRY_S, self._clock.monotonic_s() + self.address.patience_s
+        wait_s, since_s = _RETRY_S, self._clock.monotonic_s()
         while True:
             self._require_open(operation)
             try:
@@ -203,7 +223,7 @@ class Server:
             except _AGAIN:
                 continue
             except _LOST as error:
-                if not _passes(error) or self._clock.monotonic_s() >= until_s:
+                if not _passes(error) or self._clock.monotonic_s() - since_s >= self.patience_s:
                     self._fault = self._fault or self._failed(operation, error)
                     raise self._fault from error
                 _log.warning("waiting for PostgreSQL", store=str(self.address), error=_told(error))
@@ -238,4 +258,6 @@ def _passes(error: BaseException) -> bool:
 
 
 def _told(error: BaseException) -> str:
+    if isinstance(error, _STANDBY):
+        return "the server is a standby, which can't be written to; promote it, or name the primary in store.url"
     return str(error).partition("\n")[0] or type(error).__name__

@@ -49,7 +49,7 @@ class Shared:
         found = await self._server.fetch(operation, _PUT_IN_FORCE, *by, digest, codec.encode(policy), after)
         allowed, done = found[0]
         if not allowed:
-            raise evicted(operation, self._server)
+            raise evicted(operation, self._server) if slot is None else await slot.lost(operation)
         return bool(done)
 
 

@@ -64,6 +64,8 @@ async def open_store(address: Address, clock: Clock, *, owner: bool, terms: Term
         await server.open()
         await migrating.require_current(server)
         slot = await Slot.enter(server, clock, terms or Terms()) if owner else None
+        if owner:  # it has nothing else to do; its lease says what it may not do meanwhile
+            server.patience_s = float("inf")
     except BaseException:
         await server.close()
         raise
@@ -431,6 +433,8 @@ class PostgresStore:
                 after = key
 
     async def close(self) -> None:
+        if self._slot:
+            self._slot.hurry()
         await self._group.close()
         if self._slot and not self._server.closed:
             await self._slot.leave()

@@ -90,12 +90,17 @@ class Writer:
 
     async def store(self, operation: str, change: Change) -> str:
         """Store a change once; return the answer. Raises EvictedError if we do not have our slot any more."""
-        change.say(by_slot=self._number, by_epoch=self._slot and self._slot.epoch)
+        change.say(by_slot=self._number)
+        if self._slot:
+            generation = self._slot.generation
+            change.say(by_epoch=self._slot.epoch, by_generation=generation.number, by_identity=generation.identity)
         if change.folded:
             async with self._folding:
                 turn = await self._turn(queries.FOLD_TURN) if self._fold_next is None else self._fold_next
                 change.say(fold_turn=turn)
                 answer = await self._call(operation, change, lambda: self._was_stored(*queries.OF_FOLDS, turn))
+                if answer == changing.LATE:
+                    await self._require_ahead(operation, queries.FOLD_TURN, turn)
                 self._fold_next = turn + 1 if answer == changing.DONE else None
             return answer
         if not change.chained:
@@ -104,15 +109,22 @@ class Writer:
             head, turn = self._place or await self._look()
             ahead = change.follow(head, turn if self._slot else None)
             answer = await self._call(operation, change, lambda: self._appended(ahead, turn))
+            if answer == changing.HEAD:
+                await self._require_ahead(operation, queries.OF_CHAIN[1], turn)
             self._place = (ahead, turn + 1) if self._slot and answer == changing.DONE else None
         return answer
 
     async def _call(self, operation: str, change: Change, done: Done | None) -> str:
         answered = await self._server.change(operation, *change.call(), done)
         answer = changing.DONE if answered is None else str(answered[0])
-        if answer == changing.FENCED:
-            raise evicted(operation, self._server)
+        if answer in (changing.FENCED, changing.REPLACED):
+            raise evicted(operation, self._server) if self._slot is None else await self._slot.lost(operation)
         return answer
+
+    async def _require_ahead(self, operation: str, reading: str, turn: int) -> None:
+        """Raise ReplacedError if a store that refused our turn does not know it yet: it is in an earlier state."""
+        if self._slot is not None and await self._turn(reading) < turn:
+            raise await self._slot.went_back(operation)
 
     async def _look(self) -> tuple[Head, int]:
         ((number, link, turn),) = await self._server.fetch("read the slot's place", queries.PLACE, self._number)
@@ -218,7 +230,7 @@ class Writer:
         if not wanted:
             return []
         if not await self._server.fetch("take documents", queries.HOLD, slot.slot, slot.epoch, wanted):
-            raise evicted("take documents", self._server)
+            raise await slot.lost("take documents")
         found = await self._server.fetch("read documents", queries.HELD, wanted, slot.slot)
         self._agreed |= {columns["key"].decode(): columns["agreed"] for columns in found}
         return found

@@ -229,18 +229,24 @@ def verify(config: Config, document: str | None, since_us: int, until_us: int | 
         output.table(rows, _FAULT_COLUMNS)
         print()
     say = runtime.note if said["form"] == "json" else output.line  # programs get the faults alone
-    for sentence in _outcome(verifier, len(faults)):
+    for sentence in _outcome(verifier, faults):
         say(sentence)
     return runtime.FAILED if faults else runtime.DONE
 
 
-def _outcome(verifier: Verifier, faults: int) -> Iterator[str]:
+def _outcome(verifier: Verifier, faults: Sequence[Fault]) -> Iterator[str]:
     """Yield in words what was verified; at the end the head, if the whole trail was."""
     scope = verifier.scope
     decided = f"{output.counted(verifier.recomputed, 'decision')} recomputed; differing: {verifier.differing}."
     yield decided + (f" {output.counted(verifier.actions, 'operator action')}." if verifier.actions else "")
-    if faults:
-        yield f"The trail was changed or is damaged: {output.counted(faults, 'fault')}."
+    for loss in verifier.losses:
+        gone = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in loss.spans())
+        found = output.when(instant.from_us(loss.at_us))
+        yield f"Records lost in a failover or a restore, as was found at {found}: {gone}, and perhaps later ones."
+    if faults and all(fault.gone for fault in faults):
+        yield "The trail has no other fault: records that were kept elsewhere are gone."
+    elif faults:
+        yield f"The trail was changed or is damaged: {output.counted(len(faults), 'fault')}."
     elif not verifier.heads:
         yield "There are no records."
     elif scope.document is not None:

@@ -12,10 +12,11 @@ import click
 from reconciler import views
 from reconciler.cli import framework, options, output, runtime
 from reconciler.config import Config
+from reconciler.errors import ReplacedError
 from reconciler.model.document import Status
 
 if TYPE_CHECKING:
-    from reconciler.app import Summary
+    from reconciler.flows.ending import Summary
 
 
 @framework.command(
@@ -62,18 +63,38 @@ async def _run(config: Config, again: Callable[[], Config] | None, decided: Mapp
     from reconciler import app, factory
 
     once = again is None
-    stop = asyncio.Event()
-    stop_on(stop)
+    stop, asked = asyncio.Event(), asyncio.Event()
+    stop_on(stop, asked)
     policy_source = None
     if again is not None:
         policy_source = factory.policy_source(config, again)
         ask_on_hangup(policy_source.asked)
-    try:
-        async with app.daemon(config, once=once, policy_source=policy_source) as daemon:
-            return await daemon.run(stop, once=once, **decided)
-    except Exception as error:
-        _tell(error)
-        raise
+    while True:
+        try:
+            async with app.daemon(config, once=once, policy_source=policy_source) as daemon:
+                return await daemon.run(stop, once=once, **decided)
+        except Exception as error:
+            if asked.is_set() or not _is_replaced(error):
+                _tell(error)
+                raise
+            _begin_anew(error)
+        decided = {}  # what is lost now, no person has seen
+        stop.clear()
+        if asked.is_set():
+            stop.set()
+
+
+def _is_replaced(error: BaseException) -> bool:
+    """Whether another database is in the store's place, so that all that we know of it does not count."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(ReplacedError) is not None
+    return isinstance(error, ReplacedError)
+
+
+def _begin_anew(error: Exception) -> None:
+    import structlog
+
+    structlog.get_logger(__name__).warning("beginning anew", reason=runtime.reasons(error)[0])
 
 
 def _tell(error: Exception) -> None:
@@ -119,12 +140,13 @@ def _show(form: str, summary: "Summary") -> None:
 # There is no SIGHUP on Windows.
 
 
-def stop_on(stop: asyncio.Event) -> None:
-    """Stop in good order at the first SIGTERM or SIGINT; the second has its usual effect and kills the process."""
+def stop_on(*events: asyncio.Event) -> None:
+    """Set events at the first SIGTERM or SIGINT, for a stop in good order; the second kills the process, as usual."""
     numbers = (signal.SIGTERM, signal.SIGINT)
 
     def first() -> None:
-        stop.set()
+        for event in events:
+            event.set()
         for number in numbers:
             with contextlib.suppress(NotImplementedError):
                 asyncio.get_running_loop().remove_signal_handler(number)

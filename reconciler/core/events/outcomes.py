@@ -17,7 +17,7 @@ import msgspec
 from reconciler.core.events import signing
 from reconciler.model import codec, instant
 from reconciler.model.base import Agreed, Base, RefusedField, Wrote
-from reconciler.model.chain import Checkpoint, Head
+from reconciler.model.chain import Checkpoint, Head, parse_head
 from reconciler.model.document import Conflict
 from reconciler.model.event import DeadLetter, Header, Outgoing, Record, Refusal
 from reconciler.model.plan import Decision, Verb
@@ -493,6 +493,29 @@ def checkpoint(head: Head, made: Checkpoint, topic: str, source: str) -> Outgoin
     """Return the record that announces a checkpoint of the audit trail."""
     data = {"head": str(head), "heads": list(made.heads)}
     return record(_outcome(OutcomeType.CHECKPOINT, _TRAIL, made.at_us, data), topic, source)
+
+
+class _Heads(msgspec.Struct, frozen=True):
+    head: str
+    heads: list[str]
+
+
+class _Announced(msgspec.Struct, frozen=True):
+    type: str
+    data: _Heads
+
+
+_announced = msgspec.json.Decoder(_Announced).decode
+
+
+def announced(text: bytes) -> tuple[Head, ...]:
+    """Return the heads that the announcement of a checkpoint names, its own first; none if it is no such record."""
+    try:
+        found = _announced(text)
+        named = [found.data.head, *found.data.heads] if found.type == OutcomeType.CHECKPOINT else []
+        return tuple(map(parse_head, named))
+    except (ValueError, RecursionError):
+        return ()
 
 
 def signed(record: Outgoing, topic: str, keys: Keys | None) -> Outgoing:

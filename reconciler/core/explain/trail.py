@@ -17,7 +17,7 @@ from typing import NamedTuple
 import attrs
 
 from reconciler.core.planning import plan as planning
-from reconciler.model import chain, codec
+from reconciler.model import chain, codec, instant
 from reconciler.model.action import OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Cut, Entry, Head, Recorded
@@ -27,11 +27,35 @@ from reconciler.model.value import canonical
 
 
 class Fault(NamedTuple):
-    """A fault at one record; number and document are None if they can't be read."""
+    """
+    A fault at one record; number and document are None if they can't be read.
+
+    `gone`: it says no more than that records are lost which a checkpoint has told of.
+    """
 
     number: int | None
     document: str | None
     text: str
+    gone: bool = False
+
+
+class Loss(NamedTuple):
+    """A checkpoint's word that the store went back: which chains to which record, and which heads were announced."""
+
+    at_us: int
+    left: Mapping[int, int]  # by chain
+    lost: tuple[Head, ...]
+
+    def covers(self, head: Head) -> bool:
+        """Whether a head is of a record that was lost."""
+        return head.number >= self._first(head)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Return the first and the last record of each chain that are known to be lost."""
+        return [(self._first(head), head.number) for head in self.lost]
+
+    def _first(self, head: Head) -> int:
+        return self.left.get(head.chain, chain.begin(head.chain).number) + 1
 
 
 @attrs.frozen
@@ -76,20 +100,22 @@ class Verifier:
         self.actions = 0
         self.recomputed = 0
         self.differing = 0  # of those recomputed
+        self.losses: list[Loss] = []
         self._kept = set(heads)
+        self._replaced: set[Head] = set()  # kept heads of records that were lost, and whose numbers others have
         self._policies = policies
         self._checked: dict[str, Policy | None] = {}  # by digest; None: unusable, reported already
 
     def faults(self, entry: Entry) -> list[Fault]:
         """Return the faults of the next entry."""
         was_kept = Head(entry.number, entry.link) in self._kept
+        told = list(self._checkpoint(entry, was_kept=was_kept)) if entry.chain == chain.CHECKPOINTS else []
         gaps = list(self._placed(entry))
-        texts = [*gaps, *self._linked(entry, bool(gaps)), *self._as_kept(entry)]
+        texts = [*gaps, *self._linked(entry, bool(gaps)), *self._as_kept(entry), *told]
         if _is_numbered(entry):
             self.heads[entry.chain] = head = Head(entry.number, entry.link)
             self.firsts.setdefault(entry.chain, head)
         if entry.chain == chain.CHECKPOINTS:
-            texts += self._checkpoint(entry, was_kept=was_kept)
             return [_fault(entry, None, text) for text in texts]
         try:
             record = codec.decode_record(entry.record)
@@ -110,9 +136,7 @@ class Verifier:
     def missing(self) -> list[Fault]:
         """Return, at the end, the kept heads whose records did not come, and the pieces that no action tells of."""
         faults = [
-            _fault(head, None, f"it was kept as the head {head}, and {self._whereabouts(head)}")
-            for head in sorted(self._kept)
-            if head != self.starts.get(head.chain)
+            self._absent(head) for head in sorted(self._kept | self._replaced) if head != self.starts.get(head.chain)
         ]
         if self.scope.document is None and self.scope.whole:
             for cut in self.cuts:
@@ -134,6 +158,13 @@ class Verifier:
                 said = {name: value for name, value in action.details.items() if name in told}
                 if (action.target, said) != (cut.file, {name: getattr(cut, name) for name in told}):
                     yield f"it tells of another piece than the store says that it does ({cut.file})"
+
+    def _absent(self, head: Head) -> Fault:
+        loss = next((loss for loss in self.losses if loss.covers(head)), None)
+        if loss is None:
+            return _fault(head, None, f"it was kept as the head {head}, and {self._whereabouts(head)}")
+        went_back = f"it is gone: at {instant.from_us(loss.at_us)} the store was found without it"
+        return _fault(head, None, f"it was kept as the head {head}, and {went_back}")._replace(gone=True)
 
     def _filed(self, entry: Entry, record: Recorded) -> Iterator[str]:
         """Compare the columns and the selection with the record."""
@@ -180,17 +211,23 @@ class Verifier:
     def _as_kept(self, entry: Entry) -> Iterator[str]:
         kept = {head for head in self._kept if head.number == entry.number}
         self._kept -= kept
-        for head in sorted(kept - {Head(entry.number, entry.link)}):
+        others = kept - {Head(entry.number, entry.link)}
+        self._replaced |= (gone := {head for head in others if any(loss.covers(head) for loss in self.losses)})
+        for head in sorted(others - gone):
             yield f"it was kept as the head {head}, and its link is now {entry.link.hex()}"
 
     def _checkpoint(self, entry: Entry, *, was_kept: bool) -> Iterator[str]:
         try:
-            heads = [chain.parse_head(head) for head in codec.decode_checkpoint(entry.record).heads]
+            checkpoint = codec.decode_checkpoint(entry.record)
+            heads, lost = (tuple(map(chain.parse_head, some)) for some in (checkpoint.heads, checkpoint.lost))
         except codec.UNREADABLE as error:
             yield f"it is no checkpoint: {error}"
             return
         if was_kept:
             self._kept.update(heads)
+        if lost:
+            left = {head.chain: head.number for head in heads} | {chain.CHECKPOINTS: entry.number - 1}
+            self.losses.append(Loss(checkpoint.at_us, left, lost))
 
     def _recomputed(self, record: AuditRecord) -> Iterator[str]:
         """Decide again, and compare."""

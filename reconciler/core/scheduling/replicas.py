@@ -12,11 +12,22 @@ Rules.
 3. A member is taken for dead if its beat has stood still for some of *our* monotonic time. Clocks of machines are never
    compared. The count starts again if we ourselves have not looked for more than two beats, or after an outage of the
    store everyone would evict everyone.
+4. A generation ends when the store proves to be another database than before, or in an earlier state. What was agreed
+   meanwhile is in the outcome log alone, so nobody takes part in the next one before a replica has recovered that.
 """
 
+import enum
 import hashlib
 
 import msgspec
+
+
+class Stage(enum.IntEnum):
+    """How far a generation is: it begins with the first, and the others follow in this order."""
+
+    RECOVERING = 0  # the store may not have what was agreed
+    FOLDING = 1  # it has, but not all events yet
+    OPEN = 2
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -39,12 +50,15 @@ class Membership(msgspec.Struct, frozen=True):
     The replicas of a store; `number` grows with each that comes or goes.
 
     `policy` is the number of the policy in force (`ports.Shared`). `alarms` counts the breakers that have opened.
+    `generation` counts the times that the store has become another one; the first is 1.
     """
 
     number: int
     members: tuple[Member, ...]
     policy: int = 0
     alarms: int = 0
+    generation: int = 1
+    stage: Stage = Stage.OPEN
 
     def share(self, slot: int, in_flight_max: int) -> int:
         """Return how many requests a member may have in flight."""

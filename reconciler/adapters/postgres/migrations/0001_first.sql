@@ -34,15 +34,27 @@ CREATE TABLE membership (
 );
 INSERT INTO membership VALUES (0);
 
--- What all replicas obey.
+-- What all replicas obey. A generation begins when this database proves to be another one than before, or in an earlier
+-- state: a standby that was promoted, a backup. Nobody takes part in it before one replica has recovered what was agreed.
 CREATE TABLE control (
     policy_number bigint NOT NULL,     -- counts the policies that were put in force
     policy_digest text,                -- NULL: none was yet
     alarms bigint NOT NULL,            -- counts the breakers that have opened
     stops bigint NOT NULL,             -- counts how often operators have stopped all writes or resumed them
-    stop bytea                         -- since when, who and why; NULL: writes go on
+    stop bytea,                        -- since when, who and why; NULL: writes go on
+    generation bigint NOT NULL,
+    identity text,                     -- of the database when the generation began; NULL: none has
+    stage smallint NOT NULL            -- how far the generation is (`core/scheduling/replicas.py`)
 ) WITH (fillfactor = 10);
-INSERT INTO control VALUES (0, NULL, 0, 0, NULL);
+INSERT INTO control VALUES (0, NULL, 0, 0, NULL, 0, NULL, 0);
+
+-- Which database this is: the cluster, the timeline that it writes, the database, and the table, which a restored dump has
+-- made anew. `pg_control_checkpoint` would name the former timeline for a while after a promotion. Fails on a standby.
+CREATE FUNCTION identity_1() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT format('%s/%s/%s/%s', (SELECT system_identifier FROM pg_control_system()),
+        left(pg_walfile_name(pg_current_wal_lsn()), 8),
+        (SELECT oid FROM pg_database WHERE datname = current_database()), 'control'::regclass::oid)
+$$;
 
 -- The documents that comparisons have written to lately (`spend_1`).
 CREATE TABLE spent (
@@ -119,6 +131,18 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER slot_changes_hands AFTER UPDATE OF epoch ON slot FOR EACH ROW EXECUTE FUNCTION free_what_it_had();
+
+-- Begins a generation, unless another replica was faster. All who took part in the last one lose what they had, and their
+-- requests may still be in flight. Whoever stores something has its slot's KEY SHARE, so that comes before or is refused.
+CREATE FUNCTION renew_1(seen bigint, OUT renewed boolean) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM slot ORDER BY id FOR UPDATE;
+    UPDATE control SET generation = generation + 1, identity = identity_1(), stage = 0 WHERE generation = seen;
+    renewed := FOUND;
+    IF renewed THEN
+        UPDATE slot SET epoch = epoch + 1, leaving = true WHERE held AND NOT leaving;
+    END IF;
+END $$;
 
 -- Documents that were folded again from the log, each with the number of its last time.
 CREATE TABLE refold (
@@ -271,7 +295,8 @@ CREATE TABLE arrived (
 -- Locks are taken in one order by all: slot, refolds, documents by key, turn, chain, the rest.
 CREATE FUNCTION change_1(
     by_slot smallint,
-    by_epoch bigint DEFAULT NULL,      -- NULL: a guest
+    by_epoch bigint DEFAULT NULL,      -- NULL: a guest, as in the next two
+    by_generation bigint DEFAULT NULL, by_identity text DEFAULT NULL,
     by_policy text DEFAULT NULL,       -- digest of the policy that an intent was decided by
     by_stops bigint DEFAULT NULL,      -- `stops` when its caller last saw whether writes are stopped
     stops_seen bigint DEFAULT NULL,    -- `stops` before this change
@@ -327,6 +352,10 @@ BEGIN
     -- A guest, too: whoever evicts the slot's holder has its row locked before it gets to the documents.
     PERFORM FROM slot s WHERE s.id = by_slot AND (by_epoch IS NULL OR s.epoch = by_epoch) FOR KEY SHARE;
     IF NOT FOUND THEN answer := 'fenced'; RETURN; END IF;
+    -- Asked each time: behind a pooler, one connection may lead to another server from one statement to the next.
+    IF by_generation <> (SELECT generation FROM control) OR by_identity <> identity_1() THEN
+        answer := 'replaced'; RETURN;
+    END IF;
     IF by_policy <> (SELECT coalesce(policy_digest, '') FROM control) THEN answer := 'outdated'; RETURN; END IF;
     IF by_stops <> (SELECT stops FROM control) THEN answer := 'stops'; RETURN; END IF;
     IF stops_seen IS NOT NULL THEN

@@ -1,0 +1,142 @@
+"""
+Two replicas while PostgreSQL fails over to a standby that has lost commits, or is restored to an earlier state.
+
+A person has set a document back meanwhile. In the store's older state that looks as if nobody but us had changed it:
+only the outcome log knows better.
+"""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.simulator import history
+from tests import postgres
+from tests.adapters.simulated import Simulated, simulating
+from tests.cli.program import Program
+from tests.replicas.test_zombies import Replicas, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+ME, UNDONE, WRITTEN, LATER = "integration", "0000000001", "0000000002", "0000000003"
+DATABASE = "store"
+STANDBY, TIME, DISK, DUMP = "an asynchronous standby", "a time", "an older disk", "a dump"
+
+
+class Cluster:
+    """A database that goes back to the state that it had at `mark`, in one of several ways."""
+
+    def __init__(self, way: str, primary: postgres.Server, standby: postgres.Server | None) -> None:
+        self._way, self._primary, self._standby = way, primary, standby
+        self._kept = Path()
+
+    @property
+    def url(self) -> str:
+        if self._standby is None:
+            return self._primary.url(DATABASE)
+        hosts = ",".join(f"{postgres.HOST}:{one.port}" for one in (self._primary, self._standby))
+        return f"postgresql://{postgres.USER}@{hosts}/{DATABASE}"
+
+    def mark(self) -> None:
+        if self._standby:
+            self._standby.stall(self._primary)
+        elif self._way == DUMP:
+            self._kept = self._primary.dump(DATABASE)
+        else:
+            self._kept = self._primary.back_up()
+
+    def fail(self) -> None:
+        if self._way != DUMP:
+            self._primary.stop()
+
+    def go_back(self) -> None:
+        if self._standby:
+            self._standby.promote()
+        elif self._way == DUMP:
+            self._primary.restore_dump(DATABASE, self._kept)
+        else:
+            self._primary.restore(self._kept, new_timeline=self._way == TIME)
+
+
+@pytest.fixture
+def primary() -> Iterator[postgres.Server]:
+    if absent := postgres.missing():
+        pytest.skip(absent)
+    from reconciler.adapters.postgres import Address, migrate_store
+
+    with postgres.running(durable=True) as server:
+        server.sql(f"CREATE DATABASE {DATABASE}")
+        asyncio.run(migrate_store(Address(server.url(DATABASE)), SystemClock()))
+        yield server
+
+
+@pytest.fixture
+def windchill() -> Iterator[Simulated]:
+    with simulating(documents=3) as steering:
+        yield steering
+
+
+@pytest.fixture(params=[STANDBY, TIME, DISK, DUMP])
+def cluster(request: pytest.FixtureRequest, primary: postgres.Server) -> Iterator[Cluster]:
+    if request.param == STANDBY:
+        with postgres.running(durable=True, follows=primary) as standby:
+            yield Cluster(request.param, primary, standby)
+    else:
+        yield Cluster(request.param, primary, None)
+
+
+def test_what_was_agreed_in_lost_commits_is_recovered_before_anything_is_written(
+    cluster: Cluster, primary: postgres.Server, windchill: Simulated, tmp_path: Path
+) -> None:
+    program = Program(tmp_path, windchill.url)
+    program.reconfigure(f'url = "sqlite:///{tmp_path}/state.db"', f'url = "{cluster.url}"\nevict_s = 3')
+    program.reconfigure("[windchill]", "[windchill]\ntimeout_s = 3")
+    program.reconfigure("[retry]", "[resync]\ninterval_s = 2\n[retry]")
+    program.reconfigure('bind = "127.0.0.1:0"', 'bind = ""')
+    replicas, names = Replicas(program, primary, DATABASE), ("one", "other")
+
+    def settled(key: str, owner: str) -> bool:
+        if windchill.document(key)["owner"] != owner:
+            return False
+        return bool(program.json("docs", "show", key)["status"] == "synced")
+
+    def writes(key: str) -> list[object]:
+        return [entry.changes["owner"][1] for entry in windchill.history(key) if entry.who == ME]
+
+    try:
+        for key in (UNDONE, WRITTEN):
+            program.emits(key, "--set", "owner=akim")
+        for name in names:
+            replicas.start(name)
+        until(lambda: settled(UNDONE, "akim") and settled(WRITTEN, "akim"), "the first events are written")
+        cluster.mark()
+        for key in (UNDONE, WRITTEN):
+            program.emits(key, "--set", "owner=lchen")
+        until(lambda: settled(UNDONE, "lchen") and settled(WRITTEN, "lchen"), "what will be lost is written")
+        outcomes = tmp_path / "events.outcomes.jsonl"
+        until(lambda: sum("lchen" in line for line in outcomes.read_text().splitlines()) >= 2, "it is published")
+        cluster.fail()
+        if cluster._way == DUMP:
+            assert {replicas.end(name, signal.SIGTERM)[0] for name in names} == {0}
+        windchill.edit({"owner": "akim"}, UNDONE)
+        program.emits(LATER, "--set", "owner=akim")
+        cluster.go_back()
+        if cluster._way == DUMP:
+            for name in names:
+                replicas.start(name)
+        until(lambda: settled(LATER, "akim"), "what comes after it is written")
+        until(lambda: settled(WRITTEN, "lchen") and settled(UNDONE, "akim"), "all is settled")
+        assert writes(UNDONE) == ["akim", "lchen"], "a person's edit was overwritten"
+        assert writes(WRITTEN) == ["akim", "lchen"], "something was written twice"
+        program.emits(UNDONE, "--set", "status=RELEASED")
+        until(lambda: windchill.document(UNDONE)["status"] == "RELEASED", "it goes on")
+        ended = [replicas.end(name, signal.SIGTERM) for name in names]
+        assert [status for status, _ in ended] == [0, 0]
+        assert sum("recovering a generation of the store" in said for _, said in ended) == 1
+        assert not history.lost_updates(windchill.whole_history(), ME)
+        program.say("audit", "verify")
+    finally:
+        replicas.close()
