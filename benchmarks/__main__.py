@@ -12,6 +12,7 @@ _MODULES = {
     "latency": "latency",
     "bytes": "bytes",
     "million": "million",
+    "replicas": "replicas",
 }
 # Half an hour and some gigabytes: only when asked for by name.
 _LONG = {"backlog": "backlog", "growth": "growth"}

@@ -38,7 +38,7 @@ from reconciler.simulator.settings import Settings
 from tests.brokers.apache import Apache
 
 NAME = "latency"
-_EVENTS, _DOCUMENTS = 1_000, 50
+_EVENTS, DOCUMENTS = 1_000, 50
 _GAP_S = (0.1, 0.3)  # between two events, at random: longer than one takes
 _PARTITIONS = 4
 _TARGETS_MS: dict[str, dict[int, float | None]] = {
@@ -54,7 +54,7 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
     """Measure, `rounds` times `_EVENTS` events from each log; raises `apache.Unavailable` without Java or Maven."""
     load = measure.load()
     found: dict[str, list[Sample]] = {}
-    server = Settings(port=0, documents=_DOCUMENTS)
+    server = Settings(port=0, documents=DOCUMENTS)
     with measure.scratch() as folder, Apache(partitions=_PARTITIONS) as kafka:
         for log, number in itertools.product(_TARGETS_MS, range(rounds)):
             with Simulator(server) as windchill:
@@ -72,7 +72,7 @@ def run(rounds: int, tell: Callable[[str], None]) -> Report:
     return Report(
         NAME,
         f"{_EVENTS:,} single events at random moments, {_GAP_S[0] * 1000:.0f} to {_GAP_S[1] * 1000:.0f} ms apart, on an"
-        f" idle daemon, for {_DOCUMENTS} documents that it knows: from when {kafka.name} has acknowledged the event, or"
+        f" idle daemon, for {DOCUMENTS} documents that it knows: from when {kafka.name} has acknowledged the event, or"
         " a file has it, until the simulated Windchill has the PATCH. The steps begin with the call that appends it.",
         findings,
         [
@@ -168,12 +168,12 @@ async def _daemon(name: str, brokers: str, url: str, folder: Path, count: int) -
         notes.count(daemon.store)
         task = asyncio.create_task(daemon.run(stop))
         await daemon._writable.wait()
-        await asyncio.to_thread(measure.side, __name__, "feed", *place, 1, _DOCUMENTS)
-        await engine._written(daemon, _DOCUMENTS)  # every token is known from here on
+        await asyncio.to_thread(measure.side, __name__, "feed", *place, 1, DOCUMENTS)
+        await engine._written(daemon, DOCUMENTS)  # every token is known from here on
         before = notes.commits
         with measure.stopwatch() as watch:
-            fed = await asyncio.to_thread(measure.side, __name__, "feed", *place, _DOCUMENTS + 1, count)
-            await engine._written(daemon, _DOCUMENTS + count)
+            fed = await asyncio.to_thread(measure.side, __name__, "feed", *place, DOCUMENTS + 1, count)
+            await engine._written(daemon, DOCUMENTS + count)
             sample = watch(count)
         commits = (notes.commits - before) / count
         stop.set()
@@ -213,7 +213,7 @@ async def _received(url: str, sent: Sequence[float]) -> list[float]:
         for entry in history
         if "title" in entry["changes"]
     }
-    return [(at_s[_title(number)] - sent_s) * 1000 for number, sent_s in enumerate(sent, _DOCUMENTS + 1)]
+    return [(at_s[title(number)] - sent_s) * 1000 for number, sent_s in enumerate(sent, DOCUMENTS + 1)]
 
 
 def _after(sent: Sequence[float], ends: Sequence[float]) -> list[float]:
@@ -237,7 +237,7 @@ def feed(place: str, topic: str, first: str, count: str) -> Sample:
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     for number in range(int(first), int(first) + int(count)):
         time.sleep(chance.uniform(*_GAP_S))
-        key = events.key(number % _DOCUMENTS + 1)
+        key = events.key(number % DOCUMENTS + 1)
         event = _event(number, key)
         sent.append(time.time())
         append(key, event)
@@ -265,7 +265,8 @@ def _to_file(path: Path) -> Callable[[str, bytes], None]:
     return append
 
 
-def _title(number: int) -> str:
+def title(number: int) -> str:
+    """Return what an event sets, by which its PATCH is known."""
     return f"Bracket {number}, drawing"
 
 
@@ -280,6 +281,6 @@ def _event(number: int, key: str) -> bytes:
             "time": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "datacontenttype": "application/json",
             "actor": "jdoe",
-            "data": {"set": {"title": _title(number)}, "reason": "ECN-2231 approved"},
+            "data": {"set": {"title": title(number)}, "reason": "ECN-2231 approved"},
         }
     )

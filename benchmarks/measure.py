@@ -161,6 +161,12 @@ def peak_mib(pid: int | str = "self") -> float:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
 
+def cpu_s(pid: int) -> float:
+    """Return the processor time of a process, and of those children of it that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def disk_mb(path: Path) -> float:
     """Return how much a file, or all below a folder, holds, in millions of bytes."""
     return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()) / 1_000_000

@@ -141,18 +141,13 @@ def _started(database: Path, url: str, folder: Path, *, idle_s: float) -> Sample
             assert line, f"the daemon ended with {child.wait(_START_S_MAX)}"
         wall_s = time.perf_counter() - began_s
         time.sleep(2)  # the loops have had their first look
-        cpu_s = _cpu_s(child.pid)
+        cpu_s = measure.cpu_s(child.pid)
         time.sleep(idle_s)
-        percent = (_cpu_s(child.pid) - cpu_s) / idle_s * 100 if idle_s else 0.0
+        percent = (measure.cpu_s(child.pid) - cpu_s) / idle_s * 100 if idle_s else 0.0
         return Sample(1, wall_s, cpu_s, {"rss_mib": _rss_mib(child.pid), "idle_percent": percent})
     finally:
         child.send_signal(signal.SIGTERM)
         child.communicate(timeout=_START_S_MAX)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _rss_mib(pid: int) -> float:

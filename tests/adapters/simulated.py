@@ -72,6 +72,10 @@ class Simulated:
         """Method → status → how often."""
         return dict(self._control.get("/stats").json()["requests"])
 
+    def crowding(self) -> dict[str, int]:
+        """The most requests at once, and how many writes came during another one on their document."""
+        return dict(self._control.get("/stats").raise_for_status().json()["crowding"])
+
     def document(self, key: str = DOCUMENT) -> dict[str, Any]:
         return dict(self._control.get("/documents/" + key).raise_for_status().json()["document"])
 

@@ -11,10 +11,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO, Any
 
 from reconciler import app, cli
+from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.sqlite import database
 from reconciler.model.stamp import Stamp
 from tests.crash.strikes import Strike, arm
@@ -45,6 +47,7 @@ def _child(order: dict[str, Any]) -> None:
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         database.CHECKPOINT_CHANGES = _CHECKPOINT_CHANGES
+        _skew(Path(order["clock"]))
         store, mutant = Path(order["store"]), order["mutant"]
         if order["strike"]:
             arm(Strike(**order["strike"]), store)
@@ -59,6 +62,17 @@ def _child(order: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _skew(clock: Path) -> None:
+    """Add to the time of day what a file says, in seconds; it may change at any time."""
+    if clock.exists():
+        number = os.open(clock, os.O_RDONLY)
+
+        def now_us(self: SystemClock) -> int:
+            return time.time_ns() // 1000 + int(os.pread(number, 20, 0)) * 1_000_000
+
+        SystemClock.now_us = now_us  # type: ignore[method-assign]  # this process ends with it
 
 
 def _mistaken(mutant: str, store: Path) -> None:
@@ -82,18 +96,23 @@ class Launcher:
     """The other end: starts the program in a child of a warm process, one at a time. A context manager."""
 
     def __init__(self, folder: Path, name: str, mutant: str | None = None) -> None:
-        self._folder, self._name, self._mutant = folder, name, mutant
+        self.folder, self._name, self._mutant = folder, name, mutant
         command = [sys.executable, "-m", "tests.crash.launch"]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=None, text=True)
 
     @property
     def stderr(self) -> Path:
-        return self._folder / f"{self._name}.stderr.log"
+        return self.folder / f"{self._name}.stderr.log"
+
+    @property
+    def clock(self) -> Path:
+        """Where to say, before a start, by how many seconds the program's time of day is wrong."""
+        return self.folder / f"{self._name}.clock"
 
     @property
     def stdout(self) -> Path:
-        return self._folder / f"{self._name}.stdout.log"
+        return self.folder / f"{self._name}.stdout.log"
 
     def start(self, arguments: list[str], strike: dict[str, Any] | None = None, *, mistaken: bool = True) -> int:
         """Start the program; return its pid."""
@@ -101,7 +120,8 @@ class Launcher:
             "arguments": arguments,
             "strike": strike,
             "mutant": self._mutant if mistaken else None,
-            "store": str(self._folder / "state.db"),
+            "store": str(self.folder / "state.db"),
+            "clock": str(self.clock),
             "stdout": str(self.stdout),
             "stderr": str(self.stderr),
         }

@@ -101,6 +101,7 @@ class Crashes:
     """The parts of one run, and its phases in their order."""
 
     PARTITIONS = 2
+    GROUP = "crash"
 
     def __init__(self, options: Options, folder: Path, simulated: Simulated, tally: Tally) -> None:
         self._options = options
@@ -278,7 +279,9 @@ class Crashes:
 
     @contextlib.asynccontextmanager
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
-        producer = AIOKafkaProducer(bootstrap_servers=self._brokers, acks="all", linger_ms=0)
+        patience_ms = int(HANG_S * 1000)  # for a broker that is being restarted
+        brokers = self._brokers
+        producer = AIOKafkaProducer(bootstrap_servers=brokers, acks="all", linger_ms=0, request_timeout_ms=patience_ms)
         await producer.start()
         try:
             yield producer
@@ -303,7 +306,7 @@ class Crashes:
                 "decisions_topic": self._decisions,
                 "outcomes_topic": self._topics[1],
                 "dead_letter_topic": self._topics[2],
-                "group": "crash",
+                "group": self.GROUP,
                 "fetch_records_max": 50,
             },
             "store": {"url": f"sqlite:///{self._folder}/state.db"},

@@ -1,6 +1,7 @@
 """
 Where a process can be told to kill itself: at the n-th call of an effect, or in the middle of what SQLite writes. Or to
-fall asleep right before a request goes out, when it has looked for the last time whether it may.
+fall asleep there; also right before a request goes out, when it has looked for the last time whether it may, and right
+before a statement goes to PostgreSQL, when the rows have been read.
 
 A strike is SIGKILL, sent by the process to itself: no cleaning up, no last words but one line on stderr, so that the
 kill can be told from one that came from outside.
@@ -41,6 +42,7 @@ EFFECTS = {
     "windchill.write": 20,
 }
 REQUEST = "request."  # and what is asked for: a method, or an action's name
+CHANGE = "change."  # and what changes the store
 STATEMENT, WAL, CHECKPOINT = "sqlite.statement", "sqlite.wal", "sqlite.checkpoint"
 # In the middle of a write, counted in steps of SQLite's machine; while the log grows; while it moves into the database.
 INSIDE = {STATEMENT: 150, WAL: 25, CHECKPOINT: 4}
@@ -56,13 +58,17 @@ class Strike:
     moment: str
     number: int
     delay_s: float = 0.0
+    sleeps: bool = False  # instead of dying, until someone wakes it
 
     @property
     def point(self) -> str:
         """What kills are counted by."""
         return f"{self.moment} {self.effect}"
 
-    def die(self) -> None:
+    def come(self) -> None:
+        if self.sleeps:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return
         os.write(2, f"{STRUCK}{self.point}, call {self.number}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -84,6 +90,8 @@ def arm(strike: Strike, store: Path) -> None:
             mock.patch.object(factory, "make_windchill", _wrapping(factory.make_windchill, strike)).start()
         case "request":
             _arm_requests(strike)
+        case "change":
+            _arm_changes(strike)
         case _ if strike.effect == STATEMENT:
             _arm_statements(strike)
         case _:
@@ -109,12 +117,13 @@ class Struck:
             if self._calls != self._strike.number:
                 return await method(*args, **kwargs)
             if self._strike.moment == "before":
-                self._strike.die()
+                self._strike.come()
             if self._strike.moment == "during":
-                asyncio.get_running_loop().call_later(self._strike.delay_s, self._strike.die)
-            await method(*args, **kwargs)
-            self._strike.die()
-            raise AssertionError("alive after SIGKILL")
+                asyncio.get_running_loop().call_later(self._strike.delay_s, self._strike.come)
+            answer = await method(*args, **kwargs)
+            if self._strike.moment != "before":
+                self._strike.come()
+            return answer
 
         return call
 
@@ -147,6 +156,20 @@ def _arm_requests(strike: Strike) -> None:
     mock.patch.object(http.HttpClient, "_send", sent).start()
 
 
+def _arm_changes(strike: Strike) -> None:
+    """Sleep between what is read for a change and the statement that stores it."""
+    from reconciler.adapters.postgres.writing import Writer
+
+    store, wanted, calls = Writer.store, strike.effect.removeprefix(CHANGE), itertools.count(1)
+
+    async def stored(self: Writer, operation: str, change: Any) -> str:
+        if operation == wanted and next(calls) == strike.number:
+            strike.come()
+        return await store(self, operation, change)
+
+    mock.patch.object(Writer, "store", stored).start()
+
+
 def _arm_statements(strike: Strike) -> None:
     """Die in the middle of a transaction: SQLite's machine carries out its statements step by step."""
     writing = threading.Event()
@@ -156,7 +179,7 @@ def _arm_statements(strike: Strike) -> None:
         nonlocal steps
         steps += writing.is_set()
         if steps >= strike.number:
-            strike.die()
+            strike.come()
         return 0
 
     as_owner, write = opening.as_owner, database.Database.write
@@ -186,7 +209,7 @@ def _watch(strike: Strike, store: Path) -> None:
         if now != before:
             before, changes = now, changes + 1
         time.sleep(_LOOK_S)
-    strike.die()
+    strike.come()
 
 
 def _look(path: Path) -> tuple[int, int]:

@@ -142,6 +142,11 @@ class Server:
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "stop", "--pgdata", self._data, "--mode", mode, "--wait")
 
+    @property
+    def pid(self) -> int:
+        """Of the process that all others are children of."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def remove(self) -> None:
         """Stop it for good."""
         with contextlib.suppress(subprocess.CalledProcessError):

@@ -20,20 +20,27 @@ from typing import Any
 import attrs
 
 from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.kafka_client import KafkaOptions
+from reconciler.adapters.kafka_group import KafkaGroup
 from reconciler.adapters.postgres import Address, migrate_store
 from tests import postgres
 from tests.brokers.apache import Apache
 from tests.crash import runner
 from tests.crash.launch import Launcher
 from tests.crash.runner import Broken, Tally
+from tests.faults.proxy import StreamProxy
 from tests.patience import HANG_S
 
 REPLICAS = 3
 EVICT_S, SESSION_S = 3, 6  # the shortest that the configuration allows
 IN_FLIGHT_MAX = 4
-KILL, FREEZE, STOP, STORE, BROKER = "SIGKILL", "SIGSTOP", "SIGTERM", "PostgreSQL restarts", "broker restarts"
-KINDS = (KILL, FREEZE, STOP, STORE, BROKER)
+KILL, FREEZE, STOP = "SIGKILL", "SIGSTOP", "SIGTERM"
+STORE, BROKER, CUT = "PostgreSQL restarts", "broker restarts", "cut off from PostgreSQL"
+STORM, CLOCK = "members come and go", "clock jumps by an hour"
+KINDS = (KILL, FREEZE, STOP, STORE, BROKER, CUT, STORM, CLOCK)
+_HOUR_S = 3600
 _EVICTED = "no sign of life"  # what an evicted replica says at its end
+_NO_BROKER = "is Kafka running?", "create it (this broker"  # and one that has begun long before the broker is back
 _DATABASE = "crowd"
 
 
@@ -49,6 +56,8 @@ class Replica:
 
     def __init__(self, folder: Path, number: int, threads: ThreadPoolExecutor) -> None:
         self._launcher = Launcher(folder, f"replica-{number}")
+        self._folder = folder
+        self.network = StreamProxy()  # to PostgreSQL
         self._threads = threads
         self._said_before = 0
         self.number = number
@@ -56,17 +65,26 @@ class Replica:
         self.killed = False
         self.ended: asyncio.Future[int]
 
-    def start(self, config: Path) -> None:
+    def start(self, config: str) -> None:
+        self.tell(0)
+        path = self._folder / f"replica-{self.number}.toml"
+        path.write_text(config.replace(f":{self.network.target[1]}/", f":{self.network.port}/"))
         stderr = self._launcher.stderr
         self._said_before = stderr.stat().st_size if stderr.exists() else 0
         self.killed = False
-        self.pid = self._launcher.start(["run", "-c", str(config)])
+        self.pid = self._launcher.start(["run", "-c", str(path)])
         self.ended = asyncio.get_running_loop().run_in_executor(self._threads, self._launcher.wait)
 
     def send(self, number: signal.Signals) -> None:
         if not self.ended.done():
             self.killed |= number == signal.SIGKILL
             runner.send(self.pid, number)
+
+    def tell(self, wrong_s: int) -> None:
+        """Let its time of day be wrong by so much."""
+        written = self._launcher.clock.open("r+b" if self._launcher.clock.exists() else "wb")
+        with written:
+            written.write(b"%-20d" % wrong_s)
 
     async def end(self, within_s: float = HANG_S) -> int | None:
         """How it ends; None if it does not."""
@@ -103,7 +121,9 @@ class Crowd(runner.Crashes):
         await asyncio.to_thread(self._database.sql, f"CREATE DATABASE {_DATABASE}")
         await migrate_store(Address(self._database.url(_DATABASE)), SystemClock())
         await super().prepare(broker)
-        self._config = self._write_config(0, IN_FLIGHT_MAX)  # once: a process may be reading it at any time
+        for replica in self._replicas:
+            replica.network.target = postgres.HOST, self._database.port
+            await replica.network.open()
 
     async def suffer(self) -> None:
         """Let misfortunes come, one round after the other, while everyone else goes on."""
@@ -123,7 +143,7 @@ class Crowd(runner.Crashes):
 
     async def _round(self, kind: str) -> None:
         replica, between = self._rng.choice(self._replicas), self._rng.uniform
-        before = self._counted("crowding")["overlaps"]
+        before = self._simulated.crowding()["overlaps"]
         match kind:
             case "SIGKILL":
                 replica.send(signal.SIGKILL)
@@ -133,8 +153,9 @@ class Crowd(runner.Crashes):
             case "SIGSTOP":
                 await self._until_living(REPLICAS)  # those that were killed before are taken for dead
                 replica.send(signal.SIGSTOP)
+                asleep = asyncio.create_task(asyncio.sleep(self._rng.triangular(5, 40, 8)))
                 await self._until_living(REPLICAS - 1)
-                await asyncio.sleep(between(0, EVICT_S))
+                await asleep
                 replica.send(signal.SIGCONT)
             case "PostgreSQL restarts":
                 await asyncio.to_thread(self._database.stop)
@@ -142,11 +163,44 @@ class Crowd(runner.Crashes):
                 await asyncio.to_thread(self._database.start)
             case "broker restarts":
                 await asyncio.to_thread(self._broker.restart)
+            case "cut off from PostgreSQL":
+                await self._cut_off(replica, silently=self._rng.random() < 0.5)
+            case "members come and go":
+                for _ in range(self._rng.randint(2, 4)):
+                    await self._visit(2)
+                    await asyncio.sleep(2)
+            case "clock jumps by an hour":
+                replica.tell(self._rng.choice((-_HOUR_S, _HOUR_S)))
+                await asyncio.sleep(between(2, 3 * EVICT_S))
+                replica.tell(0)
         self._tally.kills[kind] += 1
         await asyncio.sleep(between(1, 3))
         if kind != FREEZE:  # one that wakes may write once more; the server refuses that, or takes it for its own
-            self._overlaps += self._counted("crowding")["overlaps"] - before
+            self._overlaps += self._simulated.crowding()["overlaps"] - before
         self._look_after()
+
+    async def _cut_off(self, replica: Replica, *, silently: bool) -> None:
+        """Let nothing pass between one replica and PostgreSQL for a while, which may be too long."""
+        network, for_s = replica.network, self._rng.uniform(0, 3 * EVICT_S)
+        if silently:
+            network.hold()
+        else:
+            network.shut()
+            network.cut()
+        await asyncio.sleep(for_s)
+        if silently:
+            network.release()
+        else:
+            await network.open()
+
+    async def _visit(self, for_s: float) -> None:
+        """Be in the consumer group for a while, and read nothing of what we get."""
+        options = KafkaOptions(brokers=tuple(self._brokers), topics=(self._topics[0], self._decisions))
+        group = KafkaGroup(options, self.GROUP, SystemClock(), divided=True, session_s=SESSION_S)
+        visit = asyncio.create_task(group.run(dict))
+        await asyncio.sleep(for_s)
+        group.stop()
+        await visit
 
     async def _until_living(self, count: int) -> None:
         """Wait until so many have a slot and are not taken for dead; on a busy machine that takes a while."""
@@ -171,11 +225,12 @@ class Crowd(runner.Crashes):
         evicted = status == 1 and _EVICTED in replica.said()
         self._evicted += evicted
         asked = status in (0, -signal.SIGTERM) or (replica.killed and status == -signal.SIGKILL)
-        if not evicted and not asked:
+        too_soon = status == 1 and any(said in replica.said() for said in _NO_BROKER)
+        if not evicted and not asked and not too_soon:
             raise Broken(f"replica {replica.number} ended by itself, status {status}: {replica.said()[-2000:]}")
 
     def _start(self, replica: Replica) -> None:
-        replica.start(self._config)
+        replica.start(self._config_text(0, IN_FLIGHT_MAX))
         self._tally.lives += 1
 
     async def _stop(self, replica: Replica) -> None:
@@ -198,6 +253,7 @@ class Crowd(runner.Crashes):
             await asyncio.sleep(0.5)
         for replica in self._replicas:
             await self._stop(replica)
+            await replica.network.__aexit__(None, None, None)
         await super().come_to_rest()
 
     async def _is_settled(self) -> bool:
@@ -209,7 +265,7 @@ class Crowd(runner.Crashes):
     async def judge(self) -> None:
         """As of a single one; and what only the server knows of several."""
         await super().judge()
-        crowding, counts = self._counted("crowding"), self._tally.counts
+        crowding, counts = self._simulated.crowding(), self._tally.counts
         left = await asyncio.to_thread(self._database.sql, "SELECT count(*) FROM outbox", _DATABASE)
         counts |= {"taken for dead": self._evicted, "requests at once": crowding["in_flight"]}
         if crowding["in_flight"] > IN_FLIGHT_MAX:
@@ -239,7 +295,9 @@ class Crowd(runner.Crashes):
 async def run(options: Options, *, keep: bool = False) -> Tally:
     """Run one plan to its verdict, on a PostgreSQL and a Kafka of its own: it restarts them."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # producers tell many times that the broker restarts
-    database, broker = postgres.Server(durable=True), Apache()
+    # With the broker's own timestamps a replica whose clock is behind knows that, and blames no producer.
+    stamped = {"log.message.timestamp.type": "LogAppendTime"}
+    database, broker = postgres.Server(durable=True), Apache(properties=stamped)
     try:
         await asyncio.gather(asyncio.to_thread(database.start), asyncio.to_thread(broker.start))
         return await runner.run(options, broker, keep=keep, make=partial(Crowd, database=database, broker=broker))
