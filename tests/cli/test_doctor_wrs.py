@@ -173,6 +173,9 @@ def test_a_document_of_ours_is_not_probed(wrs: Program) -> None:
     assert (found["check"], found["result"]) == ("document", "failed")
     assert found["message"] == f"{DOC} is in the reconciler's store; take one that no one needs"
     assert cycles(wrs) == before
+    wrs.say("writes", "stop", "--reason", "an emergency")
+    assert "all writes are stopped" in wrs.say("doctor", "--probe", OTHER, code=1)
+    wrs.say("writes", "resume")
     wrs.json("doctor", "--probe", OTHER)
 
 

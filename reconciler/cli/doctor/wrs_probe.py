@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import attrs
 from rich.table import Table
 
-from reconciler import __version__
+from reconciler import __version__, views
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.counters import Counters
 from reconciler.adapters.wrs.probe import Means, Probe
@@ -56,14 +56,16 @@ async def probe(config: Config, key: str, form: str) -> int:
 
 
 async def _managed(config: Config, key: str) -> str | None:
-    """Return why a document is not to be probed: it is ours to keep, or no one can tell."""
+    """Return why a document is not to be probed: all writes are stopped, it is ours to keep, or no one can tell."""
     if not await store_access.admin(config).exists():
         return None
     try:
         async with store_access.opened(config) as store:
-            known = key in await store.documents([key])
+            known, stop = key in await store.documents([key]), await store.write_stop()
     except (StoreError, OSError) as error:
         return f"the store can't be read, so whether {key} is managed can't be told: {error}"
+    if stop is not None:
+        return f"all writes are {output.stopped(views.service.write_stop(stop))}; `reconciler writes resume` ends that"
     return f"{key} is in the reconciler's store; take one that no one needs" if known else None
 
 
