@@ -33,8 +33,8 @@ def migrate(config: Config, form: str) -> None:
 
 @store.subcommand(
     "move",
-    "reconciler store migrate --store postgresql://reconciler@db/reconciler -c reconciler.toml",
-    "reconciler store move --from sqlite:///state.db --to postgresql://reconciler@db/reconciler -c reconciler.toml",
+    "reconciler store migrate --store postgresql://db/rec -c reconciler.toml",
+    "reconciler store move --from sqlite:///state.db --to postgresql://db/rec",
 )
 @click.option("--from", "origin", required=True, metavar="URL", help="The store in a file.")
 @click.option("--to", "target", required=True, metavar="URL", help="The empty store on PostgreSQL.")
