@@ -47,6 +47,7 @@ from reconciler.flows.gauges import Gauges, Series
 from reconciler.flows.ingest import Ingest, Sharing
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
+from reconciler.flows.retention import Retention
 from reconciler.flows.watchdog import IdleClock, Watchdog
 from reconciler.flows.writes import Obedience, Writes
 from reconciler.model.document import Lane
@@ -73,7 +74,8 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-DUTIES = (leases.RECOVERY, "notify", "drift", "checkpoint", "policy", *OUTBOX_DUTIES)  # what one replica at a time does
+# What one replica at a time does.
+DUTIES = (leases.RECOVERY, "notify", "drift", "checkpoint", "policy", "retention", *OUTBOX_DUTIES)
 QUEUE_CAPACITY = 10_000  # documents waiting in memory; the store holds the rest
 _WORKERS_A_REQUEST = 2  # while one worker's request is in flight, another stores its settlement
 _SILENT_S_MIN, _SILENT_REQUESTS = 300.0, 10  # seconds, or requests' timeouts, until a silent loop counts as dead
@@ -142,11 +144,11 @@ class Daemon:
         self._reload = self._make_reload(policy_source or reload.PolicySource(lambda: self._in_force), shared)
         self._writable = asyncio.Event()
         self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
-        self._checkpoints = None if slots is None else self._make_checkpoints(slots)
+        self._housekeeping = self._make_housekeeping(slots)
         self._notifier = None if webhook is None else self._make_notifier(webhook, breaker)
-        seen = store, log, self.ingest, clock, self.telemetry
+        seen = store, log, self.ingest, clock, self.telemetry, queue, limiter, breaker
         backlog = (lambda: notify.Backlog(0, 0.0)) if self._notifier is None else self._notifier.backlog
-        self._gauges = Gauges(*seen, queue=queue, limiter=limiter, breaker=breaker, backlog=backlog, writes=self.writes)
+        self._gauges = Gauges(*seen, backlog=backlog, writes=self.writes, spaces=lambda: factory.spaces(config))
         self._series = Series(self.telemetry, store, log, self.ingest, IdleClock(clock))
 
     def may_send(self) -> bool:
@@ -178,8 +180,8 @@ class Daemon:
             if self._lease is not None:
                 self._start(tasks, "lease", self._lease.run)
             self._start(tasks, "write stop", self._obedience.run)
-            if self._checkpoints is not None:
-                self._start(tasks, "checkpoints", self._checkpoints.run)
+            for name, loop in self._housekeeping.items():
+                self._start(tasks, name, loop.run)
             try:
                 summary = await self._work(stop, once=once, **decided)
             except Exception as error:  # noqa: BLE001  raised below: a group of one would only wrap it
@@ -188,8 +190,8 @@ class Daemon:
             self._obedience.finish()
             if self._admin is not None:
                 self._admin.stop()
-            if self._checkpoints is not None:
-                self._checkpoints.stop()
+            for loop in self._housekeeping.values():
+                loop.stop()
             if self._lease is not None:
                 self._lease.stop()
         if failure is not None:
@@ -290,7 +292,8 @@ class Daemon:
         looking = sealing.required(self.store, self._outcomes, keys, self.clock, stop.is_set)
         signed = await _unless(stop, looking, _REST_S)
         belief = None if signed is None else recovery.Belief(signed, self.config.log.dead_letter_topic)
-        gone = None if self._checkpoints is None else self._checkpoints.note_lost
+        checkpoints = self._housekeeping.get("checkpoints")
+        gone = checkpoints.note_lost if isinstance(checkpoints, Checkpoints) else None
         recovering = recovery.recover(*known, stop, accept_truncation=accept_truncation, belief=belief, gone=gone)
         taken = await _unless(stop, recovering, _REST_S)
         if self._letters is not None and not stop.is_set():
@@ -461,17 +464,13 @@ class Daemon:
         self.due_feeder.wake()
         self.reconciler.outbox_filled.set()
 
-    def _make_checkpoints(self, slots: Slots) -> Checkpoints:
-        mine = self._duty("checkpoint")
-        return Checkpoints(
-            slots=slots,
-            views=self.store,
-            clock=IdleClock(self.clock),
-            topic=self.config.log.outcomes_topic,
-            source=self._in_force.options.source,
-            mine=lambda: mine() and self._progress.phase is Phase.READY,
-            wake=self.reconciler.outbox_filled.set,
-        )
+    def _make_housekeeping(self, slots: Slots | None) -> Mapping[str, Checkpoints | Retention]:
+        def duty(name: str) -> Callable[[], bool]:
+            mine = self._duty(name)
+            return lambda: mine() and self._progress.phase is Phase.READY
+
+        known, wake = (self.config, self.store, IdleClock(self.clock), slots), self.reconciler.outbox_filled.set
+        return factory.make_housekeeping(*known, duty=duty, wake=wake, telemetry=self.telemetry)
 
     def _make_drift(self, changes: ChangeList, gate: Gate) -> Drift:
         return Drift(
@@ -519,6 +518,7 @@ class Daemon:
             settings=lambda: self._in_force.settings,
             access=self._access,
             actions=self._make_actions(),
+            spaces=lambda: factory.spaces(self.config),
             hook_secret=self.config.admin.hook_secret,
         )
 

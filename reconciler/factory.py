@@ -14,6 +14,7 @@ import attrs
 
 from reconciler.adapters import (
     credentials,
+    disk,
     documents,
     file_log,
     http,
@@ -23,6 +24,7 @@ from reconciler.adapters import (
     stores,
     webhook,
 )
+from reconciler.adapters.archive import FileArchive
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.files import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
@@ -32,8 +34,9 @@ from reconciler.core.events import decode, mapping
 from reconciler.core.events.part import Part
 from reconciler.core.settling.cases import AttemptOptions, Pace
 from reconciler.errors import ConfigError
-from reconciler.flows import notify, reload
+from reconciler.flows import notify, reload, retention
 from reconciler.flows.actions import OperatorActions
+from reconciler.flows.checkpoint import Checkpoints
 from reconciler.flows.watch import Thresholds
 from reconciler.flows.watchdog import IdleClock
 from reconciler.model import codec, signing
@@ -41,7 +44,8 @@ from reconciler.model.event import ChangeTopic, Topics
 from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Keys
-from reconciler.ports import Clock, EventLog, ReaderGroup, Store, StoreAdmin, Telemetry, Windchill
+from reconciler.model.standing import Space
+from reconciler.ports import Clock, EventLog, ReaderGroup, Slots, Store, StoreAdmin, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web.access import AccessControl
 from reconciler.web.principal import Provider
@@ -153,6 +157,46 @@ def actions(config: Config, store: Store, log: EventLog, clock: Clock) -> Operat
     marks = config.log.kind == "file"  # a line has no headers
     options = decoding(config)
     return OperatorActions(store=store, log=log, clock=clock, decoding=lambda: options, marks=marks)
+
+
+def make_housekeeping(
+    config: Config,
+    store: Store,
+    clock: Clock,
+    slots: Slots | None,
+    *,
+    duty: Callable[[str], Callable[[], bool]],
+    wake: Callable[[], None],
+    telemetry: Telemetry,
+) -> dict[str, Checkpoints | retention.Retention]:
+    """Return the loops beside all work, by name: checkpoints where there are slots, and what prunes if told to."""
+    made: dict[str, Checkpoints | retention.Retention] = {}
+    if slots is not None:
+        options = attempt_options(config)
+        made["checkpoints"] = Checkpoints(
+            slots=slots,
+            views=store,
+            clock=clock,
+            topic=options.outcomes_topic,
+            source=options.source,
+            mine=duty("checkpoint"),
+            wake=wake,
+        )
+    settings = config.retention
+    days = retention.Days(settings.audit_d, settings.conflicts_d, settings.dead_letters_d)
+    if days != retention.Days():
+        archive = FileArchive(Path(settings.archive))
+        pruner = retention.Pruner(store=store, archive=archive, clock=clock, who="retention", role="daemon")
+        made["retention"] = retention.Retention(pruner=pruner, days=days, telemetry=telemetry, mine=duty("retention"))
+    return made
+
+
+def spaces(config: Config) -> list[Space]:
+    """Return how much is free where the store, and a log in a file, are."""
+    paths = {"log": Path(config.log.path)} if config.log.kind == "file" else {}
+    if files := store_admin(config).files:
+        paths["store"] = files[0]
+    return disk.spaces(paths)
 
 
 def kafka_options(config: Config) -> kafka_client.KafkaOptions:

@@ -171,7 +171,7 @@ WRONG = [
     ("[[log]]", "log: must be a section; write [log]"),
     ("[logs]", "logs: unknown section; did you mean log?"),
     ("[[polices]]", "polices: unknown section; did you mean policy?"),
-    ("[zzz]", "zzz: unknown section; known are log, store, windchill, canary, retry, resync, admin, notify, policy"),
+    ("[zzz]", "zzz: unknown section; known are log, store, windchill, canary, retry, resync, admin, notify, ret"),
     ("[windchill]\npoll_s = 3", "windchill.poll_s: unknown key; did you mean resync.poll_s?"),
     ("[store]\nzzz = 3", "store.zzz: unknown key; known are url"),
     (
@@ -275,6 +275,12 @@ def test_settings_of_signing_in_that_do_not_go_together_are_named(over: dict[str
 def test_what_is_for_a_provider_needs_one(key: str) -> None:
     (fault,) = faults(None, **{f"RECONCILER_ADMIN__{key}": "x"})
     assert fault == f"RECONCILER_ADMIN__{key}: needs admin.oidc_issuer"
+
+
+@pytest.mark.parametrize("key", ["AUDIT_D", "CONFLICTS_D", "DEAD_LETTERS_D"])
+def test_what_is_to_be_archived_needs_a_place(key: str) -> None:
+    (fault,) = faults(None, **{f"RECONCILER_RETENTION__{key}": "30"})
+    assert fault == f"RECONCILER_RETENTION__{key}: needs retention.archive, to archive in"
 
 
 @pytest.mark.parametrize("bind", [":8090", "127.0.0.1", "127.0.0.1:65536", "a b:1", "user@host:1", "host:port"])

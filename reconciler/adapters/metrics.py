@@ -102,6 +102,20 @@ CATALOG: Final = (
         "How long the oldest of these has been waiting; 0: there is none.",
     ),
     Metric(
+        "archived_total",
+        "counter",
+        "What has gone from the store to archives: records of the audit trail, conflicts and dead letters.",
+        ("kind",),
+    ),
+    Metric("retention_failing", "gauge", "1 while what is old can't be archived, and so stays in the store; else 0."),
+    Metric(
+        "disk_free_bytes",
+        "gauge",
+        "Bytes that are free for us in the file system of the store, or of a log in a file.",
+        ("of",),
+    ),
+    Metric("disk_size_bytes", "gauge", "The size of that file system.", ("of",)),
+    Metric(
         "build_info",
         "gauge",
         "Always 1; the labels name the version.",

@@ -44,6 +44,7 @@ _PAIRS = (
     ("admin", "oidc_client_id", "oidc_issuer", ""),
     ("admin", "oidc_client_secret", "oidc_issuer", ""),
     ("admin", "oidc_sources", "oidc_issuer", ""),
+    *(("retention", key, "archive", ", to archive in") for key in ("audit_d", "conflicts_d", "dead_letters_d")),
 )
 _ORDERED = (("retry", "backoff_base_s", "backoff_max_s"), ("retry", "cooldown_base_s", "cooldown_max_s"))
 

@@ -9,11 +9,13 @@ from msgspec import Meta
 
 from reconciler.config.values import (
     FILLED,
+    TEN_YEARS_D,
     TEN_YEARS_S,
     Bytes,
     ChangeTopic,
     File,
     Filled,
+    Folder,
     Seconds,
     Secret,
     Topic,
@@ -424,6 +426,22 @@ class Notify:
 
 
 @attrs.frozen(kw_only=True)
+class Retention:
+    """What the store gives away to archives once it is old; nothing by default, since how long is for you to decide."""
+
+    audit_d: Annotated[int, Meta(ge=0, le=TEN_YEARS_D)] = 0
+    """Days that records of the audit trail stay in the store; 0: for good. `explain` and `policy test` know only those
+    that are there."""
+    conflicts_d: Annotated[int, Meta(ge=0, le=TEN_YEARS_D)] = 0
+    """Days that a closed conflict stays, from when it closed; 0: for good."""
+    dead_letters_d: Annotated[int, Meta(ge=0, le=TEN_YEARS_D)] = 0
+    """Days that a replayed or discarded dead letter stays, from when it was refused; 0: for good."""
+    archive: Folder = ""
+    """The directory that archives go to, needed by each of these. All replicas need the same one. The reconciler never
+    makes it, since a disk that is not mounted must not become a directory, and never deletes in it."""
+
+
+@attrs.frozen(kw_only=True)
 class Config:
     """The whole configuration."""
 
@@ -441,6 +459,7 @@ class Config:
     """What records of another shape mean, in the order in which they are asked."""
     admin: Admin = attrs.field(factory=Admin)
     notify: Notify = attrs.field(factory=Notify)
+    retention: Retention = attrs.field(factory=Retention)
     secret_files: Mapping[str, Path] = attrs.field(factory=dict)
     """Files of the secrets that were given as `…_file`: "section.key" → file. The groups hold their content at the
     start; code that can use a new secret without a restart reads the file again."""
@@ -457,4 +476,5 @@ GROUPS: dict[str, type[attrs.AttrsInstance]] = {
     "resync": Resync,
     "admin": Admin,
     "notify": Notify,
+    "retention": Retention,
 }

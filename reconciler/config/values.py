@@ -47,10 +47,12 @@ Filled = Annotated[str, FILLED]
 Topic = Annotated[str, text(r"[A-Za-z0-9._-]{1,249}", "a topic's name: 1 to 249 letters, digits, '.', '_' or '-'")]
 # Ten years: a wait times a factor, added to the current time, must be a number of microseconds that SQLite can hold.
 TEN_YEARS_S = 315_360_000
+TEN_YEARS_D = 3_650
 Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
 Bytes = Annotated[int, Meta(extra={"unit": "bytes"})]
 # Never quoted if it is invalid: people paste the content of the file here.
 File = Annotated[str, Meta(extra={"says": "the path of a file", "pasted": True})]
+Folder = Annotated[str, Meta(extra={"says": "the path of a directory", "pasted": True})]
 Secret = Annotated[str, Meta(extra={"secret": True}, extra_json_schema={"writeOnly": True})]
 
 

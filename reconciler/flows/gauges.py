@@ -8,7 +8,7 @@ which gets little time, because a scrape must not wait for Kafka.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import attrs
@@ -24,7 +24,7 @@ from reconciler.flows.notify import Backlog
 from reconciler.flows.writes import Writes
 from reconciler.model.audit import AttemptResult
 from reconciler.model.document import Status
-from reconciler.model.standing import reaches
+from reconciler.model.standing import Space, reaches
 from reconciler.ports import Clock, EventLog, Store, Telemetry, Views, standing
 
 _AGE_S_MAX = 5.0  # a third of the usual scrape interval
@@ -44,6 +44,7 @@ class Gauges:
     _breaker: Breaker
     _backlog: Callable[[], Backlog]
     _writes: Writes
+    _spaces: Callable[[], Iterable[Space]]
     _refreshing: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
     _refreshed_s: float | None = attrs.field(init=False, default=None)
 
@@ -72,6 +73,9 @@ class Gauges:
         waiting, oldest_s = self._backlog()
         gauge("notifications_waiting", waiting)
         gauge("notifications_oldest_seconds", oldest_s)
+        for space in self._spaces():
+            gauge("disk_free_bytes", space.free, of=space.of)
+            gauge("disk_size_bytes", space.size, of=space.of)
         ends = await standing.ends(self._log, self._ingest.reached)
         for one in reaches(self._ingest.reached, ends):
             gauge("log_lag", math.nan if one.lag is None else one.lag, topic=one.topic, partition=str(one.partition))

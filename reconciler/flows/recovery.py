@@ -214,7 +214,9 @@ async def recover(
 
 async def _has(store: Store, head: Head) -> bool:
     entry = await store.audit_entry(head.number)
-    return entry is not None and entry.link == head.link
+    if entry is None:  # then it may be in an archive
+        return any(cut.has(head.number) for cut in await store.cuts())
+    return entry.link == head.link
 
 
 async def recall(log: EventLog, store: Store, clock: Clock, stop: asyncio.Event) -> int:

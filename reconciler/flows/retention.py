@@ -13,21 +13,23 @@ Theory. A piece is bounded, so neither memory nor other writers notice it. Wheth
 a chain is cut only from its beginning, so one record with a time ahead keeps all after it until it is old as well.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 import attrs
 import structlog
 
 from reconciler.core.explain import audit_file
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ArchiveError
+from reconciler.flows import watchdog
 from reconciler.model import chain, codec
 from reconciler.model.action import ActionKind, OperatorAction
 from reconciler.model.chain import Cut, Entry, Head
 from reconciler.model.document import ConflictRow
 from reconciler.model.event import DeadLetter
 from reconciler.model.value import Json
-from reconciler.ports import Archive, Clock, Store
+from reconciler.ports import Archive, Clock, Store, Telemetry
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +38,9 @@ BYTES: Final = 32 * 2**20  # in one archive, unless a single record has more
 ROWS: Final = 500  # conflicts or dead letters in one archive, and deleted in one transaction
 _PAGE = 200  # records read at once: some kilobytes each
 _FORGOTTEN = 500  # records deleted in one transaction
+_DAY_US = 86_400_000_000
+_EVERY_S, _AGAIN_S = 86_400.0, 3_600.0
+_REST_S = 1.0  # after each piece: attempts come first
 
 
 @attrs.frozen
@@ -157,6 +162,59 @@ class Pruner:
         return OperatorAction(at_us, self.who, self.role, ActionKind.PRUNE, file, "", details, "done")
 
 
+@attrs.frozen
+class Days:
+    """How many days each kind is kept in the store; 0: for good."""
+
+    audit: float = 0
+    conflicts: float = 0
+    letters: float = 0
+
+    def limits(self, now_us: int) -> Limits:
+        """Return what is older than that now."""
+        return Limits(*(round(now_us - days * _DAY_US) if days else 0 for days in attrs.astuple(self)))
+
+
+@attrs.define(eq=False, slots=False, kw_only=True)
+class Retention:
+    """The loop that prunes daily, while it is our duty (`mine`)."""
+
+    pruner: Pruner
+    days: Days
+    mine: Callable[[], bool]
+    _telemetry: Telemetry
+    _stopping: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+
+    def stop(self) -> None:
+        """End the loop."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Look each day, and each hour while that is another's duty or fails, until stopped. Raises StoreError."""
+        self._telemetry.gauge("retention_failing", 0)
+        while not self._stopping.is_set():
+            watchdog.beat()
+            done = self.mine() and await self.prune()
+            await self.pruner.clock.wait(self._stopping, _EVERY_S if done else _AGAIN_S)
+
+    async def prune(self) -> bool:
+        """Prune what is old, with a rest after each piece; return whether nothing old is left."""
+        try:
+            async for piece in self.pruner.run(self.days.limits(self.pruner.clock.now_us())):
+                self._telemetry.add("archived_total", piece.count, kind=piece.kind)
+                _log.info("archived", kind=piece.kind, count=piece.count, file=piece.file)
+                watchdog.beat()
+                await self.pruner.clock.wait(self._stopping, _REST_S)
+                if self._stopping.is_set() or not self.mine():
+                    return False
+        except ArchiveError as error:
+            _log.error("can't archive what is old, so it stays in the store", error=str(error))
+            self._telemetry.gauge("retention_failing", 1)
+            return False
+        self._telemetry.gauge("retention_failing", 0)
+        return True
+
+
 # --------------------------------------------------------------------------------------------------------- what is old
 
 
@@ -203,7 +261,7 @@ async def old_letters(store: Store, until_us: int) -> AsyncIterator[DeadLetter]:
 
 
 def time_of(entry: Entry) -> int:
-    """Return the time of a record. Raises ReconcilerError if it has none, because someone has changed it."""
+    """Return the time of a record. Raises ArchiveError if it has none, because someone has changed it."""
     if entry.columns:
         return int(entry.columns[1] or 0)
     try:
@@ -211,4 +269,4 @@ def time_of(entry: Entry) -> int:
         return found(entry.record).at_us
     except codec.UNREADABLE as error:
         said = f"record {entry.number} of the audit trail can't be read; `reconciler audit verify` says more"
-        raise ReconcilerError(said) from error
+        raise ArchiveError(said) from error

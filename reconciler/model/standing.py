@@ -7,6 +7,7 @@ import attrs
 import msgspec
 
 from reconciler.model.document import Status
+from reconciler.model.limits import GIB
 from reconciler.model.stamp import Partition
 
 
@@ -50,6 +51,21 @@ def reaches(reached: Mapping[Partition, int], ends: Mapping[Partition, int] | No
     return [Reach(*place, reached.get(place, 0), known.get(place)) for place in sorted({**reached, **known})]
 
 
+@attrs.frozen
+class Space:
+    """How much of a file system is free for us; `of` is what of ours it holds."""
+
+    of: str  # store or log
+    path: str
+    free: int  # bytes
+    size: int
+
+    @property
+    def is_low(self) -> bool:
+        """Whether it is nearly full: less than a tenth is left, and not much."""
+        return self.free < min(self.size // 10, _LOW_BYTES)
+
+
 # -------------------------------------------------------------------------------------------------------------- control
 
 
@@ -80,6 +96,7 @@ class Replica:
 # ------------------------------------------------------------------------------------------------------------ hot spots
 
 
+_LOW_BYTES: Final = 5 * GIB  # of a large file system a tenth lasts for long
 HOUR_US: Final = 3_600_000_000
 DAY_H: Final = 24
 KEPT_H: Final = 7 * DAY_H  # older hours are deleted one by one

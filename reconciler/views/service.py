@@ -59,6 +59,15 @@ class Standing(Shape, frozen=True, kw_only=True):
     log: list[LogPartition]
 
 
+class Disk(Shape, frozen=True, kw_only=True):
+    """The file system of the store, or of a log in a file."""
+
+    of: Annotated[str, Meta(description="store or log.")]
+    free_bytes: int
+    size_bytes: int
+    low: Annotated[bool, Meta(description="Whether it is nearly full: less than a tenth and less than 5 GiB is left.")]
+
+
 class Status(Standing, frozen=True, kw_only=True):
     """The overall status."""
 
@@ -76,6 +85,7 @@ class Status(Standing, frozen=True, kw_only=True):
         Meta(description="Records read since the start: folded, superseded, refused, foreign, elsewhere."),
     ]
     log_reachable: bool
+    disks: list[Disk]
 
 
 class SeriesPoint(Shape, frozen=True, kw_only=True):
@@ -179,6 +189,11 @@ def standing(found: counts.Standing, log: Iterable[counts.Reach], in_flight_max:
 def status(found: counts.Standing, log: Iterable[counts.Reach], in_flight_max: int, **said: object) -> Status:
     """Return the overall status, with what the daemon adds."""
     return shape.of(Status, standing(found, log, in_flight_max), **said)
+
+
+def disks(found: Iterable[counts.Space]) -> list[Disk]:
+    """Return the file systems of store and log."""
+    return [Disk(of=one.of, free_bytes=one.free, size_bytes=one.size, low=one.is_low) for one in found]
 
 
 def rule(found: policies.Rule) -> Rule:

@@ -116,6 +116,7 @@ async def standing(services: Services) -> views.service.Status:
         queue={lane.name.lower(): depth for lane, depth in engine.queue.depth().items()},
         records=dict(engine.seen),
         log_reachable=ends is not None,
+        disks=views.service.disks(services.spaces()),
     )
 
 

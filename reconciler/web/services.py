@@ -14,6 +14,7 @@ from reconciler.core.scheduling.queue import Queue
 from reconciler.flows.actions import OperatorActions
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
+from reconciler.model.standing import Space
 from reconciler.model.value import Json
 from reconciler.ports import Clock, EventLog, Store, standing
 from reconciler.web.access import AccessControl
@@ -56,6 +57,7 @@ class Services:
     access: AccessControl
     settings: Callable[[], Iterable[tuple[str, str, Json, str]]]  # section, key, value (secrets masked), origin
     actions: OperatorActions
+    spaces: Callable[[], Iterable[Space]]  # where store and log are
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
 
     @property

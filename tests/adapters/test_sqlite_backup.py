@@ -5,22 +5,29 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
 from reconciler.adapters import files, sqlite
+from reconciler.adapters.archive import FileArchive
 from reconciler.adapters.sqlite import backup, damage, locks, opening
 from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.errors import StoreDamagedError, StoreError, StoreFullError
+from reconciler.flows.retention import Limits, Pruner
 from reconciler.model.stamp import Partition
 from reconciler.ports import store_admin
 from tests.adapters.conftest import Opens
 from tests.adapters.test_sqlite import KEYS, P0, batch, codec_value, one_round, settled
+from tests.contracts.test_store import batch as store_batch
+from tests.contracts.test_store import record, settlement
+from tests.fakes.virtual_clock import VirtualClock
 
 MANY = [f"d{n:04}" for n in range(2000)]
 PAGE = 4096
@@ -344,6 +351,32 @@ async def test_a_snapshot_is_one_file_and_a_store(path: Path, tmp_path: Path, op
     store = await opens(to)
     await store.fold(batch(["a"], 3, 3))  # it gets its write-ahead log only now
     assert {codec_value(row.desired) for row in (await store.documents(KEYS)).values()} == {3}
+
+
+async def test_what_was_archived_makes_room_again_and_a_snapshot_small(path: Path, tmp_path: Path) -> None:
+    async def decide() -> None:
+        for number in range(20):
+            many = [record("d", number, message=os.urandom(2000).hex()) for _ in range(50)]
+            await store.settle(settlement("d", audit=tuple(many)))
+
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    store = await sqlite.open_store(path, owner=True)
+    await store.fold(store_batch("d"))
+    await decide()
+    grown = path.stat().st_size + files.beside(path, "-wal").stat().st_size
+    pruner = Pruner(store=store, archive=FileArchive(archive), clock=VirtualClock(), who="x", role="cli")
+    assert [piece.count async for piece in pruner.run(Limits(audit_us=10**9))] == [999]
+    small = await asyncio.to_thread(backup.snapshot, path, tmp_path / "small.db", silent)
+    assert small.bytes < grown / 4
+    assert stat.S_IMODE((tmp_path / "small.db").stat().st_mode) == 0o600
+    await decide()
+    await store.close()
+    assert path.stat().st_size < grown * 1.3  # twice as much was written
+    assert await asyncio.to_thread(damage.inspect, tmp_path / "small.db", silent) == damage.Inspected(ANY, None)
+    copied = await sqlite.open_store(tmp_path / "small.db", owner=False)
+    assert [entry.number async for entry in copied.audit_chain()] == [1000, 1001]
+    await copied.close()
 
 
 async def test_a_damaged_store_gives_no_snapshot(path: Path, tmp_path: Path) -> None:

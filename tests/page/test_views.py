@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from reconciler import views
 from reconciler.model import instant
+from reconciler.model.limits import GIB
+from reconciler.model.standing import Space
 from reconciler.web import read_api
 from reconciler.web.page import diff, overview, plots
 from tests.page.stage import DRAWING, furnish
@@ -59,9 +61,11 @@ async def test_own_problems_come_first_then_entries_oldest_first(daemon: Daemon)
     letters = [views.open_items.dead_letter_row(one) for one in await world.store.dead_letters()]
     documents = [views.documents.row(row) for row in world.store.rows.values() if row.status.value != "synced"]
     told = {"conflicts": conflicts, "letters": letters, "documents": documents, "late": {"reconcile": 400.0}}
+    daemon.spaces = (Space("store", "/s", 10**9, 10**11), Space("log", "/l", 6 * GIB, 10**12))
     found = overview.attention_list(await status(daemon, windchill="down"), now_us=world.clock.now_us(), **told)
-    assert [need.kind for need in found[:2]] == ["stuck", "down"]
-    times = [need.since for need in found[2:] if need.since]
+    assert [need.kind for need in found[:3]] == ["stuck", "disk", "down"]
+    assert found[1].why == "1.0 of 100.0 GB are free. When it is full, the reconciler stops."
+    times = [need.since for need in found[3:] if need.since]
     assert times == sorted(times)
     assert {"held", "parked", "contended", "dead letter"} <= {need.kind for need in found}
 

@@ -15,6 +15,7 @@ from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.queue import Queue
 from reconciler.flows.actions import OperatorActions
 from reconciler.model.event import Outgoing
+from reconciler.model.standing import Space
 from reconciler.web import application, server
 from reconciler.web.access import AccessControl
 from reconciler.web.principal import Provider
@@ -51,6 +52,7 @@ class Daemon:
     hold: asyncio.Event | None = None  # metrics wait for it
     wakes: int = 0
     hook_secret: str = SECRET
+    spaces: tuple[Space, ...] = (Space("store", "/var/state.db", 50 * 10**9, 100 * 10**9),)
     tokens: str | None = None  # the text of the file; None: no one is asked
     provider: Provider | None = None
     browsing: Browsing = attrs.field(factory=Browsing)
@@ -111,6 +113,7 @@ class Daemon:
             settings=lambda: self.settings,
             access=self.access,
             actions=self.actions,
+            spaces=lambda: self.spaces,
             hook_secret=self.hook_secret,
         )
 

@@ -6,12 +6,15 @@ this program ends, the store's name stands for a whole store, or for none and a 
 
 SQLite's own backup makes the copy inside one read transaction, so it shows one moment however much is written
 meanwhile. It writes in slices and forces each to the disk before the next: a single sync at the end would make the
-owner's commits wait (docs/decisions/0007 has the measurements).
+owner's commits wait (docs/decisions/0007 has the measurements). A copy with many free pages, as after `prune`, is made
+small by writing it once more without them.
 """
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +28,8 @@ from reconciler.ports.store_admin import Contents, Tell
 T = TypeVar("T")
 
 _SLICE_PAGES = 2000  # 8 MiB
+_SMALLER = ".smaller"
+_SYNC_S = 0.1
 _BESIDE = ("-wal", "-shm")  # left by a database that was not closed properly
 _LOCKS = (".owner", ".writer")
 
@@ -43,6 +48,7 @@ def snapshot(store: Path, to: Path, tell: Tell) -> Contents:
     part = files.beside(to, ".part")
     try:
         copy(store, part, tell)
+        _compact(part)
         contents = examine(part)
         files.sync(part)
         part.replace(to)
@@ -53,7 +59,42 @@ def snapshot(store: Path, to: Path, tell: Tell) -> Contents:
         raise StoreError(f"can't write {to}: {error.strerror}") from error
     finally:
         _remove(part)
+        _remove(files.beside(part, _SMALLER))
     return contents
+
+
+def _compact(path: Path) -> None:
+    """Leave out the pages of a copy that are free, if they are more than a few."""
+    smaller = files.beside(path, _SMALLER)
+    _remove(smaller)
+    try:
+        with _made(smaller) as written, closing(opening.to_read(path)) as reader:
+            ((free,), (pages,)) = (reader.execute(f"PRAGMA {of}_count").fetchone() for of in ("freelist", "page"))
+            if free > pages // 10:
+                with _synced_meanwhile(written):
+                    reader.execute("VACUUM INTO ?", (str(smaller),))
+        if smaller.stat().st_size:
+            smaller.replace(path)
+    except sqlite3.Error as error:
+        raise _failed(f"make {path} smaller", path, error) from error
+
+
+@contextmanager
+def _synced_meanwhile(file: int) -> Iterator[None]:
+    """Force what is written to a file to the disk again and again, for one block: see above."""
+    done = threading.Event()
+
+    def sync() -> None:
+        while not done.wait(_SYNC_S):
+            os.fdatasync(file)
+
+    with ThreadPoolExecutor(1) as thread:
+        syncing = thread.submit(sync)
+        try:
+            yield
+        finally:
+            done.set()
+    syncing.result()
 
 
 def copy(source: Path, to: Path, tell: Tell) -> None:
@@ -75,10 +116,13 @@ def copy(source: Path, to: Path, tell: Tell) -> None:
             reader.backup(writer, pages=_SLICE_PAGES, progress=sliced)
             writer.execute("PRAGMA journal_mode = DELETE")  # one file, which opens wherever it is put
     except sqlite3.Error as error:
-        told = damage.translated(f"copy {source}", to, error)
-        if isinstance(told, StoreDamagedError):  # callers say what to do: that depends on what the source is for
-            raise StoreDamagedError(str(error)) from error
-        raise told from error
+        raise _failed(f"copy {source}", to, error) from error
+
+
+def _failed(operation: str, path: Path, error: sqlite3.Error) -> StoreError:
+    """Return what to raise; of damage without what to do, which callers say: it depends on what the copy is for."""
+    told = damage.translated(operation, path, error)
+    return StoreDamagedError(str(error)) if isinstance(told, StoreDamagedError) else told
 
 
 def examine(path: Path) -> Contents:

@@ -9,6 +9,7 @@ import click
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import actions, archives, framework, options, output, runtime, store_access
 from reconciler.config import Config
+from reconciler.errors import UsageError
 from reconciler.model import chain
 from reconciler.model.action import CLI
 
@@ -24,11 +25,11 @@ _COLUMNS = (
     "reconciler prune --older-than 30d --archive /archive -c reconciler.toml",
 )
 @click.option("--older-than", "until_us", type=options.Moment(), required=True, help="An age, such as 30d, or a time.")
-@click.option("--archive", type=options.FOLDER, required=True, metavar="DIR", help="Where the archives go.")
+@click.option("--archive", type=options.FOLDER, metavar="DIR", help="Where archives go.  [default: retention.archive]")
 @click.option("--dry-run", is_flag=True, help="Only say what would be archived and deleted.")
 @actions.with_actor_and_reason
 @options.on_store
-def prune(config: Config, until_us: int, archive: Path, dry_run: bool, **said: Any) -> None:
+def prune(config: Config, until_us: int, archive: Path | None, dry_run: bool, **said: Any) -> None:
     """
     Archive what is old, and delete it from the store, even while a reconciler runs on it.
 
@@ -38,6 +39,9 @@ def prune(config: Config, until_us: int, archive: Path, dry_run: bool, **said: A
 
     `audit verify` goes on from where the trail was cut, and with --archive DIR verifies the archives as well.
     """
+    if archive is None and not config.retention.archive:
+        raise UsageError("give --archive DIR, or set retention.archive")
+    archive = archive or Path(config.retention.archive)
     archives.require_folder(archive)
     if dry_run:
         rows = [{"kind": kind, "count": count} for kind, count in runtime.run(_old(config, until_us)).items()]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,8 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.cli import framework, options, output, runtime, store_access
 from reconciler.config import Config
 from reconciler.errors import LogError
+from reconciler.model import instant
+from reconciler.model.chain import Cut
 from reconciler.model.standing import reaches
 from reconciler.ports import standing
 
@@ -60,6 +63,8 @@ def status(config: Config, form: str) -> None:
             ("conflicts", _many(found["conflicts"], "open; see `reconciler conflicts list`")),
             ("dead letters", _many(found["dead_letters"], "open; see `reconciler dead-letters list`")),
             ("to be compared", _many(found["comparisons_due"], "due now")),
+            ("archived", _archived(found["archived"])),
+            *((f"disk of the {disk.of}", _free(disk)) for disk in found["disks"]),
             ("log", found["log_error"] or "reachable"),
             *([("part", " ".join(found["part"]))] if found["part"] else []),
             *([("writes", output.stopped(found["write_stop"]))] if found["write_stop"] else []),
@@ -83,11 +88,13 @@ def _names_log() -> bool:
 
 async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
     """Return the API's figures of store and log, the store's URL, and why the log could not be reached."""
+    from reconciler import factory
     from reconciler.flows import watch
 
     async with store_access.opened(config) as store:
         found = await standing.of(store, SystemClock().now_us())
         positions = watch.of_logs(await store.positions())
+        cuts = await store.cuts()
     ends, trouble = await _ends(config) if ask_log else (None, "not checked; give -c FILE to check it")
     if ends is not None:
         positions = {place: offset for place, offset in positions.items() if place in ends}
@@ -97,6 +104,8 @@ async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
     return {
         "store": config.store.url,
         **msgspec.to_builtins(views.service.standing(found, reaches(positions, ends), config.windchill.in_flight_max)),
+        "archived": _last(cuts),
+        "disks": views.service.disks(factory.spaces(config)),
         "log_reachable": ends is not None if ask_log else None,
         "log_error": trouble,
         "part": [*config.log.subjects, *config.log.sources],
@@ -124,6 +133,26 @@ def _replica(one: dict[str, Any], stop: object) -> dict[str, Any]:
     writing = "writes, or may still" if stop else "works"
     state = "evicted" if one["evicted"] else writing if one["writing"] else "writes nothing"
     return {**one, "sign": f"{one['silent_s']:.1f} s ago", "state": state}
+
+
+def _last(cuts: Sequence[Cut]) -> dict[str, Any] | None:
+    """Return how much of the audit trail is in archives; None: nothing."""
+    if not cuts:
+        return None
+    last = max(cuts, key=lambda cut: cut.until_us)
+    return {"archives": len(cuts), "until": instant.from_us(last.until_us), "last": last.file}
+
+
+def _archived(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "nothing; the store has the whole audit trail"
+    count = output.counted(found["archives"], "archive")
+    return f"the audit trail up to {output.when(found['until'])}, in {count}; see `reconciler audit archives`"
+
+
+def _free(disk: views.service.Disk) -> str:
+    free = f"{disk.free_bytes / 1e9:.1f} of {disk.size_bytes / 1e9:.1f} GB are free"
+    return f"nearly full: {free}" if disk.low else free
 
 
 def _counts(documents: dict[str, int]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from reconciler import factory
 from reconciler.adapters import file_log, files
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import output, store_access
@@ -43,6 +44,10 @@ async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:
         yield Check("store", FAILED, str(error))
     yield await _soundness(admin, deep=deep)
     yield _privacy(config, admin)
+    for space in factory.spaces(config):
+        said = f"{space.free / 1e9:.1f} of {space.size / 1e9:.1f} GB are free"
+        low = "; when it is full, the reconciler stops: see docs/retention.md" if space.is_low else ""
+        yield Check(f"disk of the {space.of}", WARNING if space.is_low else OK, said + low)
 
 
 def _replicas(config: Config, found: Sequence[Replica]) -> Check:

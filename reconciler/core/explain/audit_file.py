@@ -24,7 +24,7 @@ from typing import Annotated
 import msgspec
 
 from reconciler.core.explain.trail import Fault, Scope
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ArchiveError, ReconcilerError
 from reconciler.model import chain, codec
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import CHECKPOINTS, GENESIS, Entry, Head
@@ -98,16 +98,16 @@ def archive_name(begin: Head, end: Head) -> str:
 
 
 def require_piece(content: bytes, begin: Head, end: Head) -> None:
-    """Raise ReconcilerError unless a file holds, by the links, the records after one head up to another."""
+    """Raise ArchiveError unless a file holds, by the links, the records after one head up to another."""
     exported = Exported("the archive", content.splitlines())
     head = begin
     for entry in exported.entries():
         if not isinstance(entry, Entry) or chain.extend(head, entry.record) != (entry.number, entry.link):
             at = entry.number if isinstance(entry, Entry) else entry.text
-            raise ReconcilerError(f"the audit trail is damaged at record {at}; `reconciler audit verify` says more")
+            raise ArchiveError(f"the audit trail is damaged at record {at}; `reconciler audit verify` says more")
         head = Head(entry.number, entry.link)
     if head != end or exported.faults:
-        raise ReconcilerError(f"the audit trail changed while it was archived, before record {end.number}")
+        raise ArchiveError(f"the audit trail changed while it was archived, before record {end.number}")
 
 
 class Exported:

@@ -200,6 +200,11 @@ def _troubles(now: views.service.Status, late: Mapping[str, float]) -> Iterable[
     if now.phase == "ready" and not now.log_reachable:
         why = "Documents are still compared with the events read so far. New events are not read."
         yield Need("log", "The change log is unreachable", why, None, "View", "#log")
+    for disk in now.disks:
+        if disk.low:
+            free = f"{disk.free_bytes / 1e9:.1f} of {disk.size_bytes / 1e9:.1f} GB are free."
+            why = f"{free} When it is full, the reconciler stops."
+            yield Need("disk", f"The disk of the {disk.of} is nearly full", why, None, "View", "/config")
     if now.windchill == "down":
         why = f"The breaker is {now.breaker}. Writes resume by themselves when Windchill answers again."
         yield Need("down", "Windchill is unreachable", why, None, "View", "#windchill")
