@@ -48,7 +48,14 @@ def missing() -> str | None:
 class Server:
     """One server; `url()` names a new database. One that `follows` another one begins as its standby."""
 
-    def __init__(self, *, durable: bool = False, shown: Signed | None = None, follows: "Server | None" = None) -> None:
+    def __init__(
+        self,
+        *,
+        durable: bool = False,
+        shown: Signed | None = None,
+        follows: "Server | None" = None,
+        base: Path | None = None,
+    ) -> None:
         found = programs()
         assert found is not None, missing()
         self._programs = found
@@ -63,10 +70,14 @@ class Server:
             for copy in copies:
                 Path(copy).chmod(0o600)
             self._settings += ["ssl=on", f"ssl_cert_file={copies[0]}", f"ssl_key_file={copies[1]}"]
+        if base is not None:
+            shutil.copytree(base, self._data)
         if os.getuid() == 0:
             entry = pwd.getpwnam(USER)
-            for path in (self._folder, *self._folder.iterdir()):
+            for path in (self._folder, *self._folder.rglob("*")):
                 os.chown(path, entry.pw_uid, entry.pw_gid)
+        if base is not None:
+            return
         if follows is None:
             whose = "--auth", "trust", "--username", USER
             self._run("initdb", "--pgdata", self._data, "--no-sync", "--encoding", "UTF8", *whose)
@@ -186,9 +197,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(*, durable: bool = False, shown: Signed | None = None, follows: Server | None = None) -> Iterator[Server]:
-    """A server, until the block ends."""
-    server = Server(durable=durable, shown=shown, follows=follows)
+def running(
+    *, durable: bool = False, shown: Signed | None = None, follows: Server | None = None, base: Path | None = None
+) -> Iterator[Server]:
+    """A server, until the block ends; `base`: on a copy of this base backup."""
+    server = Server(durable=durable, shown=shown, follows=follows, base=base)
     try:
         server.start()
         yield server
