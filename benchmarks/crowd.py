@@ -29,6 +29,7 @@ from tests.brokers.apache import Apache
 PARTITIONS = 8
 IN_FLIGHT_MAX = 16
 _HEADERS: list[tuple[str, str | bytes | None]] = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
+_NUMBERS = itertools.count(1)  # of settings: topics outlive the place that they were made for
 _TOPICS = ("changes", "decisions", "outcomes", "dead-letters")
 _WAIT_S_MAX = 300.0
 _LOOK_S = 0.1
@@ -63,7 +64,7 @@ class Sql:
         self._loop.close()
 
 
-@attrs.define
+@attrs.frozen
 class Place:
     """Where replicas work: a log, a Windchill, and a PostgreSQL with a migrated template."""
 
@@ -71,11 +72,10 @@ class Place:
     windchill: str
     database: postgres.Server
     folder: Path
-    _numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
 
     def config(self, *, sqlite: bool = False, **settings: str) -> "Setting":
         """Return the configuration of replicas with a store and topics of their own."""
-        name = f"run-{next(self._numbers)}"
+        name = f"run-{next(_NUMBERS)}"
         for topic in _TOPICS:
             partitions = PARTITIONS if topic == "changes" else 1
             asyncio.run(self.kafka.create_topic(f"{name}.{topic}", partitions))
