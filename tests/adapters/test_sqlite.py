@@ -176,7 +176,7 @@ async def test_damage_is_reported_with_what_to_do(path: Path, store: SqliteStore
     await store.fold(batch([f"d{n:04}" for n in range(2000)]))
     await store.close()
     text = bytearray(path.read_bytes())
-    whole = 4096 * 40  # the pages that hold the schema are among the first
+    whole = 4096 * 64  # the pages that hold the schema are among the first
     text[whole:] = b"\x55" * (len(text) - whole)
     path.write_bytes(text)
     with pytest.raises(StoreDamagedError, match=r"is damaged.*reconciler rebuild"):

@@ -120,11 +120,13 @@ def test_a_wide_document_is_shown_and_parked_until_fields_are_released(program: 
 
 
 def test_once_says_what_it_came_to(settled: Program) -> None:
-    none = dict.fromkeys(("pending", "collecting", "held", "contended", "locked", "parked", "paused"), 0)
+    others = "pending", "collecting", "held", "observed", "contended", "locked", "parked", "paused"
+    none = dict.fromkeys(others, 0)
     assert settled.json("run", "--once") == {
         "documents": none | {"synced": 2},
         "dead_letters": 0,
         "maintenance": False,
+        "write_stop": None,
         "settled": True,
     }
     settled.emits("nowhere", "--set", "status=X")
@@ -317,7 +319,7 @@ def test_programs_read_the_same_names_from_commands_as_from_the_api(poisoned: Pr
         assert shown, name
         for row in shown:
             Draft202012Validator(schema).validate(row)
-    assert {"store", "log_error"} == found.keys() - components["schemas"]["Status"]["properties"].keys()
+    assert {"store", "log_error", "part"} == found.keys() - components["schemas"]["Status"]["properties"].keys()
 
 
 def test_hotspots_name_documents_and_fields(held: Program) -> None:
@@ -564,7 +566,7 @@ def test_a_configuration_is_checked_and_shown(program: Program) -> None:
 def test_a_doctor_finds_everything_in_order(settled: Program) -> None:
     found = settled.checks("--probe", DOC)
     assert list(found) == [
-        "configuration", "store", "signatures", "store's file", "files", "log",
+        "configuration", "store", "signatures", "reading", "store's file", "files", "log",
         "who decides", "topics by source", "rules by source",
         "Windchill", "ETag", "If-None-Match", "If-Match", "clocks",
     ]  # fmt: skip

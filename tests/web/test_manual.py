@@ -26,7 +26,9 @@ def test_the_page_has_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_a_command_of_the_page_works(client: httpx.AsyncClient, world: World, command: str) -> None:
     base = str(client.base_url).rstrip("/")
-    if "/resume" in command:
+    if "/writes/resume" in command:
+        await client.post("/api/v1/writes/stop", json={})
+    elif "/resume" in command:
         await client.post("/api/v1/documents/0000012345/pause", json={"reason": "an audit"})
     for word, meant in (await _meant(client, command)).items():
         command = command.replace(word, meant)
