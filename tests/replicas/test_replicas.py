@@ -10,7 +10,7 @@ from tests.brokers import apache
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e, pytest.mark.slow]
 
 
-WAIT_MS_MAX = 60_000  # the promise is five seconds (docs/reliability.md); here others may have the processors
+WAIT_MS_MAX = 60_000  # the aim is five seconds (docs/reliability.md); here others may have the processors
 
 
 def needs_real_parts(config: pytest.Config) -> None:
