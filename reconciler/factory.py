@@ -21,6 +21,7 @@ from reconciler.adapters import (
     kafka,
     kafka_client,
     kafka_group,
+    kafka_tokens,
     stores,
     webhook,
 )
@@ -200,8 +201,9 @@ def spaces(config: Config) -> list[Space]:
 
 
 def kafka_options(config: Config) -> kafka_client.KafkaOptions:
-    """Return the options of a client of the configured broker."""
+    """Return the options of a client of the configured broker. Raises ConfigError without a library that it needs."""
     log = config.log
+    tokens = _kafka_tokens(config)
     return kafka_client.KafkaOptions(
         brokers=log.brokers,
         topics=log.read_topics,
@@ -211,11 +213,32 @@ def kafka_options(config: Config) -> kafka_client.KafkaOptions:
         ca_file=log.ca_file or None,
         cert_file=log.cert_file or None,
         key_file=log.key_file or None,
-        sasl_mechanism=log.sasl_mechanism,
+        key_password=log.key_password,
+        sasl_mechanism="OAUTHBEARER" if tokens is not None else log.sasl_mechanism,
+        tokens=tokens,
+        kerberos_service=log.kerberos_service,
+        compression=log.compression,
         sasl_username=log.sasl_username or None,
         sasl_password=log.sasl_password or None,
         append_bytes_max=max(log.record_bytes_max, EVENT_BYTES_MAX),
     )
+
+
+def _kafka_tokens(config: Config) -> kafka_tokens.OidcTokens | kafka_tokens.MskTokens | None:
+    """Return who gives us tokens for Kafka, None if it lets us in by other means."""
+    log, clock = config.log, SystemClock()
+    match log.sasl_mechanism if log.security.startswith("sasl") else None:
+        case "OAUTHBEARER":
+            file = config.secret_files.get("log.oauth_client_secret")
+            secret = credentials.SecretFile(file) if file else log.oauth_client_secret
+            client = credentials.ClientCredentials(log.oauth_token_url, log.oauth_client_id, secret, log.oauth_scope)
+            return kafka_tokens.OidcTokens(client, clock, Path(log.oauth_ca_file) if log.oauth_ca_file else None)
+        case "AWS_MSK_IAM":
+            kafka_tokens.require_msk()
+            return kafka_tokens.MskTokens(log.aws_region, clock)
+        case "GSSAPI":
+            kafka_tokens.require_kerberos()
+    return None
 
 
 def make_identity(config: Config, clock: Clock) -> "Oidc | None":

@@ -10,7 +10,9 @@ import ssl
 import attrs
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, conn, errors, helpers
+from aiokafka.abc import AbstractTokenProvider
 
+from reconciler.adapters.kafka_tokens import TokenError
 from reconciler.errors import ConfigError
 from reconciler.model.limits import EVENT_BYTES_MAX
 
@@ -42,9 +44,15 @@ class KafkaOptions:
     cert_file: str | None = None
     """Our own certificate, if brokers ask for one; with `key_file`."""
     key_file: str | None = None
+    key_password: str = attrs.field(default="", repr=False)
+    """Of an encrypted `key_file`."""
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
     sasl_password: str | None = attrs.field(default=None, repr=False)
+    tokens: AbstractTokenProvider | None = attrs.field(default=None, repr=False, eq=False)
+    """For OAUTHBEARER: who gives us tokens."""
+    kerberos_service: str = "kafka"
+    """For GSSAPI: the first part of the brokers' principals."""
     connect_timeout_s: float = 15.0
     """How long `open` tries: a broker that starts with us needs some seconds."""
     request_timeout_s: float = 20.0
@@ -77,12 +85,13 @@ def connection(options: KafkaOptions) -> dict[str, object]:
                 certfile=options.cert_file,
                 keyfile=options.key_file,
                 # Without a password OpenSSL would ask for it on the terminal, where a daemon waits forever.
-                password="",
+                password=options.key_password,
             )
         except OSError as error:  # ssl.SSLError is one
             files = [file for file in (options.ca_file, options.cert_file, options.key_file) if file]
             raise ConfigError(f"[log] {', '.join(files)}: can't be used for TLS: {error}") from error
-    if options.security.startswith("sasl") and not (options.sasl_username and options.sasl_password):
+    by_password = options.tokens is None and options.sasl_mechanism != "GSSAPI"
+    if options.security.startswith("sasl") and by_password and not (options.sasl_username and options.sasl_password):
         raise ConfigError(f'[log] security = "{options.security}" needs sasl_username and sasl_password')
     return {
         "bootstrap_servers": list(options.brokers),
@@ -94,6 +103,8 @@ def connection(options: KafkaOptions) -> dict[str, object]:
         "sasl_mechanism": options.sasl_mechanism,
         "sasl_plain_username": options.sasl_username,
         "sasl_plain_password": options.sasl_password,
+        "sasl_oauth_token_provider": options.tokens,
+        "sasl_kerberos_service_name": options.kerberos_service,
     }
 
 
@@ -136,7 +147,13 @@ async def _refusal_of(host: str, port: int, options: KafkaOptions) -> Refusal | 
         )
     except ssl.SSLError as error:
         return Refusal(f"{broker} can't agree on TLS ({error.reason}): check [log] security, cert_file, key_file", True)
+    except TokenError as error:
+        return Refusal(str(error), final=False)
     except errors.SaslAuthenticationFailed:
+        if options.tokens is not None:
+            return Refusal(
+                f"{broker} refuses our token: check [log] oauth_client_id, oauth_scope (or aws_region)", True
+            )
         said = f"{broker} refuses user {options.sasl_username} by {options.sasl_mechanism}"
         return Refusal(f"{said}: check [log] sasl_username, sasl_password, sasl_mechanism", final=True)
     except (errors.UnsupportedSaslMechanismError, errors.IllegalSaslStateError):

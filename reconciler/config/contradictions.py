@@ -29,13 +29,17 @@ class Setting:
 
 
 # (section, key, its value, keys that the value needs)
-_NEEDS = (
-    ("log", "security", "sasl_plaintext", ("sasl_username", "sasl_password")),
-    ("log", "security", "sasl_ssl", ("sasl_username", "sasl_password")),
+_NEEDS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("windchill", "auth", "basic", ("username", "password")),
     ("windchill", "auth", "bearer", ("token",)),
     ("windchill", "auth", "oauth2", ("oauth2_token_url", "client_id", "client_secret")),
 )
+_BY_PASSWORD = ("sasl_username", "sasl_password")
+_SASL_NEEDS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), _BY_PASSWORD),
+    "OAUTHBEARER": ("oauth_token_url", "oauth_client_id", "oauth_client_secret"),
+    "AWS_MSK_IAM": ("aws_region",),
+}
 # (section, key, the key that it needs if it is set, why)
 _PAIRS = (
     ("log", "signing_key_previous", "signing_key", ", to sign with"),
@@ -60,7 +64,10 @@ def found(settings: Mapping[tuple[str, str], Setting]) -> Iterator[str]:
         asked = [settings[section, key] for key in keys]
         return next((setting for setting in asked if setting.origin != "default"), asked[0]).where
 
-    for section, key, value, needed in _NEEDS:
+    needs, security = [*_NEEDS], given("log", "security")
+    if security.startswith("sasl"):
+        needs.append(("log", "security", security, _SASL_NEEDS.get(given("log", "sasl_mechanism"), ())))
+    for section, key, value, needed in needs:
         missing = [name for name in needed if not given(section, name)]
         if given(section, key) == value and missing:
             yield f'{at(section, key)}: "{value}" needs {section}.{f" and {section}.".join(missing)}'
@@ -98,6 +105,9 @@ def _in_the_clear(given: Given, at: At) -> Iterator[str]:
             yield f'{at("windchill", "base_url")}: anyone in between can read the credentials of auth = "{auth}"; {do}'
         if auth == "oauth2" and _is_open(given("windchill", "oauth2_token_url") or "https:"):
             yield f"{at('windchill', 'oauth2_token_url')}: anyone in between can read windchill.client_secret; {do}"
+    if not given("log", "plain_sasl") and _is_open(given("log", "oauth_token_url") or "https:"):
+        do = "use https://, or set log.plain_sasl = true"
+        yield f"{at('log', 'oauth_token_url')}: anyone in between can read log.oauth_client_secret; {do}"
     outside = [broker for broker in given("log", "brokers") if not re.fullmatch(LOOPBACK, broker, re.IGNORECASE)]
     if given("log", "security") == "sasl_plaintext" and outside and not given("log", "plain_sasl"):
         do = 'use "sasl_ssl", or set log.plain_sasl = true'

@@ -123,6 +123,7 @@ class Apache:
         advertised: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         format_arguments: Sequence[str] = (),
+        jvm: Sequence[str] = (),
     ) -> None:
         self.name = f"Apache Kafka {version()}"
         self._protocols = {"PLAINTEXT": "PLAINTEXT", **(listeners or {})}
@@ -130,6 +131,7 @@ class Apache:
         self._partitions = partitions
         self._properties = dict(properties or {})
         self._format_arguments = tuple(format_arguments)
+        self._jvm = (*_JVM, *jvm)
         self._ports: dict[str, int] = {}
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -245,7 +247,7 @@ class Apache:
     def _java(self, *arguments: str) -> list[str]:
         # The classpath's wildcard is Java's own, not the shell's.
         logging = "-Dorg.slf4j.simpleLogger.showDateTime=true"
-        return ["java", *_JVM, logging, "-cp", f"{jars()}{os.sep}*", *arguments]
+        return ["java", *self._jvm, logging, "-cp", f"{jars()}{os.sep}*", *arguments]
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

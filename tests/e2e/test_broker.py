@@ -18,6 +18,7 @@ from reconciler.adapters import kafka_client
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka import KafkaLog
 from reconciler.adapters.sqlite import path_of
+from reconciler.config import Config
 from reconciler.model.document import Status
 from reconciler.model.stamp import Partition
 from tests import brokers, checks
@@ -25,7 +26,7 @@ from tests.adapters.simulated import Simulated
 from tests.brokers import apache, certificates
 from tests.brokers.apache import Apache
 from tests.brokers.fixtures import MakeTopic
-from tests.brokers.listeners import MECHANISMS, Listeners
+from tests.brokers.listeners import MECHANISMS, PASSWORD, Listeners
 from tests.cli.program import Program
 from tests.e2e.conftest import MakeWorld
 from tests.e2e.world import Running, World, event, values_of
@@ -44,7 +45,7 @@ def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listeners]:
         assert not brokers.must_be_apache(), "CI needs openssl, to make certificates"
         pytest.skip("no openssl on PATH, which makes the certificates")
     made = Listeners(tmp_path_factory.mktemp("certificates"))
-    with made.server:
+    with made.tokens, made.server:
         yield made
 
 
@@ -65,7 +66,12 @@ def server(listeners: Listeners) -> Iterator[Apache]:
 # ----------------------------------------------------------------------------------------------------------- listeners
 
 
-WAYS_IN = [("TLS", ""), ("MUTUAL", ""), *((name, mechanism) for name in ("SASL", "BOTH") for mechanism in MECHANISMS)]
+WAYS_IN = [
+    ("TLS", ""),
+    ("MUTUAL", ""),
+    ("OAUTH", ""),
+    *((name, mechanism) for name in ("SASL", "BOTH") for mechanism in MECHANISMS),
+]
 
 
 @pytest.mark.parametrize(("listener", "mechanism"), WAYS_IN)
@@ -78,6 +84,26 @@ async def test_every_listener_lets_us_in_from_events_to_outcomes(
     assert world.simulated.document()["title"] == "one"
     assert len(await world.outcomes()) == 1
     assert len(await world.read(world.config.log.dead_letter_topic)) == 1
+
+
+async def test_a_locked_key_is_opened_and_what_we_write_is_compressed(
+    make_world: MakeWorld, listeners: Listeners
+) -> None:
+    key = {"cert_file": str(listeners.locked.certificate), "key_file": str(listeners.locked.key)}
+    given = listeners.settings("MUTUAL") | key | {"key_password": PASSWORD, "compression": "gzip"}
+    world = await make_world(log=given)
+    await world.append(event(DOCUMENT, {"title": "one"}))
+    await world.converge()
+    assert len(await world.outcomes()) == 1
+
+
+async def test_a_token_is_kept_until_it_is_about_to_expire(listeners: Listeners) -> None:
+    config = Config(log=attrs.evolve(Config().log, **listeners.settings("OAUTH")))
+    tokens = factory.kafka_options(config).tokens
+    assert tokens is not None
+    before = listeners.tokens.issued
+    first = {await tokens.token() for _ in range(3)}
+    assert (len(first), listeners.tokens.issued) == (1, before + 1)
 
 
 def wrong(listeners: Listeners) -> dict[str, tuple[dict[str, Any], str]]:
@@ -106,6 +132,14 @@ def wrong(listeners: Listeners) -> dict[str, tuple[dict[str, Any], str]]:
             "can't be used for TLS",
         ),
         "plain to a TLS listener": ({"brokers": (listeners.server.address("TLS"),)}, "closes the connection at once"),
+        "a wrong client secret": (
+            there("OAUTH") | {"oauth_client_secret": "hunter3"},
+            "log.oauth_token_url gives no token: the authorisation server refused: invalid_client",
+        ),
+        "no token server": (
+            there("OAUTH") | {"oauth_token_url": "http://127.0.0.1:1/"},
+            "log.oauth_token_url gives no",
+        ),
         "SASL to a listener without": (there("SASL") | {"brokers": (listeners.server.address(),)}, "SASL"),
     }
 
@@ -113,7 +147,8 @@ def wrong(listeners: Listeners) -> dict[str, tuple[dict[str, Any], str]]:
 CASES = (
     "wrong password", "wrong password over TLS", "wrong password in the clear", "no such user", "unknown authority",
     "the system's authorities", "another name", "TLS to a plain listener", "no client certificate",
-    "a foreign client certificate", "a key with a passphrase", "plain to a TLS listener", "SASL to a listener without",
+    "a foreign client certificate", "a wrong client secret", "no token server",
+    "a key with a passphrase", "plain to a TLS listener", "SASL to a listener without",
 )  # fmt: skip
 
 
