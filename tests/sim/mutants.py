@@ -92,11 +92,11 @@ WITHIN_OF_SEVERAL = 2000
 """So many seeds of worlds with several processes must be enough to find each of these."""
 
 FOUND_AMONG_SEVERAL: dict[str, int] = {
-    "settle-another's": 7,
-    "zombies-store": 1,
+    "settle-another's": 6,
+    "zombies-store": 3,
     "duties-for-all": 1,
     "any-agreement": 206,
-    "never-look": 19,
+    "never-look": 6,
     "beat-by-the-wall": 43,
     "move-any-position": 7,
     "grow-at-once": 66,
