@@ -40,6 +40,20 @@ class Replaced:
     audited: int | None = None  # the former store's audit records; None: they can't all be read
 
 
+@attrs.frozen
+class Durability:
+    """What a server says of how well it keeps what was stored. Settings are as the server calls them, in its words."""
+
+    version: str
+    safe: bool  # a crash of its host damages nothing: fsync and full_page_writes
+    commit: str  # synchronous_commit
+    wanted: str  # synchronous_standby_names
+    standbys: tuple[tuple[str, str], ...]  # those that are connected: application_name and sync_state
+    archive: str  # archive_mode
+    archive_fails: bool
+    oldest_s: float  # how long the oldest transaction has been open that keeps dead rows from being removed
+
+
 class Fresh(Protocol):
     """A store in the making, which is to take another one's place."""
 
@@ -94,6 +108,9 @@ class StoreAdmin(Protocol):
 
     async def replicas(self) -> Sequence[Replica] | None:
         """Return who uses it as one of its owners; None for a store that can only have one."""
+
+    async def durability(self) -> Durability | None:
+        """Return how well its server keeps what was stored; None for a store in a file."""
 
     async def require_place(self) -> None:
         """Raise StoreError if no store can be made here."""

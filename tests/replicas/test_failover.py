@@ -122,12 +122,12 @@ def test_what_was_agreed_in_lost_commits_is_recovered_before_anything_is_written
         if cluster._way == DUMP:
             assert {replicas.end(name, signal.SIGTERM)[0] for name in names} == {0}
         windchill.edit({"owner": "akim"}, UNDONE)
-        program.emits(LATER, "--set", "owner=akim")
+        program.emits(LATER, "--set", "owner=later")
         cluster.go_back()
         if cluster._way == DUMP:
             for name in names:
                 replicas.start(name)
-        until(lambda: settled(LATER, "akim"), "what comes after it is written")
+        until(lambda: settled(LATER, "later"), "what comes after it is written")
         until(lambda: settled(WRITTEN, "lchen") and settled(UNDONE, "akim"), "all is settled")
         assert writes(UNDONE) == ["akim", "lchen"], "a person's edit was overwritten"
         assert writes(WRITTEN) == ["akim", "lchen"], "something was written twice"

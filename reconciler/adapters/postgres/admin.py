@@ -12,10 +12,23 @@ from reconciler.errors import UsageError
 from reconciler.model.standing import Replica
 from reconciler.ports import Clock
 from reconciler.ports.moving import Cargo
-from reconciler.ports.store_admin import Contents, Fresh, Replaced, Tell
+from reconciler.ports.store_admin import Contents, Durability, Fresh, Replaced, Tell
 
 _SIZE = "SELECT pg_database_size(current_database())"
 _CHECKED = "SELECT current_setting('data_checksums') = 'on'"
+
+# A role that is not in pg_monitor sees only its own transactions, and not how standbys follow.
+_DURABILITY = """
+    SELECT current_setting('server_version'),
+        current_setting('fsync')::boolean AND current_setting('full_page_writes')::boolean,
+        current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
+        current_setting('archive_mode'),
+        (SELECT coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false) FROM pg_stat_archiver),
+        extract(epoch FROM now() - least(now(),
+            (SELECT min(xact_start) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL),
+            (SELECT min(prepared) FROM pg_prepared_xacts)))::double precision
+"""
+_STANDBYS = "SELECT application_name, sync_state FROM pg_stat_replication ORDER BY 1"
 
 
 class PostgresAdmin:
@@ -64,6 +77,14 @@ class PostgresAdmin:
     async def size(self) -> int:
         async with self._server() as server:
             return int((await server.fetch("read the store's size", _SIZE))[0][0])
+
+    async def durability(self) -> Durability:
+        async with self._server() as server:
+            ((*said, oldest_s),) = await server.fetch("read settings", _DURABILITY)
+            standbys = await server.fetch("list standbys", _STANDBYS)
+        version, safe, commit, wanted, archive, archive_fails = said
+        found = tuple((str(name or "unnamed"), str(state or "unknown")) for name, state in standbys)
+        return Durability(version, safe, commit, wanted, found, archive, archive_fails, oldest_s)
 
     async def require_place(self) -> None:
         async with self._server():

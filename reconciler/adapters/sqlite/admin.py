@@ -71,6 +71,9 @@ class SqliteAdmin:
     async def size(self) -> int:
         return self._path.stat().st_size
 
+    async def durability(self) -> None:
+        return None
+
     async def require_place(self) -> None:
         if not self._path.parent.is_dir():
             raise StoreError(f"there is no directory {self._path.parent}; create it, or correct [store] url")

@@ -8,6 +8,7 @@ from reconciler.adapters import file_log, files
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import output, store_access
 from reconciler.cli.doctor.check import FAILED, OK, WARNING, Check
+from reconciler.cli.doctor.database import server_checks
 from reconciler.config import Config
 from reconciler.errors import StoreError
 from reconciler.flows import due_feeder, reading
@@ -38,6 +39,9 @@ async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:
             yield await _reading(config, store)
             if (replicas := await admin.replicas()) is not None:
                 yield _replicas(config, replicas)
+            if (durability := await admin.durability()) is not None:
+                for check in server_checks(durability):
+                    yield check
             async for check in _times(config, store):
                 yield check
     except (StoreError, OSError) as error:
