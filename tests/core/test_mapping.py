@@ -140,6 +140,10 @@ def test_elements_releases_and_whole_documents() -> None:
     assert kept is None
 
 
+def test_a_schema_registrys_framing_is_named() -> None:
+    assert "schema registry" in refusal(ROW, b"\0\0\0\0\x07\x02x")
+
+
 def test_numbers_rank_as_numbers() -> None:
     row = ROW | {"sequence": "n"}
     nine, ten = (event(row, PAYLOAD | {"n": n}).sequence for n in (9, 10))

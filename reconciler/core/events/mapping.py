@@ -98,6 +98,8 @@ Sources: TypeAlias = Mapping[str, Sequence[Source]]  # by topic, in the order of
 
 def payload(source: Record) -> Any:
     """Return the JSON value of a record. Raises `profile.Invalid`."""
+    if (source.value or b"").startswith(b"\0"):
+        raise profile.Invalid("it has a schema registry's framing (Avro or another format); write plain JSON instead")
     try:
         return _json(source.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
