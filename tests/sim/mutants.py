@@ -97,7 +97,7 @@ FOUND_AMONG_SEVERAL: dict[str, int] = {
     "duties-for-all": 1,
     "any-agreement": 206,
     "never-look": 6,
-    "beat-by-the-wall": 43,
+    "beat-by-the-wall": 116,
     "move-any-position": 7,
     "grow-at-once": 66,
     "budget-of-each": 5,
