@@ -1,10 +1,16 @@
 # The reconciler and the simulated Windchill in one image: `reconciler run` (the default) or `reconciler simulate`.
 #
 # The first stage builds; the second has Python and the packages, but no tools to build or install more.
+#
+# The same commit, base image and SOURCE_DATE_EPOCH give the same image (docs/release.md). A release names its base image by
+# digest: --build-arg BASE=python:3.11-slim@sha256:…
 
-ARG PYTHON_VERSION=3.11
+ARG BASE=python:3.11-slim
 
-FROM python:${PYTHON_VERSION}-slim AS build
+FROM ${BASE} AS build
+# Seconds since 1970: the time in all files that are built here. With it, compiled modules carry hashes of their sources
+# in place of times.
+ARG SOURCE_DATE_EPOCH
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY requirements-build.lock requirements-image.lock ./
@@ -21,10 +27,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         --requirement requirements-image.lock \
     && pip --python /opt/reconciler/bin/python install --compile --no-index --no-deps /wheels/*.whl
 
-FROM python:${PYTHON_VERSION}-slim
+FROM ${BASE}
+ARG SOURCE_DATE_EPOCH
 RUN pip uninstall --yes setuptools wheel pip \
     && groupadd --gid 10001 reconciler \
-    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/reconciler --shell /usr/sbin/nologin \
+    && useradd --no-log-init --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/reconciler --shell /usr/sbin/nologin \
         reconciler \
     && install --directory --owner=10001 --group=10001 --mode=0750 /var/lib/reconciler
 COPY --from=build /opt/reconciler /opt/reconciler

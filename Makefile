@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PEERS := .venv/bench/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-k8s lint types arch format sim sim-many models mutants crash replicas fuzz bench bench-backlog schemas docs screenshots lock clean
+.PHONY: help demo test test-k8s lint types arch format sim sim-many models mutants crash replicas fuzz bench bench-backlog schemas docs screenshots lock sbom clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -99,6 +99,18 @@ lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock, with the hashe
 		--upgrade --output-file requirements-image.lock
 	@echo hatchling | $(COMPILE) - --constraint requirements.lock --upgrade --output-file requirements-build.lock
 	@rm -rf .venv/lock
+
+# The list names the version and the time of the commit, so that the same commit gives the same list. The version is in
+# reconciler/__init__.py alone, so the tool gets a copy of pyproject.toml that has it.
+SBOM := dist/sbom.cdx.json
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' reconciler/__init__.py)
+sbom: $(STAMP) ## list the packages of the image with their hashes, in CycloneDX's form, in dist/sbom.cdx.json
+	@mkdir -p $(dir $(SBOM))
+	@sed 's/^dynamic = .*/version = "$(VERSION)"/' pyproject.toml >$(SBOM).toml
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -W ignore -m cyclonedx_py requirements \
+		requirements-image.lock --pyproject $(SBOM).toml --mc-type application --output-reproducible --validate \
+		--output-format JSON --output-file $(SBOM)
+	@rm $(SBOM).toml
 
 clean: ## remove .venv, caches and build output; databases and logs stay
 	@rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

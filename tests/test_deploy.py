@@ -79,7 +79,7 @@ def locked(name: str) -> dict[str, tuple[str, frozenset[str]]]:
     """Return what a lock has: package → its version and the hashes of its files."""
     text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
-    pins = {line: re.match(r"([a-z0-9._-]+)==(\S+)", line) for line in lines}
+    pins = {line: re.match(r"([a-z0-9._-]+)(?:\[[a-z,-]+\])?==(\S+)", line) for line in lines}
     assert all(pins.values()), f"{name} has a line that pins nothing"
     return {pin[1]: (pin[2], frozenset(re.findall(r"--hash=(\S+)", line))) for line, pin in pins.items() if pin}
 
