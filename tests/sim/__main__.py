@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--many", type=int, default=1, help="how many seeds, from the first one on")
     parser.add_argument("--steps", type=int, default=runner.STEPS, help="how many things happen before the faults stop")
-    parser.add_argument("--mutant", choices=mutants.FOUND | mutants.FOUND_AMONG_SEVERAL, help="make a known mistake")
+    parser.add_argument("--mutant", choices=mutants.NAMES, help="make a known mistake")
     parser.add_argument("--crash-at", type=int, help="die before this effect (after it, if negative) and nowhere else")
     parser.add_argument("--cut-at", type=int, help="lose power at this I/O of SQLite and nowhere else")
     parser.add_argument("--fail-at", type=int, help="fail at this I/O of SQLite and nowhere else")

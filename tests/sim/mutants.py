@@ -95,13 +95,16 @@ FOUND_AMONG_SEVERAL: dict[str, int] = {
     "settle-another's": 6,
     "zombies-store": 3,
     "duties-for-all": 1,
-    "any-agreement": 206,
+    "any-agreement": 257,
     "never-look": 6,
     "beat-by-the-wall": 116,
     "move-any-position": 7,
-    "grow-at-once": 66,
     "budget-of-each": 5,
 }
+
+# Was caught by seed 66 until stores had generations; since then not by any of the seeds 1 to 600.
+MISSED = frozenset({"grow-at-once"})
+NAMES = (*FOUND, *FOUND_AMONG_SEVERAL, *MISSED)
 
 
 @contextlib.contextmanager
@@ -110,8 +113,8 @@ def applied(name: str | None) -> Iterator[None]:
     if name is None:
         yield
         return
-    if name not in FOUND | FOUND_AMONG_SEVERAL:
-        raise ValueError(f"no mutant {name!r}; there are {', '.join(FOUND | FOUND_AMONG_SEVERAL)}")
+    if name not in NAMES:
+        raise ValueError(f"no mutant {name!r}; there are {', '.join(NAMES)}")
     with contextlib.ExitStack() as stack:
         for target, attribute, replacement in _PATCHES.get(name, ()):
             made = replacement.made() if isinstance(replacement, _Rewritten) else replacement
