@@ -319,7 +319,9 @@ def test_programs_read_the_same_names_from_commands_as_from_the_api(poisoned: Pr
         assert shown, name
         for row in shown:
             Draft202012Validator(schema).validate(row)
-    assert {"store", "log_error", "part"} == found.keys() - components["schemas"]["Status"]["properties"].keys()
+    assert {"archived", "store", "log_error", "part"} == found.keys() - components["schemas"]["Status"][
+        "properties"
+    ].keys()
 
 
 def test_hotspots_name_documents_and_fields(held: Program) -> None:
@@ -566,7 +568,8 @@ def test_a_configuration_is_checked_and_shown(program: Program) -> None:
 def test_a_doctor_finds_everything_in_order(settled: Program) -> None:
     found = settled.checks("--probe", DOC)
     assert list(found) == [
-        "configuration", "store", "signatures", "reading", "store's file", "files", "log",
+        "configuration", "store", "signatures", "reading", "store's file", "files",
+        "disk of the log", "disk of the store", "log",
         "who decides", "topics by source", "rules by source",
         "Windchill", "ETag", "If-None-Match", "If-Match", "clocks",
     ]  # fmt: skip

@@ -556,11 +556,9 @@ async def test_a_settlement_of_an_older_revision_leaves_the_document_due(store: 
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, *COOLING, *OTHERS])
-async def test_a_document_that_is_neither_synced_nor_held_stays_pending_since_the_same_time(
-    store: Store, status: Status
-) -> None:
+async def test_a_document_that_is_not_done_with_stays_pending_since_the_same_time(store: Store, status: Status) -> None:
     await placed(store, status)
-    since_us = None if status in (Status.SYNCED, Status.HELD) else 1000
+    since_us = None if status in (Status.SYNCED, Status.HELD, Status.OBSERVED) else 1000
     assert (await row(store)).pending_since_us == await store.oldest_pending_us() == since_us
 
 

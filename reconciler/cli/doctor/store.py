@@ -1,9 +1,8 @@
 """What `reconciler doctor` checks of the state store."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
-from reconciler import factory
 from reconciler.adapters import file_log, files
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import output, store_access
@@ -48,6 +47,13 @@ async def checks(config: Config, *, deep: bool) -> AsyncIterator[Check]:
         yield Check("store", FAILED, str(error))
     yield await _soundness(admin, deep=deep)
     yield _privacy(config, admin)
+    for check in _disks(config):
+        yield check
+
+
+def _disks(config: Config) -> Iterator[Check]:
+    from reconciler import factory
+
     for space in factory.spaces(config):
         said = f"{space.free / 1e9:.1f} of {space.size / 1e9:.1f} GB are free"
         low = "; when it is full, the reconciler stops: see docs/retention.md" if space.is_low else ""
