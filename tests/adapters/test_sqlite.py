@@ -638,3 +638,24 @@ async def test_a_killed_owner_leaves_rows_positions_and_trails_in_agreement(path
 def codec_value(desired: Desired) -> object:
     register = desired.fields["status"].register
     return register and register.value
+
+
+def test_who_asks_for_the_owner_keeps_no_one_from_becoming_it(tmp_path: Path) -> None:
+    """`reconciler status` once made a daemon refuse to start, if both looked at the same moment."""
+    path, done = tmp_path / "state.db", threading.Event()
+    path.touch()
+
+    def ask() -> None:
+        while not done.is_set():
+            locks.owner_of(path)
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    try:
+        for _ in range(100):
+            locks.claim(path).close()
+    finally:
+        done.set()
+        for thread in asking:
+            thread.join()

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import attrs
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from reconciler.core.events import decode
@@ -116,6 +117,7 @@ async def test_a_share_that_can_not_be_taken_yet_is_taken_when_the_broker_answer
     group.assign(EVERY)
     world.broker.down = True
     one = replica(world, group)
+    structlog.reset_defaults()  # an earlier command in this process may have asked for errors only
     with capture_logs() as logs:
         async with running(world, one):
             await world.clock.advance(5)

@@ -7,7 +7,8 @@ only the outcome log knows better.
 
 import asyncio
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from reconciler.simulator import history
 from tests import postgres
 from tests.adapters.simulated import Simulated, simulating
 from tests.cli.program import Program
-from tests.replicas.test_zombies import Replicas, until
+from tests.patience import HANG_S
+from tests.replicas.zombies import OTHER, ZOMBIE, Pair
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -88,6 +90,13 @@ def cluster(request: pytest.FixtureRequest, primary: postgres.Server) -> Iterato
         yield Cluster(request.param, primary, None)
 
 
+def until(true: Callable[[], bool], what: str) -> None:
+    end_s = time.monotonic() + HANG_S
+    while not true():
+        assert time.monotonic() < end_s, f"waited in vain until {what}"
+        time.sleep(0.1)
+
+
 def test_what_was_agreed_in_lost_commits_is_recovered_before_anything_is_written(
     cluster: Cluster, primary: postgres.Server, windchill: Simulated, tmp_path: Path
 ) -> None:
@@ -96,7 +105,7 @@ def test_what_was_agreed_in_lost_commits_is_recovered_before_anything_is_written
     program.reconfigure("[windchill]", "[windchill]\ntimeout_s = 3")
     program.reconfigure("[retry]", "[resync]\ninterval_s = 2\n[retry]")
     program.reconfigure('bind = "127.0.0.1:0"', 'bind = ""')
-    replicas, names = Replicas(program, primary, DATABASE), ("one", "other")
+    replicas, names = Pair(), (ZOMBIE, OTHER)
 
     def settled(key: str, owner: str) -> bool:
         if windchill.document(key)["owner"] != owner:
@@ -110,7 +119,7 @@ def test_what_was_agreed_in_lost_commits_is_recovered_before_anything_is_written
         for key in (UNDONE, WRITTEN):
             program.emits(key, "--set", "owner=akim")
         for name in names:
-            replicas.start(name)
+            replicas.start(name, program)
         until(lambda: settled(UNDONE, "akim") and settled(WRITTEN, "akim"), "the first events are written")
         cluster.mark()
         for key in (UNDONE, WRITTEN):
@@ -126,7 +135,7 @@ def test_what_was_agreed_in_lost_commits_is_recovered_before_anything_is_written
         cluster.go_back()
         if cluster._way == DUMP:
             for name in names:
-                replicas.start(name)
+                replicas.start(name, program)
         until(lambda: settled(LATER, "later"), "what comes after it is written")
         until(lambda: settled(WRITTEN, "lchen") and settled(UNDONE, "akim"), "all is settled")
         assert writes(UNDONE) == ["akim", "lchen"], "a person's edit was overwritten"

@@ -58,7 +58,7 @@ def told(
     request: pytest.FixtureRequest, postgres_server: postgres.Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Story], None]]:
     """Tells those stories that were asked for, some at the same time."""
-    asked = [item.callspec.params["story"] for item in request.session.items if hasattr(item, "callspec")]
+    asked = [item.callspec.params.get("story") for item in request.session.items if hasattr(item, "callspec")]
     pool, pairs = ThreadPoolExecutor(AT_ONCE), [zombies.Pair() for _ in range(AT_ONCE)]
 
     def tell(story: Story) -> None:

@@ -65,7 +65,7 @@ FOUND: dict[str, int] = {
     "accept-truncation-silently": 5,
     "never-release": 1,
     "decide-before-the-lock": 1,
-    "write-while-paused": 24,
+    "write-while-paused": 78,
     "begin-while-paused": 18,
     "settle-unpauses": 9,
     "forget-the-act": 14,

@@ -26,6 +26,9 @@ LOST = "lost"  # its write-ahead log had lost commits; only the first look can f
 _NOTE_BYTES = 32  # always this long: a note that is overwritten in place fits on a full disk
 
 
+_TRIES = 1_000  # to become the owner: some milliseconds
+
+
 class FileLock:
     """A lock on a file of its own. The kernel releases it when the process ends, however it ends."""
 
@@ -126,10 +129,14 @@ def claim(path: Path) -> Ownership:
     require_one_name(path)
     lock = Ownership(owner_path(path))
     try:
-        if not lock.take_at_once():
-            raise StoreError(
-                f"{path} is in use by another reconciler (pid {lock.holder}); stop it, or use another [store] url"
-            )
+        tries = 0
+        while not lock.take_at_once():
+            tries += 1
+            if tries == _TRIES:
+                raise StoreError(
+                    f"{path} is in use by another reconciler (pid {lock.holder}); stop it, or use another [store] url"
+                )
+            os.sched_yield()  # perhaps someone only asks for the owner (`owner_of`), which takes microseconds
         lock.note(lock.found)
     except BaseException:
         lock.close()
@@ -141,7 +148,6 @@ def owner_of(path: Path) -> str:
     """Return the process id of a store's owner, "" if there is none."""
     lock = Ownership(owner_path(path))
     try:
-        # Only this takes the lock without being the owner, for some microseconds: whoever starts just then is refused.
         return "" if lock.take_at_once() else lock.holder
     finally:
         lock.close()
