@@ -144,7 +144,8 @@ def test_what_was_agreed_in_lost_commits_is_recovered_before_anything_is_written
         until(lambda: windchill.document(UNDONE)["status"] == "RELEASED", "it goes on")
         ended = [replicas.end(name, signal.SIGTERM) for name in names]
         assert [status for status, _ in ended] == [0, 0]
-        assert sum("recovering a generation of the store" in said for _, said in ended) == 1
+        # Both, if the duty moved to the second one while the first one waited: taking agreements twice changes nothing.
+        assert any("recovering a generation of the store" in said for _, said in ended)
         assert not history.lost_updates(windchill.whole_history(), ME)
         program.say("audit", "verify")
     finally:
