@@ -258,7 +258,7 @@ class Durable:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
             for lock in (self._database._writer, self._database._ownership):
-                if lock is not None and self._database._open:
+                if lock is not None:  # killed while it closed the store, it may have both
                     lock.close()
         if self._world.options.store == "sqlite" and self._world.strikes("power_lost"):
             self._world.note("and the power is gone")

@@ -57,8 +57,10 @@ class FileLock:
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Release the lock and close the file."""
-        os.close(self._file)
+        """Release the lock and close the file, once."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
 
 class Ownership(FileLock):
