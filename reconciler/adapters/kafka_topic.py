@@ -14,7 +14,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from reconciler.adapters import kafka_client
-from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.kafka_client import KafkaOptions
 from reconciler.core.events import anchoring
 from reconciler.errors import LogError, LogTruncatedError, RecordTooLargeError
@@ -25,7 +24,6 @@ from reconciler.ports import Clock
 
 _log = structlog.get_logger()
 
-_TLS_CLOSE_S = 0.2  # until the other side has answered the end of a TLS connection, which closes it
 _FOREVER = -1
 _DAY_MS = 86_400_000
 APPEND_TIME = "LogAppendTime"
@@ -224,7 +222,6 @@ class KafkaAppender:
                 await producer.start()
             except BaseException:
                 await kafka_client.abandon(producer)
-                await SystemClock().sleep(_TLS_CLOSE_S)  # a command ends its event loop right after this
                 raise
             self._producer = producer
         return self._producer

@@ -109,10 +109,19 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine and return its result."""
+    """
+    Run a command's coroutine and return its result.
+
+    A TLS connection that was closed stays half open until the other side answers, for up to 30 s. What is still so at
+    the end is cut.
+    """
     if sys.platform == "win32":
         return asyncio.run(main)
-    import uvloop
+    from reconciler.cli.loop import Loop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+    loop = Loop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        try:
+            return runner.run(main)
+        finally:
+            runner.run(loop.cut_closed())
