@@ -108,7 +108,8 @@ class Lease:
         began_s = self.clock.monotonic_s()
         try:
             opened = self.breaker.state is State.OPEN
-            seen = await self.slots.beat(self._share.obeys, alarm=opened and not self._alarmed)
+            alarm = opened and not self._alarmed
+            seen = await self.slots.beat(self._share.obeys, alarm=alarm, cuts=self.limiter.cuts)
             self._began_s, self._alarmed, self._seen = began_s, opened, seen
             self._take_share(seen)
             self._take_alarms(seen)
@@ -127,13 +128,18 @@ class Lease:
     def _take_share(self, seen: replicas.Membership) -> None:
         slot, flying = self.slots.slot, self.limiter.in_flight
         self._share = replicas.after_beat(self._share, seen, slot, flying, self.in_flight_max)
-        self.limiter.allow(self._share.limit)
+        self.limiter.allow(self._share.limit, len(seen.members))
         self.quota.divide(len(seen.members))
 
     def _take_alarms(self, seen: replicas.Membership) -> None:
         before, self._alarms = self._alarms, seen.alarms
-        if before is not None and seen.alarms > before:
+        if before is None:  # what was before us is over
+            self.limiter.cuts = max(self.limiter.cuts, seen.cuts)
+            return
+        if seen.alarms > before:
             self.breaker.doubt()
+        if self.limiter.cut_to(seen.cuts):
+            _log.info("slowing down, as another replica finds Windchill overloaded", limit=int(self.limiter.limit))
 
     async def _take_duties(self, seen: replicas.Membership) -> None:
         wanted = frozenset(duty for duty in self.duties if seen.chosen(duty) == self.slots.slot)

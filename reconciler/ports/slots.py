@@ -20,11 +20,12 @@ class Slots(Protocol):
     def slot(self) -> int:
         """The number of our slot."""
 
-    async def beat(self, obeys: int, *, alarm: bool = False) -> Membership:
+    async def beat(self, obeys: int, *, alarm: bool = False, cuts: int = 0) -> Membership:
         """
         Say that we are alive, with the number of the membership that we obey; return who is there.
 
-        `alarm`: our breaker has opened, which the next beats of all others show.
+        `alarm`: our breaker has opened. `cuts`: how often overload has lowered our limit. The next beats of all others
+        show both.
         """
 
     async def take_duties(self, wanted: frozenset[str]) -> frozenset[str]:

@@ -116,6 +116,58 @@ def test_it_finds_what_the_server_bears_and_comes_back_when_the_server_does() ->
     assert limits[-1] == 64
 
 
+def shared(count: int, limit_max: int) -> list[Limiter]:
+    """The limiters of so many replicas, with equal shares."""
+    limiters = [Limiter(limit_max) for _ in range(count)]
+    for limiter in limiters:
+        limiter.allow(limit_max // count, count)
+    return limiters
+
+
+def tell(limiters: list[Limiter]) -> None:
+    """Let each know of all others."""
+    cuts = max(limiter.cuts for limiter in limiters)
+    for limiter in limiters:
+        limiter.cut_to(cuts)
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), max_size=60))
+def test_replicas_that_hear_of_each_other_slow_down_and_recover_as_one_alone(overloaded: list[list[bool]]) -> None:
+    alone, replicas = Limiter(64), shared(4, 64)
+    for turn in overloaded:
+        answer(alone, fill(alone), Load.OVERLOAD if any(turn) else Load.NORMAL)
+        for limiter, trouble in zip(replicas, turn, strict=True):
+            permits = fill(limiter)
+            answer(limiter, permits, Load.OVERLOAD if trouble else Load.NORMAL)
+        tell(replicas)
+        assert len({limiter.cuts for limiter in replicas}) == 1
+        together = sum(limiter.limit for limiter in replicas)
+        assert together <= 2 * max(4, alone.limit), "each keeps one request, and what it has gained in this round"
+        assert alone.limit <= 2 * together
+
+
+def test_a_cut_that_two_replicas_made_counts_once_and_each_later_one_again() -> None:
+    one, other, third = replicas = shared(3, 48)
+    answer(one, fill(one), Load.OVERLOAD)
+    answer(other, fill(other), Load.OVERLOAD)
+    tell(replicas)
+    assert [limiter.limit for limiter in replicas] == [8, 8, 8]
+    tell(replicas)
+    answer(third, fill(third), Load.OVERLOAD)
+    tell(replicas)
+    assert [limiter.limit for limiter in replicas] == [4, 4, 4]
+
+
+def test_one_that_is_in_trouble_alone_does_not_slow_down_the_others_for_ever() -> None:
+    one, other = replicas = shared(2, 16)
+    for _ in range(100):
+        answer(one, fill(one), Load.OVERLOAD)
+        for _ in range(4):
+            answer(other, fill(other), Load.NORMAL)
+        tell(replicas)
+    assert (one.limit, other.limit) == (1, 8)
+
+
 def test_a_permit_cannot_be_given_back_twice() -> None:
     limiter = Limiter(2)
     permit = limiter.try_acquire()

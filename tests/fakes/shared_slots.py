@@ -41,6 +41,7 @@ class SharedSlots:
     clock: Clock = attrs.field(factory=VirtualClock)
     budget: OwnBudget | None = None
     alarms: int = 0
+    cuts: int = 0
     freed: Callable[[int], None] = lambda _: None
     seen_s: dict[int, float] = attrs.field(factory=dict)  # of each slot: when its holder last gave a sign of life
     generation: int = 1
@@ -99,15 +100,16 @@ class OwnSlot:
     busy: Callable[[], frozenset[str]] = frozenset
     before_leaving: Callable[[], None] = lambda: None
 
-    async def beat(self, obeys: int, *, alarm: bool = False) -> Membership:
+    async def beat(self, obeys: int, *, alarm: bool = False, cuts: int = 0) -> Membership:
         beat = self.mine().beat + 1
         self.shared.seen_s[self.slot] = self.shared.clock.monotonic_s()
         self.shared.members[self.slot] = Member(self.slot, self.epoch, beat, obeys)
         shared = self.shared
         there = tuple(shared.members.values())
-        counts = len(shared.store.chosen), shared.alarms, shared.generation
+        counts = len(shared.store.chosen), shared.alarms, shared.cuts, shared.generation
         seen = Membership(shared.number, there, *counts, shared.stage)
         shared.alarms += alarm
+        shared.cuts = max(shared.cuts, cuts)
         await shared.beats_told.wait()
         return seen
 

@@ -25,15 +25,19 @@ DUTIES = ("outbox 0", "outbox 1", "outbox 2", "recovery", "checkpoint")
 
 
 def leased(
-    shared: SharedSlots, clock: VirtualClock, evict_s: float = EVICT_S, moved: Callable[[], None] | None = None
+    shared: SharedSlots,
+    clock: VirtualClock,
+    evict_s: float = EVICT_S,
+    moved: Callable[[], None] | None = None,
+    in_flight_max: int = IN_FLIGHT_MAX,
 ) -> Lease:
     return Lease(
         slots=shared.enter(),
         clock=clock,
-        limiter=Limiter(IN_FLIGHT_MAX),
+        limiter=Limiter(in_flight_max),
         quota=RetryQuota(),
         breaker=Breaker(1),
-        in_flight_max=IN_FLIGHT_MAX,
+        in_flight_max=in_flight_max,
         evict_s=evict_s,
         requests_s=REQUESTS_S,
         duties=DUTIES,
@@ -113,6 +117,24 @@ async def test_a_replica_whose_breaker_opens_makes_the_others_doubt_once_and_no_
     assert (one.breaker.state, other.breaker.state) == (State.OPEN, State.CLOSED), "its network may be its own trouble"
     await leased(shared, clock).beat()
     assert shared.alarms == 1
+
+
+async def test_a_replica_that_finds_windchill_overloaded_slows_down_the_others_once_and_no_newcomer() -> None:
+    shared, clock = SharedSlots(), VirtualClock()
+    one, other = leased(shared, clock, in_flight_max=16), leased(shared, clock, in_flight_max=16)
+    for lease in (one, other) * 3:
+        await lease.beat()
+    permit = one.limiter.try_acquire()
+    assert permit is not None
+    one.limiter.released(permit, Load.OVERLOAD)
+    for lease in (one, other, one, other):
+        await lease.beat()
+    assert (one.limiter.limit, other.limiter.limit) == (4, 4)
+    newcomer = leased(shared, clock, in_flight_max=16)
+    for lease in (newcomer, one, other) * 3:
+        await lease.beat()
+    assert newcomer.limiter.limit == 16 // 3
+    assert shared.cuts == 1
 
 
 async def test_a_silent_replica_stops_in_time_and_its_successor_begins_after_it() -> None:

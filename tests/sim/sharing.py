@@ -288,8 +288,8 @@ class _Slots:
         self.slot = inner.slot
         self.epoch = inner.epoch
 
-    async def beat(self, obeys: int, *, alarm: bool = False) -> Membership:
-        seen: Membership = await self._store.once("beat", lambda: self._inner.beat(obeys, alarm=alarm))
+    async def beat(self, obeys: int, *, alarm: bool = False, cuts: int = 0) -> Membership:
+        seen: Membership = await self._store.once("beat", lambda: self._inner.beat(obeys, alarm=alarm, cuts=cuts))
         return seen
 
     async def take_duties(self, wanted: frozenset[str]) -> frozenset[str]:

@@ -55,8 +55,11 @@ _BEAT = """
     WITH beaten AS (
         UPDATE slot SET beat = beat + 1, seen = now(), obeys = $3 WHERE id = $1 AND epoch = $2 AND held
         RETURNING id, epoch, beat, obeys, leaving
-    ), alarmed AS (UPDATE control SET alarms = alarms + 1 WHERE $4 AND EXISTS (SELECT FROM beaten))
-    SELECT (SELECT identity_1()), (SELECT number FROM membership), control.policy_number, control.alarms,
+    ), told AS (
+        UPDATE control SET alarms = alarms + $4::boolean::int, cuts = greatest(cuts, $5)
+        WHERE ($4 OR cuts < $5) AND EXISTS (SELECT FROM beaten)
+    )
+    SELECT (SELECT identity_1()), (SELECT number FROM membership), control.policy_number, control.alarms, control.cuts,
         control.generation, control.stage, member.*
     FROM control, (
         SELECT id, epoch, beat, obeys, leaving FROM slot WHERE held AND id <> $1 UNION ALL SELECT * FROM beaten
@@ -196,20 +199,20 @@ class Slot:
                 raise StoreError(f"{server.address} is in use by {len(seen)} processes ({names}); end one first")
             await clock.sleep(terms.beat_s)
 
-    async def beat(self, obeys: int, *, alarm: bool = False) -> Membership:
-        known = self._beaten
-        found = await self._server.once("beat", self._terms.beat_s, _BEAT, self.slot, self.epoch, obeys, alarm)
+    async def beat(self, obeys: int, *, alarm: bool = False, cuts: int = 0) -> Membership:
+        known, told = self._beaten, (self.slot, self.epoch, obeys, alarm, cuts)
+        found = await self._server.once("beat", self._terms.beat_s, _BEAT, *told)
         if not found:
             raise await self.lost("beat")
-        identity, number, policy, alarms, generation, stage, *_ = found[0]
-        members = tuple(Member(*member) for _, _, _, _, _, _, *member in found)
+        identity, number, policy, alarms, cuts, generation, stage, *_ = found[0]
+        members = tuple(Member(*row[-5:]) for row in map(tuple, found))
         if (generation, identity) != self.generation:
             raise await self.lost("beat")
         ((beat),) = [one.beat for one in members if one.slot == self.slot]
         if beat <= known:
             raise await self.went_back("beat")
         self._beaten = max(self._beaten, beat)
-        return Membership(number, members, policy, alarms, generation, Stage(stage))
+        return Membership(number, members, policy, alarms, cuts, generation, Stage(stage))
 
     async def reach(self, stage: Stage) -> None:
         asked = self.slot, self.epoch, int(stage), *self.generation

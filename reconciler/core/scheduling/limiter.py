@@ -43,6 +43,10 @@ class Limiter:
       say nothing about the new one. (TCP: one reduction per window of data, RFC 6582.)
 
     It never stops all requests, unless `limit_max` becomes 0: that is for the breaker.
+
+    *Replicas* share one server, so they slow down together. `cuts` counts how often the limit was lowered, and whoever
+    learns that another one has counted further lowers its own as often; cuts that two make before they hear of each
+    other count once. And together they grow as fast as one would alone (as the flows of RFC 6356, section 3).
     """
 
     def __init__(self, limit_max: int, limit_min: int = 1) -> None:
@@ -52,6 +56,8 @@ class Limiter:
         self._limit = float(limit_max)
         self._in_flight = 0
         self._round = 0
+        self._replicas = 1
+        self.cuts = 0
         self.given_up = 0  # requests that we did not wait for to the end: they may be in flight still
 
     @property
@@ -64,10 +70,10 @@ class Limiter:
         """The present limit, in requests; its whole part counts, the fraction is earned towards the next."""
         return self._limit
 
-    def allow(self, limit_max: int) -> None:
-        """Take another `limit_max` from here on: a replica's share, which may be 0."""
+    def allow(self, limit_max: int, replicas: int = 1) -> None:
+        """Take another `limit_max` from here on: the share of one of so many replicas, which may be 0."""
         unhindered = self._limit >= self._limit_max
-        self._limit_max = limit_max
+        self._limit_max, self._replicas = limit_max, replicas
         self._limit = float(limit_max) if unhindered else min(self._limit, limit_max)
 
     def try_acquire(self) -> Permit | None:
@@ -85,10 +91,24 @@ class Limiter:
         if permit.round != self._round:
             return
         if load is Load.NORMAL and 2 * used >= self._limit:
-            self._limit = min(float(self._limit_max), self._limit + 1 / max(1.0, self._limit))
+            more = 1 / (self._replicas * max(1.0, self._limit))
+            self._limit = min(float(self._limit_max), self._limit + more)
         elif load is Load.OVERLOAD:
-            self._round += 1
-            self._limit = min(float(self._limit_max), max(float(self._limit_min), self._limit / 2))
+            before = self._limit
+            self._cut()
+            self.cuts += int(self._limit) < int(before)  # or one at its lowest would slow down the others for ever
+
+    def cut_to(self, cuts: int) -> bool:
+        """Make the cuts that other replicas have counted and we have not; return whether there were any."""
+        behind = cuts > self.cuts
+        for _ in range(cuts - self.cuts):
+            self._cut()
+        self.cuts = max(self.cuts, cuts)
+        return behind
+
+    def _cut(self) -> None:
+        self._round += 1
+        self._limit = min(float(self._limit_max), max(float(self._limit_min), self._limit / 2))
 
 
 class RetryQuota:

@@ -49,7 +49,8 @@ class Membership(msgspec.Struct, frozen=True):
     """
     The replicas of a store; `number` grows with each that comes or goes.
 
-    `policy` is the number of the policy in force (`ports.Shared`). `alarms` counts the breakers that have opened.
+    `policy` is the number of the policy in force (`ports.Shared`). `alarms` counts the breakers that have opened,
+    `cuts` how often overload has lowered the limit on requests (`limiter.Limiter`).
     `generation` counts the times that the store has become another one; the first is 1.
     """
 
@@ -57,6 +58,7 @@ class Membership(msgspec.Struct, frozen=True):
     members: tuple[Member, ...]
     policy: int = 0
     alarms: int = 0
+    cuts: int = 0
     generation: int = 1
     stage: Stage = Stage.OPEN
 

@@ -40,13 +40,14 @@ CREATE TABLE control (
     policy_number bigint NOT NULL,     -- counts the policies that were put in force
     policy_digest text,                -- NULL: none was yet
     alarms bigint NOT NULL,            -- counts the breakers that have opened
+    cuts bigint NOT NULL,              -- counts how often overload has lowered the limit on requests
     stops bigint NOT NULL,             -- counts how often operators have stopped all writes or resumed them
     stop bytea,                        -- since when, who and why; NULL: writes go on
     generation bigint NOT NULL,
     identity text,                     -- of the database when the generation began; NULL: none has
     stage smallint NOT NULL            -- how far the generation is (`core/scheduling/replicas.py`)
 ) WITH (fillfactor = 10);
-INSERT INTO control VALUES (0, NULL, 0, 0, NULL, 0, NULL, 0);
+INSERT INTO control VALUES (0, NULL, 0, 0, 0, NULL, 0, NULL, 0);
 
 -- Which database this is: the cluster, the timeline that it writes, the database, and the table, which a restored dump has
 -- made anew. `pg_control_checkpoint` would name the former timeline for a while after a promotion. Fails on a standby.
