@@ -502,7 +502,7 @@ class Daemon:
             late=self._watchdog.late,
             readiness=lambda: attrs.evolve(
                 self._progress.readiness(stopping=stop.is_set()),
-                folding_waits=self.ingest.waits_for,
+                folding_waits=self.ingest.waits_for or getattr(self.log, "waits_for", ""),
                 clock=self.due_feeder.clock_fault,
                 stop=self.writes.stop,
             ),

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from reconciler.adapters import (
+    avro,
     credentials,
     disk,
     documents,
     file_log,
+    framed_log,
     http,
     kafka,
     kafka_client,
     kafka_group,
     kafka_tokens,
+    schema_registry,
     stores,
     webhook,
 )
@@ -31,7 +34,7 @@ from reconciler.adapters.files import WatchedFile
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
 from reconciler.config import Config, Log, deciding_by, needing_restart, shown, with_policy
-from reconciler.core.events import decode, mapping
+from reconciler.core.events import decode, framing, mapping
 from reconciler.core.events.part import Part
 from reconciler.core.settling.cases import AttemptOptions, Pace
 from reconciler.errors import ConfigError
@@ -41,7 +44,7 @@ from reconciler.flows.checkpoint import Checkpoints
 from reconciler.flows.watch import Thresholds
 from reconciler.flows.watchdog import IdleClock
 from reconciler.model import codec, signing
-from reconciler.model.event import ChangeTopic, Topics
+from reconciler.model.event import ChangeTopic, Record, Topics
 from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Keys
@@ -55,6 +58,9 @@ from reconciler.web.tokens import TokenFile
 
 if TYPE_CHECKING:
     from reconciler.adapters.oidc import Oidc
+
+
+_SCHEMAS_S = 30.0  # for which a command asks for a schema before it gives up
 
 
 def store_admin(config: Config) -> StoreAdmin:
@@ -116,7 +122,33 @@ def make_log(config: Config, clock: Clock, *, grows: bool = True) -> EventLog:
         )
         stamped, single = log.order == "log", not log.decisions_topic
         return file_log.FileLog(Path(log.path), clock, grows=grows, topics=named, stamped=stamped, alone=single)
-    return kafka.KafkaLog(kafka_options(config), clock)
+    found = kafka.KafkaLog(kafka_options(config), clock)
+    framed = {topic: several for topic, several in mappings(config).items() if topic in log.read_topics}
+    registry = make_registry(config, clock) if framed else None
+    if registry is None:
+        return found
+
+    def numbers(record: Record) -> list[int]:
+        return mapping.schema_ids(framed.get(record.topic, ()), record)
+
+    return framed_log.FramedLog(found, registry, numbers, clock, None if grows else _SCHEMAS_S)
+
+
+def make_registry(config: Config, clock: Clock) -> schema_registry.Registry | None:
+    """Return who knows the schemas of `[[source]]`, None if none needs one. Raises ConfigError without the extra."""
+    readers = [source for source in config.sources if source.format == framing.AVRO]
+    if not readers:
+        return None
+    avro.require()
+    settings = config.schemas
+    options = schema_registry.RegistryOptions(
+        url=settings.registry_url,
+        username=settings.username,
+        password=_secret(config, "schemas.password", settings.password),
+        ca_file=Path(settings.ca_file) if settings.ca_file else None,
+        folder=Path(settings.dir) if settings.dir else None,
+    )
+    return schema_registry.Registry(options, readers[0].schemas, clock)
 
 
 def make_reader_group(config: Config, clock: Clock, *, divided: bool) -> ReaderGroup | None:
@@ -229,8 +261,7 @@ def _kafka_tokens(config: Config) -> kafka_tokens.OidcTokens | kafka_tokens.MskT
     log, clock = config.log, SystemClock()
     match log.sasl_mechanism if log.security.startswith("sasl") else None:
         case "OAUTHBEARER":
-            file = config.secret_files.get("log.oauth_client_secret")
-            secret = credentials.SecretFile(file) if file else log.oauth_client_secret
+            secret = _secret(config, "log.oauth_client_secret", log.oauth_client_secret)
             client = credentials.ClientCredentials(log.oauth_token_url, log.oauth_client_id, secret, log.oauth_scope)
             return kafka_tokens.OidcTokens(client, clock, Path(log.oauth_ca_file) if log.oauth_ca_file else None)
         case "AWS_MSK_IAM":
@@ -402,23 +433,24 @@ def policy_source(running: Config, again: Callable[[], Config]) -> reload.Policy
 def _auth(config: Config) -> credentials.Auth:
     settings = config.windchill
 
-    def secret(key: str, value: str) -> credentials.Secret:
-        """Prefer the file that a secret came from: its content may change while we run."""
-        path = config.secret_files.get(f"windchill.{key}")
-        return credentials.SecretFile(path) if path else value
-
     match settings.auth:
         case "basic":
-            return credentials.Basic(settings.username, secret("password", settings.password))
+            return credentials.Basic(settings.username, _secret(config, "windchill.password", settings.password))
         case "bearer":
-            return credentials.Bearer(secret("token", settings.token))
+            return credentials.Bearer(_secret(config, "windchill.token", settings.token))
         case "oauth2":
-            client_secret = secret("client_secret", settings.client_secret)
+            client_secret = _secret(config, "windchill.client_secret", settings.client_secret)
             return credentials.ClientCredentials(
                 settings.oauth2_token_url, settings.client_id, client_secret, settings.scope
             )
         case _:
             return credentials.NoAuth()
+
+
+def _secret(config: Config, key: str, value: str) -> credentials.Secret:
+    """Prefer the file that a secret came from: its content may change while we run."""
+    path = config.secret_files.get(key)
+    return credentials.SecretFile(path) if path else value
 
 
 def settle_memory() -> None:

@@ -171,7 +171,7 @@ WRONG = [
     ("[[log]]", "log: must be a section; write [log]"),
     ("[logs]", "logs: unknown section; did you mean log?"),
     ("[[polices]]", "polices: unknown section; did you mean policy?"),
-    ("[zzz]", "zzz: unknown section; known are log, store, windchill, canary, retry, resync, admin, notify, ret"),
+    ("[zzz]", "zzz: unknown section; known are log, schemas, store, windchill, canary, retry, resync, admin, notify"),
     ("[windchill]\npoll_s = 3", "windchill.poll_s: unknown key; did you mean resync.poll_s?"),
     ("[store]\nzzz = 3", "store.zzz: unknown key; known are url"),
     (

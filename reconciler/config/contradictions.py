@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from reconciler.config.groups import LOOPBACK
+from reconciler.core.events import framing
 from reconciler.core.events.mapping import Source
 from reconciler.model import signing
 from reconciler.model.event import is_ours
@@ -44,6 +45,8 @@ _SASL_NEEDS: Mapping[str, tuple[str, ...]] = {
 _PAIRS = (
     ("log", "signing_key_previous", "signing_key", ", to sign with"),
     ("notify", "webhook_url", "webhook_secret", ", to sign with"),
+    ("schemas", "username", "registry_url", ""),
+    ("schemas", "username", "password", ""),
     ("admin", "oidc_audience", "oidc_issuer", ""),
     ("admin", "oidc_client_id", "oidc_issuer", ""),
     ("admin", "oidc_client_secret", "oidc_issuer", ""),
@@ -108,6 +111,13 @@ def _in_the_clear(given: Given, at: At) -> Iterator[str]:
     if not given("log", "plain_sasl") and _is_open(given("log", "oauth_token_url") or "https:"):
         do = "use https://, or set log.plain_sasl = true"
         yield f"{at('log', 'oauth_token_url')}: anyone in between can read log.oauth_client_secret; {do}"
+    if (
+        given("schemas", "username")
+        and not given("schemas", "plain_http")
+        and _is_open(given("schemas", "registry_url"))
+    ):
+        do = "use https://, or set schemas.plain_http = true"
+        yield f"{at('schemas', 'registry_url')}: anyone in between can read schemas.password; {do}"
     outside = [broker for broker in given("log", "brokers") if not re.fullmatch(LOOPBACK, broker, re.IGNORECASE)]
     if given("log", "security") == "sasl_plaintext" and outside and not given("log", "plain_sasl"):
         do = 'use "sasl_ssl", or set log.plain_sasl = true'
@@ -149,8 +159,14 @@ def _log_topics(given: Given, at: At, *, topic_is_set: bool) -> Iterator[str]:
 
 
 def of_sources(sources: Sequence[Source], settings: Mapping[tuple[str, str], Setting]) -> Iterator[str]:
-    """Yield what is wrong with the topics of `[[source]]`."""
-    if settings["log", "kind"].value == "file":
+    """Yield what is wrong with the topics and formats of `[[source]]`."""
+    in_file, known = settings["log", "kind"].value == "file", ("registry_url", "dir")
+    for number, source in enumerate(sources, 1):
+        if source.format == framing.AVRO and not any(settings["schemas", key].value for key in known):
+            yield f'source[{number}].format: "avro" needs schemas.registry_url or schemas.dir'
+        if source.format != framing.JSON and in_file:
+            yield f'source[{number}].format: "{source.format}" needs log.kind = "kafka", because lines are text'
+    if in_file:
         if sources and settings["log", "order"].value == "log":
             yield f'{settings["log", "order"].where}: "log" needs Kafka once there is a [[source]]: lines have no times'
         return

@@ -312,6 +312,25 @@ class Windchill:
     """true: events are folded, but Windchill is neither read nor written until it is false again."""
 
 
+@attrs.frozen(kw_only=True, field_transformer=unshown)
+class Schemas:
+    """Where the schemas are with which `[[source]]` reads Avro: in a directory, in a registry, or both."""
+
+    dir: Folder = ""
+    """A directory with a file NUMBER.avsc for each schema, asked first; empty: none. With all schemas there, the log
+    can be read again without the registry."""
+    registry_url: Annotated[str, text(rf"({_URL})?", f"{_URL_SAYS}, or empty")] = ""
+    """The schema registry; empty: none. While it does not answer, topics wait whose schemas are not known yet."""
+    username: str = ""
+    """For basic authentication; empty: none."""
+    password: Secret = ""
+    """For basic authentication."""
+    plain_http: bool = False
+    """Whether the password may go to another machine by http://, where anyone in between can read it."""
+    ca_file: File = ""
+    """PEM file of the authorities that may sign the registry's certificate; empty: the system's."""
+
+
 @attrs.frozen(kw_only=True)
 class Canary:
     """With windchill.write = "canary", the documents that are written: those that all of this covers."""
@@ -469,6 +488,7 @@ class Config:
     """The whole configuration."""
 
     log: Log = attrs.field(factory=Log)
+    schemas: Schemas = attrs.field(factory=Schemas)
     store: Store = attrs.field(factory=Store)
     windchill: Windchill = attrs.field(factory=Windchill)
     canary: Canary = attrs.field(factory=Canary)
@@ -492,6 +512,7 @@ class Config:
 
 GROUPS: dict[str, type[attrs.AttrsInstance]] = {
     "log": Log,
+    "schemas": Schemas,
     "store": Store,
     "windchill": Windchill,
     "canary": Canary,

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from reconciler.config.values import File, Filled, tables, text
-from reconciler.core.events import expressions, mapping, profile
+from reconciler.core.events import expressions, framing, mapping, profile
 from reconciler.model.event import is_ours
 
 _TABLE_ROWS_MAX = 100_000
@@ -57,6 +57,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     `log.topic`. A log in files has one topic, so there this key has no effect."""
     headers: Annotated[dict[str, Filled], Meta(extra=_TEXTS)] = {}
     """Globs over the record's headers, such as ce_type = "com.sap.*"; all must match."""
+    format: framing.Format = framing.JSON
+    """What a record's value is: plain `json`; or `avro` or `json-schema` in a schema registry's wire format (extra
+    `avro`, section `schemas`). Records in another form are left to the other sources of the topic."""
     input: Literal["value", "record"] = "value"
     """What expressions see: the record's `value`, or the whole `record`: value, key, headers, topic, timestamp."""
     when: Expression | msgspec.UnsetType = msgspec.UNSET
@@ -105,14 +108,15 @@ def read(given: object, where: str, faults: list[str]) -> tuple[mapping.Source, 
     rows = tables(given, Row, "source", where, faults)
     if faults:
         return ()
-    found = [_source(Row(**row), f"{where}[{number}]", faults) for number, row in enumerate(rows, 1)]
+    known = framing.Schemas()
+    found = [_source(Row(**row), f"{where}[{number}]", known, faults) for number, row in enumerate(rows, 1)]
     for name, count in Counter(row["name"] for row in rows).items():
         if count > 1:
             faults.append(f"{where}: two sources are named {name}; give each a name of its own")
     return () if faults else tuple(found)
 
 
-def _source(row: Row, where: str, faults: list[str]) -> mapping.Source:
+def _source(row: Row, where: str, known: framing.Schemas, faults: list[str]) -> mapping.Source:
     made = _Made(where, faults)
     if is_ours(row.source):
         faults.append(f"{where}.source: {row.source} is the reconciler's own; name the system")
@@ -138,6 +142,8 @@ def _source(row: Row, where: str, faults: list[str]) -> mapping.Source:
         name=row.name,
         source=row.source,
         topic=row.topic,
+        format=row.format,
+        schemas=known,
         headers=row.headers,
         whole=row.input == "record",
         when=made.condition("when", row.when),

@@ -16,7 +16,7 @@ from reconciler.core.events import decode, mapping
 from reconciler.errors import ConfigError
 from reconciler.flows import reading
 from reconciler.model.event import ChangeTopic, Event, Foreign, Header, PlainRecord, Refusal, Topics
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import Partition, Place
 from reconciler.model.value import canonical
 from tests.cli.program import invoked
 
@@ -140,8 +140,41 @@ def test_elements_releases_and_whole_documents() -> None:
     assert kept is None
 
 
-def test_a_schema_registrys_framing_is_named() -> None:
-    assert "schema registry" in refusal(ROW, b"\0\0\0\0\x07\x02x")
+def test_a_framed_record_without_a_source_for_it_says_what_to_set() -> None:
+    bare = decode.record(record(b"\0\0\0\0\x07\x02x"), decode.Options(topics=Topics((ChangeTopic(TOPIC),))))
+    assert isinstance(bare, Refusal)
+    for told in (bare.reason, refusal(ROW, b"\0\0\0\0\x07\x02x")):
+        assert "schema 7" in told
+        assert 'set `format` of a [[source]] for its topic to "avro" or "json-schema"' in told
+
+
+def test_a_framed_record_is_read_by_sources_of_its_format_and_others_by_those_of_plain_json() -> None:
+    framed = ROW | {"name": "new", "source": "//new", "format": "json-schema"}
+    both, head = options(framed, ROW), b"\0\0\0\0\x07"
+    found = [decode.record(record(value), both) for value in (head + json.dumps(PAYLOAD).encode(), PAYLOAD)]
+    assert [one.source for one in found if isinstance(one, Event)] == ["//new", "//erp/prod"]
+    assert "does not begin with a zero byte" in refusal(framed, PAYLOAD)
+    assert "ends after 3 bytes" in refusal(framed, b"\0\0\0")
+    assert "not JSON" in refusal(framed, head + b"{")
+
+
+def test_avro_is_read_by_its_schema_and_its_key_too() -> None:
+    row = ROW | {"format": "avro", "input": "record", "when": "key.id == 'D'", "document": "key.id"}
+    row |= {"time": "value.changed", "set": {"status": "value.state"}}
+    given_ = options(row)
+    (source,) = given_.sources[TOPIC]
+    framed = record(b"\0\0\0\0\x07one", key=b"\0\0\0\0\x08two")
+    assert mapping.schema_ids([source], framed) == [7, 8]
+    assert mapping.schema_ids([source], record(PAYLOAD)) == mapping.schema_ids([source], record(None)) == []
+    told = decode.record(framed, given_)
+    assert isinstance(told, Refusal)
+    assert "schema 7" in told.reason
+    source.schemas.readers |= {7: lambda body: PAYLOAD, 8: lambda body: {"id": "D"}}
+    found = decode.record(framed, given_)
+    assert isinstance(found, Event)
+    assert (found.key, found.set) == ("D", {"status": "FR"})
+    source.schemas.unusable[7] = "the registry has no schema 7"
+    assert decode.record(framed, given_) == Refusal(Place(TOPIC, 0, 7), "decode", "the registry has no schema 7")
 
 
 def test_numbers_rank_as_numbers() -> None:
@@ -210,7 +243,8 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "docs" / "examples" / "sources").
 def test_each_example_gives_the_event_beside_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (one,) = config.load(Path("reconciler.toml"), {}).sources
-    told = invoked("source", "test", "payload.json", "--source", one.name, "-o", "json", "-c", "reconciler.toml")
+    (payload,) = Path().glob("payload.*")
+    told = invoked("source", "test", str(payload), "--source", one.name, "-o", "json", "-c", "reconciler.toml")
     assert json.loads(told) == json.loads(Path("event.json").read_text(encoding="utf-8"))
 
 
@@ -272,6 +306,11 @@ GIVEN = '[[source]]\nname = "a"\nsource = "//a"\ndocument = "d"\nset.status = "s
         ('table_files.t = "nowhere.csv"', "source[1].table_files.t: nowhere.csv can't be read"),
         ("add = 3", "source[1].add: must be a table of field"),
         ('topic = "windchill.document.outcomes"', "is log.outcomes_topic"),
+        ('format = "avro"', 'source[1].format: "avro" needs schemas.registry_url or schemas.dir'),
+        ('format = "protobuf"', "source[1].format: must be"),
+        ('format = "json-schema"\n[log]\nkind = "file"', 'source[1].format: "json-schema" needs log.kind = "kafka"'),
+        ('[schemas]\nregistry_url = "http://r"\nusername = "u"', "schemas.username: needs schemas.password"),
+        ('[schemas]\nregistry_url = "http://r"\nusername = "u"\npassword = "p"', "can read schemas.password"),
     ],
 )
 def test_faults_name_the_key_and_the_place(tmp_path: Path, more: str, fault: str) -> None:

@@ -8,8 +8,8 @@ import click
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import framework, options, output, runtime
 from reconciler.config import Config
-from reconciler.core.events import decode
-from reconciler.errors import UsageError
+from reconciler.core.events import decode, mapping
+from reconciler.errors import LogError, UsageError
 from reconciler.model.event import NO_MORE, Decoded, Event, Foreign, PlainRecord
 
 source = framework.family("source", "Try what a [[source]] of the configuration makes of a record.")
@@ -50,6 +50,9 @@ def try_(config: Config, file: BinaryIO, name: str, form: str, **said: Any) -> i
     headers = tuple((header, text.encode()) for header, _, text in (one.partition("=") for one in said["headers"]))
     key = None if said["key"] is None else said["key"].encode()
     record = PlainRecord(topic, 0, 0, SystemClock().now_us() // 1000, key, file.read(), headers)
+    registry, numbers = factory.make_registry(config, SystemClock()), mapping.schema_ids([mapped], record)
+    if registry is not None and numbers and (fault := runtime.run(registry.learn(numbers))) is not None:
+        raise LogError(fault)
     decoded = decode.record(record, attrs.evolve(decoding, sources={topic: [mapped]}))
     shown = _shown(decoded)
     if form == "json":

@@ -27,6 +27,8 @@ async def checks(config: Config) -> AsyncIterator[Check]:
         yield told
     for source in config.sources:
         yield _source(source)
+    async for told in _schemas(config):
+        yield told
 
 
 async def _topics_of(config: Config) -> AsyncIterator[Check]:
@@ -162,6 +164,21 @@ def _source(source: mapping.Source) -> Check:
         return Check(name, WARNING, f"{source.source} {mapping.UNPROTECTED}")
     tables = ", ".join(f"{table} ({len(entries)})" for table, entries in source.tables.items()) or "none"
     return Check(name, OK, f"{source.source}, mapping {source.mark}, tables: {tables}")
+
+
+async def _schemas(config: Config) -> AsyncIterator[Check]:
+    from reconciler import factory
+    from reconciler.adapters.clock import SystemClock
+
+    try:
+        registry = factory.make_registry(config, SystemClock())
+    except ConfigError as error:
+        yield Check("schemas", FAILED, str(error))
+        return
+    if registry is not None:
+        fault, known = await registry.fault(), config.schemas
+        where = " and ".join(filter(None, (known.dir, known.registry_url)))
+        yield Check("schemas", OK if fault is None else FAILED, fault or f"to be had from {where}")
 
 
 def _tombstones(config: Config, limited: list[Rule]) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from reconciler.core.events import mapping, profile, signing, timing
+from reconciler.core.events import framing, mapping, profile, signing, timing
 from reconciler.core.events.outcomes import OutcomeType
 from reconciler.core.events.part import ALL, ELSEWHERE, Part
 from reconciler.model import instant, limits
@@ -193,9 +193,8 @@ def meant(source: Record, options: Options) -> dict[str, Any] | None:
     try:
         if not mappings or source.value is None or _is_own(source):
             return None
-        found = mapping.payload(source)
-        taker = mapping.taker(mappings, source, found)
-        return None if taker is None else mapping.said(taker, source, found)
+        found = mapping.taken(mappings, source)
+        return None if found is None else mapping.said(found[0], source, found[1])
     except profile.Invalid:
         return None
 
@@ -205,12 +204,12 @@ def _mapped(mappings: Sequence[mapping.Source], source: Record, options: Options
     if source.value is None:
         return Foreign(_place(source), "tombstone")
     _check_size(source.value, options)
-    found = mapping.payload(source)
-    taker = mapping.taker(mappings, source, found)
-    if taker is None:
+    found = mapping.taken(mappings, source)
+    if found is None:
         return Foreign(_place(source), "no [[source]] takes it")
+    taker, value = found
     try:
-        envelope = msgspec.convert(mapping.said(taker, source, found), _Envelope)
+        envelope = msgspec.convert(mapping.said(taker, source, value), _Envelope)
         return _event(envelope, source, options, source.value)
     except (msgspec.ValidationError, profile.Invalid) as error:
         raise profile.Invalid(f"[[source]] {taker.name}: {error}") from error
@@ -421,6 +420,8 @@ def _explain(text: bytes, source: Record, error: Exception | None) -> Decoded:
     except RecursionError as deep:
         raise profile.Invalid("the record is nested too deeply") from deep
     except (msgspec.DecodeError, UnicodeDecodeError) as broken:
+        if framing.is_framed(text):
+            raise profile.Invalid(framing.advice(text)) from broken
         raise profile.Invalid(f"not JSON: {broken}") from broken
     if not kind.type.startswith(NAMESPACE) or kind.type in _OUTCOMES:
         return Foreign(place, kind.type)

@@ -23,10 +23,10 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias
 
 import attrs
-import msgspec
 
-from reconciler.core.events import profile, timing
+from reconciler.core.events import framing, profile, timing
 from reconciler.core.events.expressions import Expression
+from reconciler.core.events.framing import Format, Schemas
 from reconciler.model import instant
 from reconciler.model.event import Record
 from reconciler.model.value import Json, canonical
@@ -39,7 +39,6 @@ RFC_3339: Final = "rfc3339"
 EPOCHS: Final = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
 _SEQUENCE_DIGITS = 20  # of a number used as a sequence: sequences are compared as text
 _DIGEST_SHOWN = 12
-_json = msgspec.json.Decoder().decode
 
 
 @attrs.frozen
@@ -59,6 +58,8 @@ class Source:
     source: str
     topic: str
     document: Pick
+    format: Format = framing.JSON
+    schemas: Schemas = attrs.field(factory=Schemas, eq=False, repr=False)  # known so far; for Avro
     headers: Mapping[str, str] = attrs.field(factory=dict)  # name → glob
     whole: bool = False  # expressions see the whole record, not only its value
     when: Expression | None = None
@@ -96,22 +97,35 @@ UNPROTECTED: Final = (
 Sources: TypeAlias = Mapping[str, Sequence[Source]]  # by topic, in the order of the configuration
 
 
-def payload(source: Record) -> Any:
-    """Return the JSON value of a record. Raises `profile.Invalid`."""
-    if (source.value or b"").startswith(b"\0"):
-        raise profile.Invalid("it has a schema registry's framing (Avro or another format); write plain JSON instead")
-    try:
-        return _json(source.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise profile.Invalid(f"not JSON, or nested too deeply: {error}") from error
+def taken(sources: Sequence[Source], record: Record) -> tuple[Source, Any] | None:
+    """
+    Return the first source that takes a record, and the record's JSON value; None if no source does.
 
-
-def taker(sources: Sequence[Source], record: Record, found: Any) -> Source | None:
-    """Return the first source that takes a record with this payload. Raises `profile.Invalid`."""
-    for source in sources:
-        if _headers_fit(source, record) and (source.when is None or source.when.holds(_seen(source, record, found))):
-            return source
+    A framed record is for sources of a framed format, any other for those of plain JSON. Raises `profile.Invalid`.
+    """
+    content = record.value or b""
+    framed = framing.is_framed(content)
+    open_to = [one for one in sources if (one.format != framing.JSON) is framed]
+    if not open_to and framed:
+        raise profile.Invalid(framing.advice(content))
+    if not open_to:
+        raise profile.Invalid(
+            f"it is not in a schema registry's wire format, as `format` of [[source]] {sources[0].name} says: it does"
+            " not begin with a zero byte"
+        )
+    found = {form: framing.parsed(content, form, open_to[0].schemas) for form in {one.format for one in open_to}}
+    for source in open_to:
+        value = found[source.format]
+        if _headers_fit(source, record) and (source.when is None or source.when.holds(_seen(source, record, value))):
+            return source, value
     return None
+
+
+def schema_ids(sources: Sequence[Source], record: Record) -> list[int]:
+    """Return the numbers of the schemas without which a record can't be read."""
+    avro = [one for one in sources if one.format == framing.AVRO]
+    contents = (record.value, record.key if any(one.whole for one in avro) else None) if avro else ()
+    return [number for one in contents if (number := framing.schema_id(one)) is not None]
 
 
 def said(source: Source, record: Record, found: Any) -> dict[str, Any]:
@@ -167,13 +181,24 @@ def _seen(source: Source, record: Record, found: Any) -> Any:
     """Return what a source's expressions see."""
     if not source.whole:
         return found
-    key = (record.key or b"").decode(errors="replace")
-    try:
-        named = _json(key.encode())
-    except (msgspec.DecodeError, RecursionError):
-        named = key
     headers = {name: None if said is None else said.decode(errors="replace") for name, said in record.headers}
-    return {"key": named, "headers": headers, "topic": record.topic, "timestamp": record.timestamp, "value": found}
+    return {
+        "key": _key(source, record.key or b""),
+        "headers": headers,
+        "topic": record.topic,
+        "timestamp": record.timestamp,
+        "value": found,
+    }
+
+
+def _key(source: Source, key: bytes) -> Any:
+    """Return a key as JSON if it is JSON, or framed as the source says; otherwise as text."""
+    if framing.is_framed(key) and source.format != framing.JSON:
+        return framing.parsed(key, source.format, source.schemas)
+    try:
+        return framing.parsed(key, framing.JSON, source.schemas)
+    except profile.Invalid:
+        return key.decode(errors="replace")
 
 
 # -------------------------------------------------------------------------------------------------------------- values
