@@ -230,7 +230,7 @@ class Daemon:
             folding = self._start(tasks, "ingest", self.ingest.run)
             publishing = self._start(tasks, "outbox", self.publisher.run)
             telling = self._start_notifying(tasks)
-            showing = self._start_group(tasks)
+            showing = self._start_group(tasks, folding)
             self._start(tasks, "series", self._series.run)
             reloading = self._start(tasks, "policy", self._reload.run)
             caught_up = tasks.create_task(self._catching_up.run(ends, stop, timeout_s), name="catch up")
@@ -243,8 +243,6 @@ class Daemon:
             self._take_up_no_more()
             # A request still under way then is given up, as in a crash: its intent is stored, and will be read back.
             await ending.ended([folding, reloading, *writing], _DRAIN_S)
-            if self._group is not None:
-                self._group.stop()
             self.publisher.stop()
             # The rest is published after the next start.
             await ending.ended([publishing], _REST_S if stop.is_set() else None)
@@ -344,9 +342,13 @@ class Daemon:
         loops = {} if self._notifier is None else self._notifier.loops()
         return [self._start(tasks, name, loop) for name, loop in loops.items()]
 
-    def _start_group(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+    def _start_group(self, tasks: asyncio.TaskGroup, folding: asyncio.Task[None]) -> list[asyncio.Task[None]]:
+        """Be in the group for as long as we fold: others read on while we finish our attempts."""
         group = self._group
-        return [] if group is None else [self._start(tasks, "group", lambda: group.run(lambda: self.ingest.reached))]
+        if group is None:
+            return []
+        folding.add_done_callback(lambda _: group.stop())
+        return [self._start(tasks, "group", lambda: group.run(lambda: self.ingest.reached))]
 
     def _start(self, tasks: asyncio.TaskGroup, name: str, loop: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return tasks.create_task(self._watchdog.watch(name, loop), name=name)

@@ -28,6 +28,9 @@ _POLL_S = 0.5  # between two signs of life of a member
 _AGAIN_S = 5.0  # after a fault
 _COMMIT_S_MAX = 10.0  # aiokafka tries a commit again for ever while the group's coordinator is away
 _REBALANCE_S = 60.0  # for all members to join again; aiokafka takes the session's time, which is short
+_BEAT_S = (
+    0.5  # a member learns from the answer to a beat that others come or go; until it joins again, all of them wait
+)
 _POLL_S_MAX = 300.0  # without a sign of life a member is excluded
 
 
@@ -131,7 +134,7 @@ class KafkaGroup:
             # Each of aiokafka's sticky assignors shares its state among all consumers of a process.
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
             session_timeout_ms=int(self._session_s * 1000),
-            heartbeat_interval_ms=int(self._session_s * 100),
+            heartbeat_interval_ms=int(_BEAT_S * 1000),
             rebalance_timeout_ms=int(_REBALANCE_S * 1000),
             max_poll_interval_ms=int(_POLL_S_MAX * 1000),
         )

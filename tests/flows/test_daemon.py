@@ -1,15 +1,19 @@
 """The whole daemon over fakes and a virtual clock: what its loops do together."""
 
+import asyncio
 from collections import Counter
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+import attrs
 import pytest
 from structlog.testing import capture_logs
 
 from reconciler import config
 from reconciler.model.answer import Failed, NotAvailable, Throttled, VersionConflict
 from reconciler.model.document import Due, Lane, Status
+from reconciler.model.stamp import Partition
 from reconciler.ports import Store
 from tests import defaults
 from tests.fakes.outage import opened
@@ -330,6 +334,43 @@ async def test_a_stop_does_not_wait_for_a_windchill_that_is_away(
         summary = await running.ended(within_s=5)
     assert summary.counts[Status.PENDING] == 40
     assert all(world.document(f"d{number}").due_us is not None for number in range(40))
+
+
+@attrs.define(eq=False)
+class Membership:
+    """A consumer group with one member, which is told when it has left."""
+
+    assigned: frozenset[Partition] = frozenset()
+    changed: asyncio.Event = attrs.field(factory=asyncio.Event)
+    left: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    async def run(self, positions: Callable[[], Mapping[Partition, int]]) -> None:
+        await self.left.wait()
+
+    def stop(self) -> None:
+        self.left.set()
+
+
+async def test_a_stop_leaves_the_group_before_the_last_request_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody reads our partitions for as long as a slow Windchill takes to answer."""
+    membership, answered, write = Membership(), asyncio.Event(), world.windchill.write
+
+    async def slow(*given: Any, **named: Any) -> Any:
+        await answered.wait()
+        return await write(*given, **named)
+
+    monkeypatch.setattr(world.windchill, "write", slow)
+    async with world.running(resync=NO_RESYNC, group=membership) as running:
+        world.append(world.event({"title": "Cover"}))
+        await running.pass_until(
+            lambda: KEY in world.store.rows and world.document().agreement.intent is not None, "a request is under way"
+        )
+        running.stop.set()
+        await running.pass_until(membership.left.is_set, "we have left the group", within_s=5)
+        answered.set()
+    assert world.live()["title"] == "Cover"
 
 
 async def test_what_the_log_asked_for_before_a_pause_is_not_written_after_it(world: World) -> None:

@@ -32,6 +32,7 @@ from reconciler.model.document import Document, Due, Intent, Lane, Status
 from reconciler.model.event import ChangeTopic, Outgoing, Topics
 from reconciler.model.policy import DEFAULT_RULES, Policy, Rule
 from reconciler.model.snapshot import Snapshot
+from reconciler.ports import ReaderGroup
 from tests import defaults
 from tests.checks import check_audit, check_outcomes
 from tests.fakes.memory_log import MemoryBroker, MemoryLog
@@ -302,6 +303,7 @@ class World:
         webhook: Webhook | None = None,
         policy_source: PolicySource | None = None,
         slots: OwnSlot | None = None,
+        group: ReaderGroup | None = None,
         **groups: Any,
     ) -> AsyncIterator[Running]:
         """The whole daemon over the fakes; time passes only as the test lets it."""
@@ -322,6 +324,7 @@ class World:
             webhook=webhook,
             policy_source=policy_source,
             slots=slots,
+            group=group,
             shared=None if slots is None else slots.shared.over(self.store, self.clock),
         )
         stop = asyncio.Event()
