@@ -95,7 +95,8 @@ lock: $(STAMP) ## resolve pyproject.toml into requirements*.lock, with the hashe
 	@$(COMPILE) pyproject.toml --extra dev $(UPGRADE) --output-file requirements.lock
 	@sed -n 's/^\([a-z0-9._-]*==[^ ]*.*\) \\$$/\1/p' requirements.lock | grep -v ^confluent-kafka= >.venv/lock/same
 	@$(COMPILE) pyproject.toml --extra bench --constraint .venv/lock/same --upgrade --output-file requirements-bench.lock
-	@$(COMPILE) pyproject.toml --extra avro --extra aws --extra compression --extra postgres --extra simulator --constraint requirements.lock \
+	@$(COMPILE) pyproject.toml --extra apprise --extra avro --extra aws --extra compression --extra email --extra postgres \
+		--extra simulator --constraint requirements.lock \
 		--upgrade --output-file requirements-image.lock
 	@echo hatchling | $(COMPILE) - --constraint requirements.lock --upgrade --output-file requirements-build.lock
 	@rm -rf .venv/lock

@@ -41,6 +41,18 @@ def _section(name: str, section: dict[str, Any]) -> Iterator[str]:
         facts += [f"default `{_shown(value['default'])}`"] if value.get("default") not in (None, "", []) else []
         facts += [f"a secret: or `{key}_file`"] if key in secrets else []
         yield f"**`{key}`** ({', '.join(facts)})<br>\n{value['description']}\n"
+        yield from _rows(value)
+
+
+def _rows(value: dict[str, Any]) -> Iterator[str]:
+    """Yield a list of the keys of tables, and an empty line after it."""
+    table = value.get("items", {})
+    for key, of in table.get("properties", {}).items():
+        facts = [_values(of), *(["required"] if key in table.get("required", ()) else [])]
+        facts += [f"default `{_shown(of['default'])}`"] if of.get("default") not in (None, "", []) else []
+        yield f"- `{key}` ({', '.join(facts)}): {of['description']}"
+    if table.get("properties"):
+        yield ""
 
 
 def _values(value: dict[str, Any]) -> str:
@@ -49,8 +61,7 @@ def _values(value: dict[str, Any]) -> str:
     if "enum" in value:
         return " or ".join(f"`{choice}`" for choice in value["enum"])
     if value["type"] == "array" and value["items"].get("type") == "object":
-        rows = " and ".join(f"`{name}` ({_values(of)})" for name, of in value["items"]["properties"].items())
-        return f"tables with {rows}"
+        return "tables"
     if value["type"] == "array":
         return "list of " + (_values(value["items"]) if "enum" in value["items"] else "texts")
     if value["type"] == "object":

@@ -12,7 +12,7 @@ No domain decisions here.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from reconciler.core.scheduling.limiter import Limiter, RetryQuota, WriteBudget
 from reconciler.core.scheduling.queue import Queue
 from reconciler.core.scheduling.replicas import Stage
 from reconciler.errors import LogTruncatedError
-from reconciler.flows import budget, ending, notify, reading, recovery, reload, sealing, watch
+from reconciler.flows import budget, ending, notify, reading, recovery, reload, sealing
 from reconciler.flows import lease as leases
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.attempt import Attempt
@@ -45,11 +45,13 @@ from reconciler.flows.ending import Summary
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges, Series
 from reconciler.flows.ingest import Ingest, Sharing
+from reconciler.flows.notifier import Notifier
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
 from reconciler.flows.retention import Retention
 from reconciler.flows.watchdog import IdleClock, Watchdog
 from reconciler.flows.writes import Obedience, Writes
+from reconciler.model import notified
 from reconciler.model.document import Lane
 from reconciler.model.stamp import Partition
 from reconciler.ports import (
@@ -103,7 +105,7 @@ class Daemon:
         telemetry: Counters | None = None,
         admin: server.AdminServer | None = None,
         access: AccessControl | None = None,
-        webhook: notify.Webhook | None = None,
+        receivers: Sequence[notify.Receiver] = (),
         group: ReaderGroup | None = None,
         slots: Slots | None = None,
         shared: Shared | None = None,
@@ -145,10 +147,10 @@ class Daemon:
         self._writable = asyncio.Event()
         self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
         self._housekeeping = self._make_housekeeping(slots)
-        self._notifier = None if webhook is None else self._make_notifier(webhook, breaker)
+        self._notifier = self._make_notifier(receivers, breaker)
         seen = store, log, self.ingest, clock, self.telemetry, queue, limiter, breaker
-        backlog = (lambda: notify.Backlog(0, 0.0)) if self._notifier is None else self._notifier.backlog
-        self._gauges = Gauges(*seen, backlog=backlog, writes=self.writes, spaces=lambda: factory.spaces(config))
+        told = self._notifier.backlogs
+        self._gauges = Gauges(*seen, backlogs=told, writes=self.writes, spaces=lambda: factory.spaces(config))
         self._series = Series(self.telemetry, store, log, self.ingest, IdleClock(clock))
 
     def may_send(self) -> bool:
@@ -217,19 +219,18 @@ class Daemon:
             self.ingest.lane = Lane.REPLAY
         # A store that is behind what was agreed must see the whole log before it may ask for anything.
         ends = dict(await self.log.ends())
-        await self._sign(signed, {**watch.of_logs(stored), **ends})
+        await self._sign(signed, {**notified.of_logs(stored), **ends})
         behind = any(end and place not in stored for place, end in ends.items())
         timeout_s = None if behind or taken or stage is not Stage.OPEN else _STALLED_S
         log = self.config.log.path if self.config.log.kind == "file" else ", ".join(self.config.log.read_topics)
         _log.info("started", log=log, store=self.config.store.url, records_known=sum(ends.values()))
-        if self._notifier is not None:
-            await self._notifier.begin(stored)
+        await self._notifier.begin(stored)
         factory.settle_memory()
         self._progress.phase = Phase.READY
         async with asyncio.TaskGroup() as tasks:
             folding = self._start(tasks, "ingest", self.ingest.run)
             publishing = self._start(tasks, "outbox", self.publisher.run)
-            telling = self._start_notifying(tasks)
+            telling = [self._start(tasks, name, loop) for name, loop in self._notifier.loops().items()]
             showing = self._start_group(tasks, folding)
             self._start(tasks, "series", self._series.run)
             reloading = self._start(tasks, "policy", self._reload.run)
@@ -246,8 +247,8 @@ class Daemon:
             self.publisher.stop()
             # The rest is published after the next start.
             await ending.ended([publishing], _REST_S if stop.is_set() else None)
-            if self._notifier is not None:
-                self._notifier.stop()
+            self._notifier.stop()
+            if telling:
                 await ending.ended(telling, _REST_S)
             if showing:
                 await ending.ended(showing, _REST_S)
@@ -337,10 +338,6 @@ class Daemon:
         if self._drift is not None:
             loops.append(self._start(tasks, "drift", self._drift.run))
         return loops + [self._start(tasks, f"worker {number}", self.reconciler.work) for number in range(self._workers)]
-
-    def _start_notifying(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        loops = {} if self._notifier is None else self._notifier.loops()
-        return [self._start(tasks, name, loop) for name, loop in loops.items()]
 
     def _start_group(self, tasks: asyncio.TaskGroup, folding: asyncio.Task[None]) -> list[asyncio.Task[None]]:
         """Be in the group for as long as we fold: others read on while we finish our attempts."""
@@ -487,12 +484,16 @@ class Daemon:
             mine=self._duty("drift"),
         )
 
-    def _make_notifier(self, webhook: notify.Webhook, breaker: Breaker) -> watch.Watch:
-        stopping, clock = asyncio.Event(), IdleClock(self.clock)
-        post = notify.Post(webhook, clock, self.telemetry, stopping=stopping)
-        options, thresholds = factory.notify_options(self.config), factory.notify_thresholds(self.config)
-        known = self.store, breaker, post, clock, stopping, options, thresholds
-        return watch.Watch(*known, mine=self._duty("notify"))
+    def _make_notifier(self, receivers: Sequence[notify.Receiver], breaker: Breaker) -> Notifier:
+        return Notifier(
+            receivers,
+            store=self.store,
+            breaker=breaker,
+            clock=IdleClock(self.clock),
+            telemetry=self.telemetry,
+            thresholds=factory.notify_thresholds(self.config),
+            mine=self._duty("notify"),
+        )
 
     def _make_actions(self) -> OperatorActions:
         made = factory.actions(self.config, self.store, self.log, self.clock)
@@ -556,8 +557,9 @@ async def daemon(
         windchill = factory.make_windchill(config, clock, telemetry, tracing, may_send=may_send)
         stack.push_async_callback(windchill.close)
         outcomes = factory.make_outcome_log(config, clock)
-        if (webhook := factory.make_webhook(config, clock)) is not None:
-            stack.push_async_callback(webhook.close)
+        receivers = factory.make_receivers(config, clock, store)
+        for receiver in receivers:
+            stack.push_async_callback(receiver.webhook.close)
         group = factory.make_reader_group(config, IdleClock(clock), divided=store.slots is not None)
         running = Daemon(
             config,
@@ -570,7 +572,7 @@ async def daemon(
             telemetry=telemetry,
             admin=admin,
             access=access,
-            webhook=webhook,
+            receivers=receivers,
             group=group,
             slots=store.slots,
             shared=store.shared,

@@ -5,10 +5,13 @@ For the daemon, and for commands that need one of these. Only the store is opene
 """
 
 import gc
+import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -24,6 +27,7 @@ from reconciler.adapters import (
     kafka_client,
     kafka_group,
     kafka_tokens,
+    message_template,
     schema_registry,
     stores,
     webhook,
@@ -31,19 +35,24 @@ from reconciler.adapters import (
 from reconciler.adapters.archive import FileArchive
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.files import WatchedFile
+from reconciler.adapters.wrs import tokens
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
-from reconciler.config import Config, Log, deciding_by, needing_restart, shown, with_policy
+from reconciler.config import Config, Log, deciding_by, needing_restart, notifying, shown, with_policy
 from reconciler.core.events import decode, framing, mapping
 from reconciler.core.events.part import Part
+from reconciler.core.explain.messages import Links
+from reconciler.core.explain.notices import Notice
 from reconciler.core.settling.cases import AttemptOptions, Pace
 from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload, retention
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.checkpoint import Checkpoints
-from reconciler.flows.watch import Thresholds
+from reconciler.flows.messages import Channel, Messages
+from reconciler.flows.notifier import Thresholds
 from reconciler.flows.watchdog import IdleClock
-from reconciler.model import codec, signing
+from reconciler.model import codec, notified, signing
+from reconciler.model.document import Document
 from reconciler.model.event import ChangeTopic, Record, Topics
 from reconciler.model.limits import EVENT_BYTES_MAX
 from reconciler.model.policy import Policy
@@ -52,6 +61,7 @@ from reconciler.model.standing import Space
 from reconciler.ports import Clock, EventLog, ReaderGroup, Slots, Store, StoreAdmin, Telemetry, Windchill
 from reconciler.tracing import NO_TRACING, Tracing
 from reconciler.web.access import AccessControl
+from reconciler.web.page import links
 from reconciler.web.principal import Provider
 from reconciler.web.sessions import Browsing
 from reconciler.web.tokens import TokenFile
@@ -159,11 +169,89 @@ def make_reader_group(config: Config, clock: Clock, *, divided: bool) -> ReaderG
     return kafka_group.KafkaGroup(kafka_options(config), log.group, clock, divided=divided, session_s=log.session_s)
 
 
-def make_webhook(config: Config, clock: Clock) -> webhook.Webhook | None:
-    """Return the webhook that receives notifications, None without one. Call it inside a running event loop."""
+def make_receivers(config: Config, clock: Clock, store: Store | None) -> list[notify.Receiver]:
+    """
+    Return everyone who is told by notifications: the webhook, and for each rule its e-mail and its targets.
+
+    Call it inside a running event loop. Without a store they can send samples only. Raises ConfigError without a
+    library that one of them needs.
+    """
     settings = config.notify
-    if not settings.webhook_url:
-        return None
+    made = []
+    if settings.webhook_url:
+        made.append(notify.Receiver(notified.WEBHOOK, _webhook(config, clock), notify_options(config)))
+    for rule in settings.rules:
+        zone = ZoneInfo(rule.time_zone)
+        template = message_template.Template(Path(rule.template) if rule.template else None, zone)
+        options = attrs.evolve(
+            notify_options(config), most=1, window_s=rule.window_s, first=_SHOWN_MAX, look_s=_RULES_LOOK_S
+        )
+        for name, channel in _channels(config, rule, clock):
+            teller = Messages(store, clock, channel, template.render, _links(config))
+            made.append(notify.Receiver(f"{rule.name}/{name}", teller, options, notifying.route(rule)))
+    return made
+
+
+def _channels(config: Config, rule: notifying.Rule, clock: Clock) -> Iterator[tuple[str, Channel]]:
+    """Yield who carries a rule's messages, each by its name."""
+    settings, targets = config.notify, notifying.targets(config.notify.targets)
+    emails = tuple(filter(notifying.is_email, rule.to))
+    if emails:
+        try:
+            from reconciler.adapters import mail  # noqa: PLC0415  its library is an extra
+        except ImportError as error:
+            install = "pip install 'windchill-reconciler[email]'"
+            raise ConfigError(f"notify.smtp_host: needs what is not installed ({error.name}): {install}") from error
+        options = mail.MailOptions(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            security=settings.smtp_security,
+            username=settings.smtp_username,
+            password=settings.smtp_password,
+            sender=settings.email_from,
+            ca_file=Path(settings.ca_file) if settings.ca_file else None,
+        )
+        yield "email", mail.Mail(options, emails, clock)
+    for name in (to for to in rule.to if not notifying.is_email(to)):
+        try:
+            from reconciler.adapters import services  # noqa: PLC0415  its library is an extra, and takes a while to load
+        except ImportError as error:
+            install = "pip install 'windchill-reconciler[apprise]'"
+            raise ConfigError(f"notify.targets: needs what is not installed ({error.name}): {install}") from error
+        yield name, services.Service(name, targets[name])
+
+
+def _links(config: Config) -> Links:
+    """Return where people find what a notification is about."""
+    outside = config.admin.external_url.rstrip("/")
+
+    def page(notice: Notice) -> str:
+        if not outside or not notice.document:
+            return outside
+        conflict = notice.conflict
+        return outside + (links.document(notice.document) if conflict is None else links.conflict(conflict.id))
+
+    return Links(page, windchill_link(config))
+
+
+def windchill_link(config: Config) -> Callable[[Document], str]:
+    """Return what makes the address of a document in Windchill's own pages, empty while it is not known."""
+    template = config.windchill.link_template
+
+    def link(document: Document) -> str:
+        snapshot = document.agreement.snapshot
+        token = None if snapshot is None else snapshot.token
+        place = None if token is None or config.windchill.dialect != "wrs" else tokens.place(token)
+        if "{id}" in template and place is None:
+            return ""
+        named = {"key": document.key, "id": "" if place is None else place.id}
+        return re.sub(r"\{(key|id)\}", lambda found: quote(named[found[1]], safe=""), template)
+
+    return link
+
+
+def _webhook(config: Config, clock: Clock) -> webhook.Webhook:
+    settings = config.notify
     options = webhook.WebhookOptions(
         url=settings.webhook_url,
         secrets=tuple(settings.webhook_secret.split()),
@@ -178,6 +266,10 @@ def notify_options(config: Config) -> notify.NotifyOptions:
     """Return how notifications are told."""
     settings = config.notify
     return notify.NotifyOptions(f"//reconciler/{config.log.group}", settings.digest_above, settings.window_s)
+
+
+_SHOWN_MAX = 20  # notices that one message shows whole
+_RULES_LOOK_S = 5.0  # people need not know within the second, and each rule looks by itself
 
 
 def notify_thresholds(config: Config) -> Thresholds:

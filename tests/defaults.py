@@ -12,8 +12,8 @@ from reconciler.adapters.oidc import OidcOptions
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.config import Config
 from reconciler.core.settling.cases import AttemptOptions, Pace
+from reconciler.flows.notifier import Thresholds
 from reconciler.flows.notify import NotifyOptions
-from reconciler.flows.watch import Thresholds
 
 CONFIG = Config()
 OPTIONS = factory.attempt_options(CONFIG)

@@ -452,6 +452,7 @@ def test_a_secret_file_that_is_not_there_is_named_where_its_path_leads_somewhere
 def test_secrets_never_appear_in_the_listing_or_in_a_representation(section: str, key: str) -> None:
     fitting = {"webhook_url": f"https://h/{CANARY}", "webhook_secret": f"{WEBHOOK_KEY}secret8f1c"}
     of_bytes = 32 * "k" + "secret8f1c" + "AA"
+    fitting |= {"targets": f"plm json://{CANARY}"}
     fitting |= {"session_key": 32 * "k" + CANARY, "signing_key": of_bytes, "signing_key_previous": of_bytes}
     value = fitting.get(key, CANARY)
     needed = {

@@ -92,14 +92,15 @@ CATALOG: Final = (
         "notifications_total",
         "counter",
         "Notifications: delivered, digested (delivered in a digest), failed (will be sent again) or refused "
-        "(given up).",
-        ("result",),
+        "(given up). `to` is the webhook, or a rule and where it sends to.",
+        ("result", "to"),
     ),
-    Metric("notifications_waiting", "gauge", "Notifications being posted; later ones are still in the store."),
+    Metric("notifications_waiting", "gauge", "Notifications being posted; later ones are still in the store.", ("to",)),
     Metric(
         "notifications_oldest_seconds",
         "gauge",
         "How long the oldest of these has been waiting; 0: there is none.",
+        ("to",),
     ),
     Metric(
         "archived_total",

@@ -13,6 +13,7 @@ from reconciler.cli.commands.emit import emit
 from reconciler.cli.commands.explain import explain
 from reconciler.cli.commands.export import export
 from reconciler.cli.commands.hotspots import hotspots
+from reconciler.cli.commands.notify import notify
 from reconciler.cli.commands.observed import observed
 from reconciler.cli.commands.plan import plan
 from reconciler.cli.commands.policy import policy
@@ -62,6 +63,7 @@ for _command in (
     audit,
     policy,
     source,
+    notify,
     simulate,
     doctor,
     config,

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from reconciler.config import notifying
 from reconciler.config.groups import LOOPBACK
 from reconciler.core.events import framing
 from reconciler.core.events.mapping import Source
@@ -93,6 +94,8 @@ def found(settings: Mapping[tuple[str, str], Setting]) -> Iterator[str]:
         yield f"{where}: a key is not valid base64, as if it was cut off; `openssl rand -base64 32` makes one"
     yield from _log_topics(given, at, topic_is_set=settings["log", "topic"].origin != "default")
     yield from _in_the_clear(given, at)
+    said = notifying.faults(given("notify", "rules"), given("notify", "targets"), lambda key: given("notify", key))
+    yield from (f"{at('notify', 'rules')}: {fault}" for fault in said)
 
 
 # -------------------------------------------------------------------------------------------------------- in the clear
@@ -122,6 +125,9 @@ def _in_the_clear(given: Given, at: At) -> Iterator[str]:
     if given("log", "security") == "sasl_plaintext" and outside and not given("log", "plain_sasl"):
         do = 'use "sasl_ssl", or set log.plain_sasl = true'
         yield f"{at('log', 'security')}: anyone between us and {outside[0]} can read along and try passwords; {do}"
+    if given("notify", "smtp_security") == "none" and given("notify", "smtp_password"):
+        do = 'use smtp_security = "starttls" or "tls"'
+        yield f"{at('notify', 'smtp_security')}: anyone in between can read notify.smtp_password; {do}"
     if str(given("notify", "webhook_url")).lower().startswith("http:") and not given("notify", "plain_http"):
         yield f"{at('notify', 'webhook_url')}: needs https://, or notify.plain_http = true"
 

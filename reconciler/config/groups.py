@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import attrs
 from msgspec import Meta
 
+from reconciler.config import notifying
 from reconciler.config.values import (
     FILLED,
     TEN_YEARS_D,
@@ -233,6 +234,9 @@ class Windchill:
     expand: tuple[_Name, ...] = ()
     """`wrs`: navigations to read as well, such as "Context": their properties are shown as `Context/Name`, read-only.
     None by default, because each makes every read more expensive for the server."""
+    link_template: Annotated[str, text(rf"({_URL}([?#]\S*)?)?", "an http:// or https:// address, or empty")] = ""
+    """The address of a document in Windchill's own pages, shown on our page and in messages; empty: none. `{key}` is
+    the document's key, `{id}` (`wrs`) the ID of its iteration, such as OR:wt.doc.WTDocument:12345."""
     account: str = ""
     """`wrs`: the name of our account as Windchill shows it in ModifiedBy. Check-outs by that name are shown as "our own
     account's"; the name does not prove them ours. With a wrong name we wait for ourselves after a crash."""
@@ -463,8 +467,26 @@ class Notify:
     """Seconds that a document may wait for another user's lock before we notify; 0: never. Most people check in within
     the hour."""
     audit_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 86_400.0
-    """Seconds between two checks of the audit trail's chain while `webhook_url` is set; 0: none. Each reads the whole
+    """Seconds between two checks of the audit trail's chain while anyone is notified; 0: none. Each reads the whole
     trail, a thousand records a second at most."""
+    rules: notifying.RULES = ()
+    """Which people are told of what, each `[[notify.rules]]` by itself (docs/notifications.md). Messages have values of
+    documents, and who changed them last."""
+    targets: Annotated[Secret, notifying.TARGETS] = ""
+    """The addresses that rules name, one a line: a name and an address of apprise (extra `apprise`), such as
+    `plm slack://TokenA/TokenB/TokenC`. Kept secret, because such addresses are credentials."""
+    smtp_host: Annotated[str, text(r"[A-Za-z0-9.:_-]*", "a host's name, or empty for none")] = ""
+    """The mail server for rules with e-mail addresses (extra `email`); empty: none."""
+    smtp_port: Annotated[int, Meta(ge=1, le=65_535)] = 587
+    """Its port. 587 is the one for submission with STARTTLS, 465 that with TLS from the start."""
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    """How to connect to it. With `none` anyone in between can read messages, so it takes no password."""
+    smtp_username: str = ""
+    """The name to sign in with; empty: without."""
+    smtp_password: Secret = ""
+    """The password to sign in with."""
+    email_from: Annotated[str, text(rf"({notifying.EMAIL})?", "an e-mail address, or empty")] = ""
+    """The sender of our mail; needed for rules with e-mail addresses."""
 
 
 @attrs.frozen(kw_only=True)

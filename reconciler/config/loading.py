@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
+import msgspec
 import orjson
 
-from reconciler.config import contradictions, rules, sources, values
+from reconciler.config import contradictions, notifying, rules, sources, values
 from reconciler.config.contradictions import Setting
 from reconciler.config.groups import GROUPS, Canary, Config, Windchill
 from reconciler.config.values import FILLED, ChangeTopic, File, convert, from_text, is_secret
@@ -25,6 +26,10 @@ from reconciler.model.limits import SECRET_BYTES_MAX
 from reconciler.model.policy import DEFAULT_RULES, EVERYTHING, NOTHING, Policy, Scope
 
 PREFIX = "RECONCILER_"
+_TABLES: Mapping[object, type[msgspec.Struct]] = {
+    tuple[ChangeTopic, ...]: ChangeTopic,
+    notifying.RULES: notifying.Rule,
+}
 
 
 @attrs.frozen
@@ -281,10 +286,11 @@ def _converted(layer: Layer, section: str, spelling: str, field: "attrs.Attribut
         path = Path(convert(given, Annotated[File, FILLED]))
         return Setting(convert(_secret(path), field.type), f"secret file {given}", where, path)
     as_given = layer.file is not None  # the environment has only texts
-    if field.type == tuple[ChangeTopic, ...]:
-        rows = values.tables(given if as_given else values.listed(str(given)), ChangeTopic, "log.topics", where, faults)
-        topics = () if faults else tuple(ChangeTopic(**row) for row in rows)
-        return Setting(topics, layer.origin(section, spelling), where)
+    if (kind := _TABLES.get(field.type)) is not None:
+        said = given if as_given else values.listed(str(given))
+        rows = values.tables(said, kind, f"{section}.{spelling}", where, faults)
+        made = () if faults else tuple(kind(**row) for row in rows)
+        return Setting(made, layer.origin(section, spelling), where)
     value = convert(given, field.type) if as_given else from_text(str(given), field.type)
     if spelling.endswith("_file") and value:
         _check_kind(Path(value))

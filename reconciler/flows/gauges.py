@@ -8,7 +8,7 @@ which gets little time, because a scrape must not wait for Kafka.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -42,7 +42,7 @@ class Gauges:
     _queue: Queue
     _limiter: Limiter
     _breaker: Breaker
-    _backlog: Callable[[], Backlog]
+    _backlogs: Callable[[], Mapping[str, Backlog]]
     _writes: Writes
     _spaces: Callable[[], Iterable[Space]]
     _refreshing: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
@@ -70,9 +70,9 @@ class Gauges:
         gauge("in_flight_limit", self._limiter.limit)
         gauge("writes_stopped", float(self._writes.stopped))
         gauge("breaker_open", float(self._breaker.away))
-        waiting, oldest_s = self._backlog()
-        gauge("notifications_waiting", waiting)
-        gauge("notifications_oldest_seconds", oldest_s)
+        for name, (waiting, oldest_s) in self._backlogs().items():
+            gauge("notifications_waiting", waiting, to=name)
+            gauge("notifications_oldest_seconds", oldest_s, to=name)
         for space in self._spaces():
             gauge("disk_free_bytes", space.free, of=space.of)
             gauge("disk_size_bytes", space.size, of=space.of)

@@ -16,58 +16,43 @@ as one batch. The store keeps that place: the number of the last dead letter, an
 
 That Windchill is down is remembered in memory only. A lasting lock and a broken trail are found again after a restart,
 and told again under the same id.
+
+Each receiver has a watch of its own with a place of its own, so a broken one keeps no other waiting. What its route
+does not take is passed over, and in its quiet hours it is not looked for: the store still has it when they are over.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import attrs
 import structlog
 
 from reconciler.core.explain import notices
 from reconciler.core.explain.notices import BATCH_MAX, Batch, Notice
+from reconciler.core.explain.routing import Route
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.flows import watchdog
-from reconciler.flows.notify import Backlog, NotifyOptions, Post
-from reconciler.model import chain
-from reconciler.model.chain import Head
+from reconciler.flows.notify import NotifyOptions, Post
+from reconciler.flows.trail import TrailWalk
+from reconciler.model import notified
 from reconciler.model.document import Status
 from reconciler.model.stamp import Partition
 from reconciler.ports import Clock, Store
 
 _log = structlog.get_logger(__name__)
 
-FLOOR, LETTER = Partition("(notified)", 0), Partition("(notified)", 1)
-"""The names of the two places among the store's positions; no Kafka topic can have such a name."""
-
-_LOOK_S = 1.0
 _SHARE = 20.0  # looks take at most one part in so many of the time
 _LATE_S = 120.0  # at most, from an event to its commit: a request and its answer lie between
 _LOCKS_S = 60.0  # between two looks at locked documents
 _LOCKED_MAX = 1_000  # documents of such a look, those that wait longest
 _PAGE = 100
 _DOWN_S = 30.0  # a restart of a web server is not worth a notification
-_STRIDE = 200  # audit records between two rests, so that reading all of them slows nothing down
-_REST_S = 0.2
-
-
-def of_logs(stored: Mapping[Partition, int]) -> dict[Partition, int]:
-    """Return the store's positions without these two."""
-    return {place: offset for place, offset in stored.items() if place not in (FLOOR, LETTER)}
-
-
-@attrs.frozen
-class Thresholds:
-    """How long to wait before a notification. 0: forever."""
-
-    locked_s: float  # before a lock is reported
-    audit_s: float  # between two checks of the audit trail
 
 
 @attrs.define(eq=False, slots=False)
 class Watch:
     """
-    Looks for notices and has them posted, until `stop`.
+    Looks for what a receiver is to be told and has it posted, until `stop`.
 
     Of several replicas one does, while it is its duty (`mine`). The next one goes on from the place in the store.
     """
@@ -78,8 +63,10 @@ class Watch:
     _clock: Clock
     _stopping: asyncio.Event
     _options: NotifyOptions
-    _thresholds: Thresholds
+    _locked_s: float  # before a lock is reported; 0: never
     _mine: Callable[[], bool] = lambda: True
+    _trail: TrailWalk | None = None
+    _route: Route | None = None  # None: everything, at any time
     _floor_us: int = attrs.field(init=False, default=0)  # everything before it was told
     _mark_us: int = attrs.field(init=False, default=0)  # what the floor moves to next
     _letter: int = attrs.field(init=False, default=0)
@@ -90,12 +77,20 @@ class Watch:
     _told_open: bool = attrs.field(init=False, default=False)
     _told_locked: frozenset[str] = attrs.field(init=False, default=frozenset())  # only what is still locked
     _looked_s: float | None = attrs.field(init=False, default=None)
-    _broken: Notice | None = attrs.field(init=False, default=None)  # of the audit trail, not told yet
+    _told_broken: Notice | None = attrs.field(init=False, default=None)  # of the audit trail
 
     @property
-    def backlog(self) -> Callable[[], Backlog]:
-        """What waits for the webhook."""
-        return self._post.backlog
+    def post(self) -> Post:
+        """What posts to the receiver."""
+        return self._post
+
+    @property
+    def _floor(self) -> Partition:
+        return notified.floor(self._post.name)
+
+    @property
+    def _last(self) -> Partition:
+        return notified.letter(self._post.name)
 
     def stop(self) -> None:
         """End the loops after one more try."""
@@ -104,18 +99,14 @@ class Watch:
     async def begin(self, stored: Mapping[Partition, int]) -> None:
         """Begin at the place that the store keeps, before anything is folded; the first time, at the present."""
         self._begun, self._told = True, {}
-        if FLOOR not in stored:
+        if self._floor not in stored:
             self._letter = await self._store.last_letter()
             self._mark_us, self._begun_s = self._clock.now_us(), self._clock.monotonic_s()
             await self._keep(self._mark_us)
             return
         self._begun_s = self._clock.monotonic_s()
-        self._floor_us = self._mark_us = stored[FLOOR]
-        self._letter = stored[LETTER]
-
-    def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """Return the loops by name. After `stop` each ends when it has tried once more."""
-        return {"notify": self.run, "notify audit": self.walk}
+        self._floor_us = self._mark_us = stored[self._floor]
+        self._letter = stored[self._last]
 
     async def run(self) -> None:
         """Look and tell until stopped, and then once more."""
@@ -125,29 +116,48 @@ class Watch:
                 self._begun = False
                 if self._stopping.is_set():
                     return
-                await self._clock.wait(self._stopping, _LOOK_S)
+                await self._clock.wait(self._stopping, self._options.look_s)
                 continue
             if not self._begun:
                 await self.begin(await self._store.positions())
+            if self._route is not None and self._route.quiet.covers(self._clock.now_us()):
+                if self._stopping.is_set():
+                    return
+                await self._clock.wait(self._stopping, self._options.look_s)
+                continue
             stopping, at_us, begun_s = self._stopping.is_set(), self._clock.now_us(), self._clock.monotonic_s()
             # If the clock was set back, what came after the last look may seem to be older than it.
             earliest_us = at_us + 1 - round((begun_s - self._begun_s) * 1_000_000)
             self._floor_us, self._mark_us = min(self._floor_us, earliest_us), min(self._mark_us, earliest_us)
             self._begun_s = begun_s
-            batch = Batch(self._options.source, self._options.most)
-            for notice in [*self._windchill(), *await self._locked(), *self._trail()]:
-                batch.add(notice)
+            batch = Batch(self._options.source, self._options.most, self._options.first)
+            for notice in [*self._windchill(), *await self._locked(), *self._broken()]:
+                await self._add(batch, notice)
             letter = await self._letters(batch)
             found = await self._happened(batch)
             if batch and not await self._post.deliver(batch):
                 return
             if batch:
-                _log.info("told", notices=len(batch))
+                _log.info("told", to=self._post.name, notices=len(batch))
             await self._move(at_us, letter, found, whole=stopping or len(batch) > BATCH_MAX)
             if stopping:
                 return
             took_s = self._clock.monotonic_s() - begun_s
-            await self._clock.wait(self._stopping, self._options.window_s if batch else max(_LOOK_S, _SHARE * took_s))
+            await self._clock.wait(self._stopping, self._options.window_s if batch else self._rest_s(took_s))
+
+    def _rest_s(self, took_s: float) -> float:
+        return max(self._options.look_s, _SHARE * took_s)
+
+    async def _add(self, batch: Batch, notice: Notice) -> None:
+        """Add a notice to a batch, if it is for our receiver."""
+        if self._route is not None:
+            if not self._route.may_take(notice):
+                return
+            if self._route.asks_document:
+                documents = await self._store.documents([notice.document])
+                if not self._route.takes(notice, documents.get(notice.document)):
+                    return
+        batch.add(notice)
 
     async def _letters(self, batch: Batch) -> int:
         """Add the dead letters that have come; return the number of the last."""
@@ -155,7 +165,7 @@ class Watch:
         while page := await self._store.letters_after(number, _PAGE):
             watchdog.beat()
             for _, letter in page:
-                batch.add(notices.of_letter(letter))
+                await self._add(batch, notices.of_letter(letter))
             number = page[-1][0]
         return number
 
@@ -165,7 +175,7 @@ class Watch:
         async for notice in self._since(self._floor_us):
             name = notices.name(notice, self._options.source)
             if name not in self._told:
-                batch.add(notice)
+                await self._add(batch, notice)
                 if len(found) < BATCH_MAX:  # else the floor moves past all of them
                     found[name] = notice.at_us
         return found
@@ -198,37 +208,8 @@ class Watch:
             await self._keep(floor_us)
 
     async def _keep(self, floor_us: int) -> None:
-        await self._store.published((), {FLOOR: floor_us, LETTER: self._letter})
+        await self._store.published((), {self._floor: floor_us, self._last: self._letter})
         self._floor_us = floor_us
-
-    async def walk(self) -> None:
-        """Verify the audit trail slowly, each chain from its first record to its last, again and again."""
-        while self._thresholds.audit_s and not self._stopping.is_set():
-            if self._mine():
-                await self._walk()
-            await self._clock.wait(self._stopping, self._thresholds.audit_s)
-
-    async def _walk(self) -> None:
-        cuts = await self._store.cuts()
-        heads = {cut.chain: cut.end for cut in cuts}
-        archived = {number: head.number for number, head in heads.items()}
-        async for entry in self._store.audit_chain():
-            if entry.number <= archived.get(entry.chain, entry.number - 1):
-                continue  # it is about to be deleted
-            before = heads.get(entry.chain) or chain.begin(max(0, entry.chain))
-            broken = notices.chain_broken(before, entry, self._clock.now_us())
-            if broken is not None:
-                if await self._store.cuts() != cuts:
-                    return  # records were deleted before we came to them: the next walk begins after these
-                _log.error("the audit trail is broken; see `reconciler audit verify`", record=entry.number)
-                self._broken = broken
-                return
-            heads[entry.chain] = Head(entry.number, entry.link)
-            if entry.number % _STRIDE == 0:
-                watchdog.beat()
-                await self._clock.wait(self._stopping, _REST_S)
-            if self._stopping.is_set():
-                return
 
     def _windchill(self) -> list[Notice]:
         """Return a notice that Windchill is down, or that it is back."""
@@ -246,10 +227,10 @@ class Watch:
     async def _locked(self) -> list[Notice]:
         """Return notices of documents that are locked for too long, each once."""
         now_s = self._clock.monotonic_s()
-        if not self._thresholds.locked_s or (self._looked_s is not None and now_s - self._looked_s < _LOCKS_S):
+        if not self._locked_s or (self._looked_s is not None and now_s - self._looked_s < _LOCKS_S):
             return []
         self._looked_s = now_s
-        latest_us = self._clock.now_us() - round(self._thresholds.locked_s * 1_000_000)
+        latest_us = self._clock.now_us() - round(self._locked_s * 1_000_000)
         found: dict[str, Notice] = {}
         place, looked = (-1, ""), 0
         while looked < _LOCKED_MAX and (page := await self._store.list_waiting(Status.LOCKED, place, _PAGE)):
@@ -264,6 +245,10 @@ class Watch:
         self._told_locked = frozenset(found)
         return new
 
-    def _trail(self) -> list[Notice]:
-        broken, self._broken = self._broken, None
-        return [] if broken is None else [broken]
+    def _broken(self) -> list[Notice]:
+        """Return the notice of what a walk found in the audit trail, once for each walk."""
+        found = None if self._trail is None else self._trail.broken
+        if found is None or found is self._told_broken:
+            return []
+        self._told_broken = found
+        return [found]

@@ -23,6 +23,7 @@ class Standing:
     comparisons_due: int  # documents due for a comparison with Windchill
     write_stop: "WriteStop | None" = None
     replicas: "Sequence[Replica]" = ()  # who shares the store; none can share one in a file
+    not_notified: Mapping[str, int] = attrs.field(factory=dict)  # receivers that accept no notifications; since when
 
     @property
     def oldest_pending_s(self) -> float | None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from reconciler.errors import LogError
+from reconciler.model import notified
 from reconciler.model.document import Lane, Status
 from reconciler.model.stamp import Partition
 from reconciler.model.standing import Standing
@@ -24,6 +25,7 @@ async def of(store: Store, now_us: int) -> Standing:
         dead_letters=await store.count_dead_letters(),
         comparisons_due=await store.count_due(Lane.RESYNC, now_us),
         write_stop=await store.write_stop(),
+        not_notified=notified.failing(await store.positions()),
         replicas=() if store.shared is None else await store.replicas(),
     )
 

@@ -43,6 +43,13 @@ class Replica(Shape, frozen=True, kw_only=True):
     writing: Annotated[bool, Meta(description="Writes may begin or be under way there; false: it obeys the stop.")]
 
 
+class Failing(Shape, frozen=True, kw_only=True):
+    """A receiver that accepts no notifications."""
+
+    to: Annotated[str, Meta(description="The webhook, or a rule of `[[notify.rules]]` and where it sends to.")]
+    since: Instant
+
+
 class Standing(Shape, frozen=True, kw_only=True):
     """The status according to the store and the log."""
 
@@ -55,6 +62,9 @@ class Standing(Shape, frozen=True, kw_only=True):
     write_stop: Annotated[WriteStop | None, Meta(description="Since when all writes are stopped; null: they go on.")]
     replicas: Annotated[
         list[Replica], Meta(description="The processes that share the store; none with a store in a file.")
+    ]
+    notifications_failing: Annotated[
+        list[Failing], Meta(description="Receivers that accept no notifications; what they are to be told waits.")
     ]
     log: list[LogPartition]
 
@@ -182,6 +192,9 @@ def standing(found: counts.Standing, log: Iterable[counts.Reach], in_flight_max:
         comparisons_due=found.comparisons_due,
         write_stop=None if found.write_stop is None else write_stop(found.write_stop),
         replicas=_replicas(found, in_flight_max),
+        notifications_failing=[
+            Failing(to=name, since=instant.from_us(since_us)) for name, since_us in found.not_notified.items()
+        ],
         log=[shape.of(LogPartition, one) for one in log],
     )
 

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -11,19 +12,25 @@ import pytest
 from msgspec import structs
 
 from reconciler import config
+from reconciler.adapters.message_template import Template
 from reconciler.core.explain import notices
-from reconciler.core.explain.notices import Fault, Notification, Undelivered
+from reconciler.core.explain.messages import Links, Message
+from reconciler.core.explain.notices import Batch, Fault, Notification, Undelivered
+from reconciler.core.explain.routing import Quiet, Route
 from reconciler.core.scheduling.breaker import Breaker, RequestResult
 from reconciler.flows import watch
-from reconciler.flows.notify import Post
-from reconciler.flows.watch import Thresholds, Watch
-from reconciler.model import chain
+from reconciler.flows.messages import Messages
+from reconciler.flows.notifier import Notifier, Thresholds
+from reconciler.flows.notify import Receiver
+from reconciler.model import chain, notified
 from reconciler.model.answer import Locked, NotAvailable
 from reconciler.model.chain import Entry
 from reconciler.model.document import NO_AGREEMENT, Conflict, ConflictRow, Document, Status
 from reconciler.model.event import DeadLetter
 from reconciler.model.plan import Reason, ReasonCode
+from reconciler.model.snapshot import Snapshot
 from reconciler.model.stamp import Place, Stamp
+from reconciler.ports import standing
 from tests import defaults
 from tests.fakes.outage import opened
 from tests.flows.conftest import MakeWorld
@@ -75,17 +82,17 @@ class Bench:
         self.thresholds = defaults.notify_thresholds(**{"audit_s": 0, **given})
         self.tasks: list[asyncio.Task[None]] = []
         self.mine = True  # whether telling is this replica's duty
-        self._watch: Watch | None = None
+        self.others: list[Receiver] = []
+        self._notifier: Notifier | None = None
 
     async def start(self) -> None:
-        store, clock, stopping = self.world.store, self.world.clock, asyncio.Event()
-        post = Post(self.webhook, clock, self.world.telemetry, stopping=stopping)
-        known = store, self.breaker, post, clock
-        said = {"stopping": stopping, "options": self.options, "thresholds": self.thresholds}
-        watch = Watch(*known, **said, mine=lambda: self.mine)
-        await watch.begin(await store.positions())
-        self.tasks = [asyncio.ensure_future(loop()) for loop in watch.loops().values()]
-        self._watch = watch
+        store, clock = self.world.store, self.world.clock
+        receivers = [Receiver("webhook", self.webhook, self.options), *self.others]
+        known = {"store": store, "breaker": self.breaker, "clock": clock, "telemetry": self.world.telemetry}
+        notifier = Notifier(receivers, **known, thresholds=self.thresholds, mine=lambda: self.mine)
+        await notifier.begin(await store.positions())
+        self.tasks = [asyncio.ensure_future(loop()) for loop in notifier.loops().values()]
+        self._notifier = notifier
 
     async def pass_time(self, seconds: float) -> None:
         await self.world.clock.advance(seconds)
@@ -104,8 +111,8 @@ class Bench:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def stop(self) -> None:
-        assert self._watch is not None
-        self._watch.stop()
+        assert self._notifier is not None
+        self._notifier.stop()
         await self.world.clock.advance(1)
         assert all(task.done() for task in self.tasks)
         for task in self.tasks:
@@ -282,7 +289,7 @@ async def test_a_crash_repeats_minutes_under_the_same_ids_and_a_stop_in_order_no
 
 
 async def test_a_clock_that_was_ahead_hides_nothing(world: World, bench: Bench) -> None:
-    world.store.offsets[watch.FLOOR] = world.clock.now_us() + 86_400_000_000
+    world.store.offsets[notified.floor("webhook")] = world.clock.now_us() + 86_400_000_000
     await bench.die()
     await bench.start()
     await bench.pass_time(1)
@@ -514,6 +521,122 @@ async def test_each_chain_of_a_trail_is_walked_by_itself(
     await bench.die()
 
 
+def ruled(bench: Bench, name: str, webhook: FakeWebhook, **route: Any) -> None:
+    """Add a rule to a bench."""
+    options = attrs.evolve(bench.options, most=1)
+    bench.others.append(Receiver(name, webhook, options, Route(**route)))
+
+
+async def test_a_broken_receiver_keeps_no_other_waiting_and_hears_of_all_later_even_after_a_restart(
+    world: World, resting: Bench
+) -> None:
+    broken = FakeWebhook()
+    broken.says = lambda: REFUSED
+    ruled(resting, "plm/slack", broken)
+    await resting.start()
+    park(world, "one")
+    await resting.pass_time(100)
+    park(world, "two")
+    await resting.pass_time(100)
+    assert resting.webhook.types == ["document.parked"] * 2
+    assert broken.accepted == []
+    found = await standing.of(world.store, world.clock.now_us())
+    assert list(found.not_notified) == ["plm/slack"]
+    assert found.not_notified["plm/slack"] <= world.clock.now_us() - 100_000_000
+    await resting.die()
+    await resting.start()
+    broken.says = lambda: None
+    await resting.pass_time(1000)
+    assert len({one.id for one in resting.webhook.accepted}) == 2
+    (told,) = broken.accepted
+    assert [notice.document for notice in told.notices] == ["one", "two"]
+    assert (await standing.of(world.store, world.clock.now_us())).not_notified == {}
+    assert world.telemetry.total("notifications_total", to="plm/slack", result="failed") > 3
+
+
+async def test_a_rule_that_is_gone_is_not_said_to_be_broken_for_ever(world: World, resting: Bench) -> None:
+    broken = FakeWebhook()
+    broken.says = lambda: REFUSED
+    ruled(resting, "plm/slack", broken)
+    await resting.start()
+    park(world)
+    await resting.pass_time(100)
+    await resting.die()
+    resting.others.clear()
+    await resting.start()
+    assert (await standing.of(world.store, world.clock.now_us())).not_notified == {}
+
+
+async def test_in_quiet_hours_nothing_is_told_and_then_what_is_still_open_in_one_message(
+    world: World, resting: Bench
+) -> None:
+    people = FakeWebhook()
+    now = datetime.fromtimestamp(world.clock.now_us() / 1e6, UTC)
+    minute = now.hour * 60 + now.minute
+    ruled(resting, "plm/mail", people, quiet=Quiet(since_min=minute, until_min=(minute + 60) % 1440))
+    await resting.start()
+    park(world, "one")
+    clash(world, "c1")
+    await resting.pass_time(600)
+    park(world, "two")
+    world.store.rows["one"] = structs.replace(world.store.rows["one"], status=Status.SYNCED)
+    await resting.pass_time(600)
+    assert people.tried == []
+    await resting.pass_time(3600)
+    (told,) = people.accepted
+    assert sorted(notice.document for notice in told.notices) == ["c1", "two"]
+    await resting.pass_time(600)
+    assert len(people.accepted) == 1
+
+
+async def test_each_rule_tells_what_it_covers_and_nothing_that_is_over(world: World, resting: Bench) -> None:
+    owners, others, parked = FakeWebhook(), FakeWebhook(), FakeWebhook()
+    ruled(resting, "owners/mail", owners, fields=("owner",), modified_by=("mrossi",))
+    ruled(resting, "others/mail", others, modified_by=("akim",))
+    ruled(resting, "parked/mail", parked, kinds=("document.parked",))
+    await resting.start()
+    clash(world, "c1")
+    seen = Snapshot("c1", {}, None, modified_by="mrossi")
+    row = world.store.rows["c1"]
+    world.store.rows["c1"] = structs.replace(row, agreement=structs.replace(row.agreement, snapshot=seen))
+    clash(world, "c2", closed_at_us=world.clock.now_us())
+    park(world, "p")
+    await resting.pass_time(100)
+    told = [[one.document for sent in hook.accepted for one in sent.notices] for hook in (owners, others, parked)]
+    assert told == [["c1"], [], ["p"]]
+
+
+async def test_people_read_who_changed_a_document_last_by_the_time_of_the_message(world: World) -> None:
+    sent: list[Message] = []
+
+    class Channel:
+        async def send(self, message: Message) -> Undelivered | None:
+            sent.append(message)
+            return None
+
+        async def close(self) -> None:
+            return
+
+    clash(world, "c1")
+    row = world.store.rows["c1"]
+    seen = Snapshot("c1", {}, None, modified_by="akim", modified_at="2026-11-22T10:00:00.000000Z", type="Part")
+    world.store.rows["c1"] = structs.replace(row, agreement=structs.replace(row.agreement, snapshot=seen))
+    links = Links(lambda notice: f"https://r/{notice.document}")
+    people = Messages(world.store, world.clock, Channel(), Template().render, links)
+    batch = Batch("//reconciler/test", 1, 20)
+    batch.add(notices.of_conflict("c1", world.store.clashes["c1"].conflict))
+    (told,) = batch.notifications()
+    assert await people.post(told) is None
+    (message,) = sent
+    assert message.title == "Conflict on owner of c1"
+    assert "akim" in message.text
+    assert "https://r/c1" in message.text
+    poor = Messages(world.store, world.clock, Channel(), lambda _: Template().render({}), links)
+    said = await poor.post(told)
+    assert said is not None
+    assert said.fault is Fault.CONTENT
+
+
 async def test_the_daemon_tells_what_it_has_done_and_waits_for_no_webhook(make_world: MakeWorld) -> None:
     from reconciler.model.policy import Rule, Strategy
 
@@ -542,8 +665,8 @@ async def test_what_the_webhook_does_not_take_is_counted_and_timed_while_it_wait
 
         async def waiting() -> tuple[float, float]:
             await running.daemon._gauges.refresh()
-            gauges = running.daemon.telemetry.gauges
-            return gauges["notifications_waiting", ()], gauges["notifications_oldest_seconds", ()]
+            gauges, to = running.daemon.telemetry.gauges, (("to", "webhook"),)
+            return gauges["notifications_waiting", to], gauges["notifications_oldest_seconds", to]
 
         assert await waiting() == (0, 0)
         world.append({**world.event({"title": "x"}), "data": {}})

@@ -8,7 +8,7 @@ import pytest
 from reconciler import config
 from reconciler.core.events import outcomes, signing
 from reconciler.core.events.outcomes import Outcome, OutcomeType
-from reconciler.flows import watch
+from reconciler.model import notified
 from reconciler.model import signing as model
 from reconciler.model.document import Lane
 from reconciler.model.event import Outgoing
@@ -59,7 +59,7 @@ async def test_from_the_first_start_with_a_key_on_everything_is_signed(world: Wo
     before = len(world.broker.records(OUTCOMES))
     assert all("signature" not in one for one in told(world))
     await said(world, title="Cover")
-    world.store.offsets[watch.FLOOR] = 1  # which is no place in a log
+    world.store.offsets[notified.floor(notified.WEBHOOK)] = 1  # which is no place in a log
     await run_signed(world)
     fresh = world.broker.records(OUTCOMES)[before:]
     assert len(fresh) > 1

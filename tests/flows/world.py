@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from reconciler import app
+from reconciler import app, factory
 from reconciler.adapters.counters import Counters
 from reconciler.config import Config, Log
 from reconciler.core.events import decode
@@ -24,7 +24,7 @@ from reconciler.flows.attempt import Attempt
 from reconciler.flows.budget import OwnBudget
 from reconciler.flows.gate import Gate
 from reconciler.flows.ingest import Ingest
-from reconciler.flows.notify import Webhook
+from reconciler.flows.notify import Receiver, Webhook
 from reconciler.flows.reload import PolicySource
 from reconciler.model import codec, instant
 from reconciler.model.audit import Settlement
@@ -321,7 +321,7 @@ class World:
             self.windchill,
             self.clock,
             outcomes=outcomes,
-            webhook=webhook,
+            receivers=() if webhook is None else (Receiver("webhook", webhook, factory.notify_options(config)),),
             policy_source=policy_source,
             slots=slots,
             group=group,

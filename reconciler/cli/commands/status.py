@@ -13,7 +13,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.cli import framework, options, output, runtime, store_access
 from reconciler.config import Config
 from reconciler.errors import LogError
-from reconciler.model import instant
+from reconciler.model import instant, notified
 from reconciler.model.chain import Cut
 from reconciler.model.standing import reaches
 from reconciler.ports import standing
@@ -67,6 +67,7 @@ def status(config: Config, form: str) -> None:
             *((f"disk of the {disk.of}", _free(disk)) for disk in found["disks"]),
             ("log", found["log_error"] or "reachable"),
             *([("part", " ".join(found["part"]))] if found["part"] else []),
+            *(("notifications", _failing(one)) for one in found["notifications_failing"]),
             *([("writes", output.stopped(found["write_stop"]))] if found["write_stop"] else []),
         ]
     )
@@ -89,11 +90,10 @@ def _names_log() -> bool:
 async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
     """Return the API's figures of store and log, the store's URL, and why the log could not be reached."""
     from reconciler import factory
-    from reconciler.flows import watch
 
     async with store_access.opened(config) as store:
         found = await standing.of(store, SystemClock().now_us())
-        positions = watch.of_logs(await store.positions())
+        positions = notified.of_logs(await store.positions())
         cuts = await store.cuts()
     ends, trouble = await _ends(config) if ask_log else (None, "not checked; give -c FILE to check it")
     if ends is not None:
@@ -133,6 +133,10 @@ def _replica(one: dict[str, Any], stop: object) -> dict[str, Any]:
     writing = "writes, or may still" if stop else "works"
     state = "evicted" if one["evicted"] else writing if one["writing"] else "writes nothing"
     return {**one, "sign": f"{one['silent_s']:.1f} s ago", "state": state}
+
+
+def _failing(one: dict[str, Any]) -> str:
+    return f"{one['to']} has accepted nothing since {output.when(one['since'])}; the log says why"
 
 
 def _last(cuts: Sequence[Cut]) -> dict[str, Any] | None:

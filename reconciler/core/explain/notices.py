@@ -24,7 +24,6 @@ from reconciler.model.event import DeadLetter
 
 _KEY_MAX = 512  # the longest key of a document
 _TEXT_MAX = 300
-_FIRST = 5  # of a digest's notices, shown whole
 
 
 class Kind(enum.StrEnum):
@@ -38,17 +37,22 @@ class Kind(enum.StrEnum):
     BREAKER_OPENED = "breaker.opened"
     BREAKER_CLOSED = "breaker.closed"
     CHAIN_BROKEN = "audit.broken"
+    TEST = "test"
     DIGEST = "digest"
 
 
 @attrs.frozen
 class Notice:
-    """One thing to tell people. `what` names it among all of its kind."""
+    """One thing to tell people. `what` names it among all of its kind; `facts` are what a webhook may know."""
 
     kind: Kind
     what: str
     at_us: int
     facts: dict[str, str | int]
+    document: str = ""  # its key, empty if this is about no document
+    field: str = ""
+    conflict: Conflict | None = None
+    over: bool = False  # it needs no one any more
 
 
 @attrs.frozen
@@ -58,6 +62,8 @@ class Notification:
     id: str
     kind: Kind
     body: bytes
+    notices: tuple[Notice, ...] = ()  # those that are shown whole
+    counts: dict[str, int] = attrs.field(factory=dict)  # of all, by kind
 
 
 class Fault(enum.Enum):
@@ -91,7 +97,16 @@ def of_conflict(document: str, conflict: Conflict, closed_at_us: int | None = No
     }
     if closed_at_us is not None:
         facts["closed"] = instant.from_us(closed_at_us)
-    return Notice(Kind.CONFLICT, f"{conflict.opened_at_us} {conflict.id}", conflict.opened_at_us, facts)
+    return Notice(
+        Kind.CONFLICT,
+        f"{conflict.opened_at_us} {conflict.id}",
+        conflict.opened_at_us,
+        facts,
+        document=document,
+        field=conflict.field,
+        conflict=conflict,
+        over=closed_at_us is not None,
+    )
 
 
 def put_aside(document: Document) -> Notice:
@@ -99,7 +114,7 @@ def put_aside(document: Document) -> Notice:
     kind = Kind.PARKED if document.status is Status.PARKED else Kind.CONTENDED
     since_us = document.agreement.aside_us or 0
     facts = _about(document.key, document.status.value, document.reason)
-    return Notice(kind, f"{since_us} {document.key}", since_us, facts)
+    return Notice(kind, f"{since_us} {document.key}", since_us, facts, document.key)
 
 
 def of_letter(letter: DeadLetter) -> Notice:
@@ -112,13 +127,14 @@ def of_letter(letter: DeadLetter) -> Notice:
     }
     if letter.status != "open":
         facts["status"] = letter.status
-    return Notice(Kind.DEAD_LETTER, letter.id, letter.refused_at_us, facts)
+    return Notice(Kind.DEAD_LETTER, letter.id, letter.refused_at_us, facts, over=letter.status != "open")
 
 
 def locked(document: Document, since_us: int) -> Notice:
     """Tell that a document has been waiting for a lock since `since_us`."""
     facts = _about(document.key, Status.LOCKED.value, document.reason)
-    return Notice(Kind.LOCKED, f"{since_us} {document.key}", since_us, facts | {"since": instant.from_us(since_us)})
+    facts["since"] = instant.from_us(since_us)
+    return Notice(Kind.LOCKED, f"{since_us} {document.key}", since_us, facts, document.key)
 
 
 def breaker_opened(opened_us: int) -> Notice:
@@ -178,7 +194,18 @@ def _command(command: str, name: str, otherwise: str) -> str:
 ONE_BY_ONE: Final = 5
 """Notices of a batch that are sent one by one, unless the configuration says otherwise."""
 
+FIRST: Final = 5
+"""Notices of a digest that are shown whole, unless its receiver gets more of them."""
+
 BATCH_MAX: Final = 50_000  # ids that a batch keeps, some megabytes; further notices are only counted
+
+
+def trial(at_us: int, source: str) -> Notification:
+    """Return a notification that only tests whether notifications arrive."""
+    facts = {"reason": "this is a test; nothing needs to be done", "command": "reconciler status", "source": source}
+    body = {"type": Kind.TEST, "timestamp": instant.from_us(at_us), "data": facts}
+    named = codec.digest([Kind.TEST, source, at_us])
+    return Notification(f"msg_{named}", Kind.TEST, codec.encode(body), counts={Kind.TEST.value: 1})
 
 
 def name(notice: Notice, source: str) -> str:
@@ -188,14 +215,15 @@ def name(notice: Notice, source: str) -> str:
 
 class Batch:
     """
-    Notices that are sent together: one by one if there are at most `most`, else as one digest.
+    Notices that are sent together: one by one if there are at most `most`, else as one digest that shows the `first`.
 
     It keeps the id of each, up to `BATCH_MAX`, and only the earliest ones whole.
     """
 
-    def __init__(self, source: str, most: int = ONE_BY_ONE) -> None:
+    def __init__(self, source: str, most: int = ONE_BY_ONE, first: int = FIRST) -> None:
         self._source = source
         self._most = most
+        self._first = first
         self._ids: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._earliest: list[tuple[int, str, Notice]] = []
@@ -215,25 +243,28 @@ class Batch:
         self._latest_us = max(self._latest_us, notice.at_us)
         self._earliest.append((notice.at_us, known, notice))
         self._earliest.sort(key=lambda kept: kept[:2])
-        del self._earliest[max(self._most, _FIRST) :]
+        del self._earliest[max(self._most, self._first) :]
 
     def notifications(self) -> list[Notification]:
         """Return the notifications to post, in order."""
         if len(self) <= self._most:
             return [
-                Notification(f"msg_{known}", notice.kind, codec.encode(self._envelope(notice)))
+                Notification(
+                    f"msg_{known}", notice.kind, codec.encode(self._envelope(notice)), (notice,), {notice.kind.value: 1}
+                )
                 for _, known, notice in self._earliest
             ]
+        shown = tuple(notice for _, _, notice in self._earliest[: self._first])
         facts = {
             "total": len(self),
             "counts": dict(self._counts),
-            "first": [self._envelope(notice) for _, _, notice in self._earliest[:_FIRST]],
+            "first": [self._envelope(notice) for notice in shown],
             "command": "reconciler status",
             "source": self._source,
         }
         digest = codec.digest([Kind.DIGEST, self._source, sorted(self._ids)])
         body = {"type": Kind.DIGEST, "timestamp": instant.from_us(self._latest_us), "data": facts}
-        return [Notification(f"msg_{digest}", Kind.DIGEST, codec.encode(body))]
+        return [Notification(f"msg_{digest}", Kind.DIGEST, codec.encode(body), shown, dict(self._counts))]
 
     def _envelope(self, notice: Notice) -> dict[str, object]:
         data = notice.facts | {"source": self._source}

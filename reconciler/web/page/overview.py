@@ -205,6 +205,10 @@ def _troubles(now: views.service.Status, late: Mapping[str, float]) -> Iterable[
             free = f"{disk.free_bytes / 1e9:.1f} of {disk.size_bytes / 1e9:.1f} GB are free."
             why = f"{free} When it is full, the reconciler stops."
             yield Need("disk", f"The disk of the {disk.of} is nearly full", why, None, "View", "/config")
+    for one in now.notifications_failing:
+        why = "It accepts nothing. What it is to be told waits; the program's log says why."
+        what = f"Notifications to {formatting.plain(one.to, 60)} fail"
+        yield Need("notifications", what, why, one.since, "View", "/config")
     if now.windchill == "down":
         why = f"The breaker is {now.breaker}. Writes resume by themselves when Windchill answers again."
         yield Need("down", "Windchill is unreachable", why, None, "View", "#windchill")
