@@ -42,7 +42,7 @@ class MovedError(StoreError):
 
 
 class ArchiveError(ReconcilerError):
-    """What is old can't be archived, so it stays in the store."""
+    """An archive can't be written, so what is old stays in the store; or it can't be used."""
 
 
 class LogError(ReconcilerError):

@@ -38,12 +38,22 @@ class Retention:
     size_bytes: int
 
     @property
+    def compacts(self) -> bool:
+        """Whether it loses records because newer ones have the same key."""
+        return "compact" in self.policy
+
+    @property
+    def expires(self) -> bool:
+        """Whether it loses records that are older than `time_ms`."""
+        return "delete" in self.policy and self.time_ms != _FOREVER
+
+    @property
     def losses(self) -> list[str]:
         """What will be lost, in words; empty if nothing will."""
         said = []
-        if "compact" in self.policy:
+        if self.compacts:
             said.append("it is compacted (cleanup.policy), and a newer event does not replace an older one")
-        if "delete" in self.policy and self.time_ms != _FOREVER:
+        if self.expires:
             said.append(f"it keeps {self.time_ms / _DAY_MS:g} days (retention.ms)")
         if "delete" in self.policy and self.size_bytes != _FOREVER:
             said.append(f"it keeps {limits.size(self.size_bytes)} a partition (retention.bytes)")

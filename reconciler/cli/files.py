@@ -4,7 +4,7 @@ import contextlib
 import gzip
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from reconciler.errors import ReconcilerError
@@ -35,7 +35,7 @@ def writing(to: Path) -> Iterator[Write]:
         part.unlink(missing_ok=True)
 
 
-def reading(path: Path) -> Iterator[bytes]:
+def reading(path: Path) -> Generator[bytes, None, None]:
     """Yield the lines of a file, without their ends; raises LogError."""
     from reconciler.adapters.file_lines import LineReader
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import attrs
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.cli import output
+from reconciler.cli import output, projections
+from reconciler.cli.projections import Projection
 from reconciler.config import Config
 from reconciler.core.events import decode
 from reconciler.core.events.signing import Required
 from reconciler.errors import UsageError
-from reconciler.flows import reading, recovery, sealing
+from reconciler.flows import projection, reading, recovery, sealing
 from reconciler.flows import replay as replaying
 from reconciler.flows.ingest import Ingest
 from reconciler.flows.recovery import Bases, Belief
@@ -70,6 +71,12 @@ def require_brokers(config: Config, origins: Sequence[str]) -> None:
         raise UsageError(f"the configured log is a file; use --from {config.log.path}")
 
 
+def configured(config: Config) -> tuple[str, ...]:
+    """Return what a store is rebuilt from: the configured log, after the projection archive if there is one."""
+    log = KAFKA if config.log.kind == "kafka" else config.log.path
+    return (config.retention.projection, log) if config.retention.projection else (log,)
+
+
 async def fold_all(
     config: Config,
     origins: Sequence[str],
@@ -82,18 +89,38 @@ async def fold_all(
     """
     Fold logs, each to its end, into a store that we own; `until` leaves out later events and outcomes.
 
-    Files come first: they may have what Kafka has deleted. Raises LogTruncatedError if none of the
-    logs has the beginning of one.
+    Projection archives come first, the configured log is then read from their positions. Files come next: they may have
+    what Kafka has deleted. Raises LogTruncatedError if none of the logs has the beginning of one, ArchiveError if
+    an archive was changed.
     """
-    await reading.begin(store, decode_options(config, config), await store.positions())
+    options = decode_options(config, config)
+    archives = _projections(config, options, origins, until)
+    logs = [origin for origin in origins if origin not in archives]
+    await reading.begin(store, options, await store.positions())
     total = Replayed(0, 0, 0)
     signed = await required(config, store)
-    folding = _Folding(config, store, until, with_outcomes, Archives(accept_truncation), signed)
-    await folding.recall(origins)
-    for origin in sorted(origins, key=lambda name: name == KAFKA):
+    folding = _Folding(config, store, until, with_outcomes, Archives(accept_truncation), signed, bool(archives))
+    for archive in archives.values():
+        total = attrs.evolve(total, changed=total.changed + await folding.begin_with(archive))
+    await folding.recall(logs)
+    for origin in sorted(logs, key=lambda name: name == KAFKA):
         for done in await folding.fold(origin):
             total = Replayed(total.records + done.records, total.changed + done.changed, total.rebased + done.rebased)
     return total
+
+
+def _projections(
+    config: Config, options: decode.Options, origins: Sequence[str], until: str | None
+) -> dict[str, Projection]:
+    """Return the projection archives among the origins, by name; raises ReconcilerError if one can't be used."""
+    found = {origin: projections.opened(Path(origin)) for origin in origins if origin != KAFKA}
+    archives = {origin: archive for origin, archive in found.items() if archive is not None}
+    for origin, archive in archives.items():
+        if until is not None:
+            raise UsageError(f"--until can't be used with {origin}: it has what the log said at {archive.header.made}")
+        archive.require_usable(config, options)
+        archive.require_whole()
+    return archives
 
 
 @attrs.frozen
@@ -106,6 +133,14 @@ class _Folding:
     with_outcomes: bool
     archives: Archives
     signed: Required | None
+    begun: bool  # with projection archives
+
+    async def begin_with(self, archive: Projection) -> int:
+        """Take over a projection archive; return how many rows changed."""
+        with output.progress(f"reading {archive.path}", None):
+            changed = await projection.begin_with(archive.header, archive.pieces(), self.store, SystemClock())
+        self.archives.begin_with(archive.header)
+        return changed
 
     async def recall(self, origins: Sequence[str]) -> None:
         """Take over refusals by our clock, if the configured log is among the logs to be folded."""
@@ -147,7 +182,8 @@ class _Folding:
             ingest.lane = Lane.REPLAY
             try:
                 bases = self._bases(clock, archive=is_archive(self.config, log))
-                return await replaying.replay(source, ingest, bases, self.archives)
+                follows = self.begun and self._is_ours(log)
+                return await replaying.replay(source, ingest, bases, self.archives, follows=follows)
             finally:
                 await source.close()
 

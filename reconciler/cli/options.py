@@ -96,6 +96,14 @@ def on_store(function: Callable[..., Any]) -> Callable[..., Any]:
     return reporting(configured(store=True)(function))
 
 
+def origins(*, required: bool, default: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command `--from FILE|kafka`, as often as wanted, passed on as `origins`; `--then` is the same option."""
+    said = "Logs, or archives, in any order." + (f"  [default: {default}]" if default else "")
+    return click.option(
+        "--from", "--then", "origins", multiple=True, required=required, metavar="FILE|kafka", help=said
+    )
+
+
 def limit(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command `--limit`, for a list of rows."""
     return click.option("--limit", type=click.IntRange(1), default=default, show_default=True, help="Rows, at most.")

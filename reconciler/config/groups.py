@@ -503,6 +503,9 @@ class Retention:
     archive: Folder = ""
     """The directory that archives go to, needed by each of these. All replicas need the same one. The reconciler never
     makes it, since a disk that is not mounted must not become a directory, and never deletes in it."""
+    projection: File = ""
+    """The latest archive of the projection, as `export projection --with-positions` makes it. `rebuild` begins with it,
+    and `doctor` lets a change topic lose the records before its positions."""
 
 
 @attrs.frozen(kw_only=True)

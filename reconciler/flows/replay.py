@@ -12,6 +12,7 @@ import attrs
 
 from reconciler.core.events import anchoring
 from reconciler.core.events.anchoring import Span
+from reconciler.core.folding.projection_file import Header
 from reconciler.errors import LogTruncatedError
 from reconciler.flows import collector, recovery
 from reconciler.flows.ingest import Ingest
@@ -19,7 +20,7 @@ from reconciler.flows.recovery import Bases
 from reconciler.model import codec
 from reconciler.model.desired import Desired
 from reconciler.model.event import Event
-from reconciler.model.stamp import Partition
+from reconciler.model.stamp import NO_ANCHORS, NO_POSITIONS, Anchor, Partition
 from reconciler.ports import Clock, EventLog, Store
 
 BATCH = 20_000  # records a fetch. They are folded newest first, so large batches save work; all are held in memory
@@ -51,7 +52,18 @@ class Archives:
 
     accept_truncation: bool = False
     alone: bool = False  # only one log is replayed
+    anchors: dict[Partition, Anchor] = attrs.field(factory=dict)  # the last records that projection archives know
     _spans: dict[Partition, list[Span]] = attrs.field(factory=dict)
+
+    def begin_with(self, header: Header) -> None:
+        """Note that a projection archive has all before its positions."""
+        self.add({place: (0, offset) for place, offset in header.places.items()})
+        for place, anchor in header.anchors.items():
+            self.anchors[place] = max(anchor, self.anchors.get(place, anchor))
+
+    def reached(self) -> dict[Partition, int]:
+        """Return up to where the files have everything."""
+        return {place: anchoring.whole_to(spans) for place, spans in self._spans.items()}
 
     def add(self, spans: Mapping[Partition, Span]) -> None:
         """Note the offsets of one file."""
@@ -72,15 +84,19 @@ class Archives:
             )
 
 
-async def replay(log: EventLog, ingest: Ingest, bases: Bases, archives: Archives | None = None) -> Replayed:
+async def replay(
+    log: EventLog, ingest: Ingest, bases: Bases, archives: Archives | None = None, *, follows: bool = False
+) -> Replayed:
     """
     Fold a log from its beginning to its present end, and take the bases of its outcomes.
 
-    `archives` are those replayed before; this log is added to them. Raises LogTruncatedError when its beginning is gone
+    `archives` are those replayed before; this log is added to them. If it `follows` a projection archive, it is read
+    from where they end. Raises LogTruncatedError when the log does not hold what comes next, or its beginning is gone
     and none of them has it.
     """
     archives = archives or Archives(alone=True)
-    await log.open({}, accept_truncation=True)
+    begin, anchors = (archives.reached(), archives.anchors) if follows else (NO_POSITIONS, NO_ANCHORS)
+    await log.open(begin, accept_truncation=archives.accept_truncation or not follows, anchors=anchors)
     archives.require(await log.positions())
     ends = dict(await log.ends())
     spans: dict[Partition, Span] = {}

@@ -16,12 +16,17 @@ from tests.patience import HANG_S
 pytestmark = pytest.mark.e2e
 
 DOC, OTHER = "0000000001", "0000000002"
-PAGE = (Path(__file__).parents[2] / "docs/recovery.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def drill(title: str) -> Iterator[str]:
+    """The commands of a drill, in their order."""
+    return commands("recovery.md", f"### Drill: {title}")
+
+
+def commands(page: str, title: str) -> Iterator[str]:
     """The commands of a section, in their order."""
-    section = PAGE.partition(f"### Drill: {title}\n")[2].partition("\n##")[0]
+    section = (DOCS / page).read_text(encoding="utf-8").partition(f"{title}\n")[2].partition("\n##")[0]
     unfenced = re.sub(r"```.*?```", "", section, flags=re.DOTALL)
     found = re.findall(r"^    (\S.*)$", unfenced, re.MULTILINE)
     return iter([line.replace("reconciler run", "reconciler run --once") for line in found])
@@ -70,13 +75,13 @@ def is_as_before(program: Program, writes: int) -> None:
 
 def test_a_store_in_a_file_comes_back(program: Program) -> None:
     lives(program)
-    commands = drill("a store in a file")
+    lines = drill("a store in a file")
     for _ in range(2):
-        typed(next(commands), program)
+        typed(next(lines), program)
     goes_on(program)
     writes = program.writes()
     program.lose_store()
-    for line in commands:
+    for line in lines:
         typed(line, program)
     is_as_before(program, writes)
 
@@ -85,11 +90,11 @@ def test_a_store_on_postgresql_comes_back_from_a_dump(program: Program, postgres
     url, restored = postgres_server.new(), postgres_server.url("restored")
     program.reconfigure(f'url = "sqlite:///{program.folder}/state.db"', f'url = "{url}"')
     lives(program)
-    commands = drill("a store on PostgreSQL")
-    typed(next(commands), program, STORE_URL=url)
+    lines = drill("a store on PostgreSQL")
+    typed(next(lines), program, STORE_URL=url)
     goes_on(program)
     writes = program.writes()
-    for line in commands:
+    for line in lines:
         if line.startswith("reconciler audit"):
             program.reconfigure(url, restored)
         if line.startswith("pg_basebackup"):

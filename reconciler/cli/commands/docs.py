@@ -15,7 +15,7 @@ import click
 
 from reconciler import views
 from reconciler.adapters.clock import SystemClock
-from reconciler.cli import actions, events, framework, log_replay, options, output, runtime, store_access
+from reconciler.cli import actions, events, framework, log_replay, options, output, projections, runtime, store_access
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.model.action import CLI, UNKNOWN_DOCUMENT, Appended, Done
@@ -281,6 +281,7 @@ async def _refold(
     from reconciler.adapters.counters import Counters
     from reconciler.flows.refold import Refold
 
+    projections.require_none(archives)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(store_access.opened(config))
         signed = await log_replay.required(config, store)

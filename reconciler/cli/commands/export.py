@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 import click
 
+from reconciler.adapters.clock import SystemClock
 from reconciler.cli import (
     archive_lines,
     events,
@@ -19,7 +20,8 @@ from reconciler.cli import (
 )
 from reconciler.config import Config
 from reconciler.core.events.part import ALL
-from reconciler.model import codec
+from reconciler.core.folding import projection_file
+from reconciler.flows import projection as archives
 from reconciler.model.stamp import Partition
 
 export = framework.family("export", "Write logs, or the folded state, to files.")
@@ -54,16 +56,25 @@ def outcomes(config: Config, to: Path) -> int:
     return _export(factory.outcome_log(config), to)
 
 
-@export.subcommand("projection", "reconciler export projection --to state.jsonl")
+@export.subcommand(
+    "projection",
+    "reconciler export projection --to state.jsonl",
+    "reconciler export projection --with-positions --to state.jsonl.zst -c r.toml",
+)
 @_to
+@click.option("--with-positions", is_flag=True, help="Make it an archive that `replay` and `rebuild` can begin with.")
 @options.configured(store=True)
-def projection(config: Config, to: Path) -> None:
+def projection(config: Config, to: Path, with_positions: bool) -> None:
     """
     Write the folded state as JSON lines, in order of the documents' keys.
 
     The same events give the same bytes, whatever their order was.
+
+    With positions, it is an archive of the projection: it also says up to where the log was read, has the dead letters,
+    and ends with a digest. `replay --from FILE --then kafka` builds a store from it and from what the log has after
+    these positions, so the change topic may lose what is before them. The reconciler may run meanwhile.
     """
-    count = runtime.run(_projection(config, to))
+    count = runtime.run(_archive(config, to) if with_positions else _projection(config, to))
     runtime.note(f"Wrote {output.counted(count, 'document')} to {files.name(to)}.")
 
 
@@ -121,6 +132,16 @@ async def _projection(config: Config, to: Path) -> int:
     async with store_access.opened(config) as store:
         with files.writing(to) as write:
             async for key, desired in store.export_projection():
-                write(b'{"document":%b,"desired":%b}\n' % (codec.encode(key), codec.encode(desired)))
+                write(projection_file.row(key, desired))
                 count += 1
+    return count
+
+
+async def _archive(config: Config, to: Path) -> int:
+    count = 0
+    async with store_access.opened(config) as store:
+        with files.writing(to) as write:
+            async for line in archives.archived(store, SystemClock(), config.log.order):
+                write(line)
+                count += projection_file.is_row(line)
     return count

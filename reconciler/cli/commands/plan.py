@@ -98,8 +98,7 @@ async def _store(config: Config) -> AsyncIterator["Store"]:
             yield store
         return
     async with log_replay.aside(config) as store:
-        origin = log_replay.KAFKA if config.log.kind == "kafka" else config.log.path
-        done = await log_replay.fold_all(config, [origin], None, store, with_outcomes=True)
+        done = await log_replay.fold_all(config, log_replay.configured(config), None, store, with_outcomes=True)
         folded = output.counted(done.records, "record")
         runtime.note(f"There is no store at {admin.name} yet: folded {folded} aside.")
         yield store

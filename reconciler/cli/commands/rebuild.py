@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import framework, log_replay, options, output, runtime, store_access, store_files
 from reconciler.config import Config
@@ -24,13 +22,7 @@ _NEXT = "Next: start the reconciler. It compares every document with Windchill a
     "reconciler rebuild -c reconciler.toml",
     "reconciler rebuild --from 2025.jsonl.zst --from kafka -c reconciler.toml",
 )
-@click.option(
-    "--from",
-    "origins",
-    multiple=True,
-    metavar="FILE|kafka",
-    help="Logs, in any order.  [default: the configured ones]",
-)
+@options.origins(required=False, default="the configured log, after `retention.projection`")
 @options.accept_truncation
 @options.reporting
 @options.configured()
@@ -45,7 +37,7 @@ def rebuild(config: Config, origins: tuple[str, ...], accept_truncation: bool, f
     store, clock = store_access.admin(config), SystemClock()
     began_s = clock.monotonic_s()
     log_replay.require_brokers(config, origins)
-    logs = origins or (log_replay.KAFKA if config.log.kind == "kafka" else config.log.path,)
+    logs = origins or log_replay.configured(config)
     with store.rebuilding(store_files.now()) as fresh:
         done = runtime.run(_build(config, fresh.url, logs, accept_truncation))
         now = fresh.put()

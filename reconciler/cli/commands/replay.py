@@ -22,8 +22,9 @@ _COLUMNS = (
     "reconciler replay --from kafka -c reconciler.toml",
     "reconciler replay --from 10.jsonl.zst --from 11.jsonl --into sqlite:///n.db",
     "reconciler replay --from kafka --check -c reconciler.toml",
+    "reconciler replay --from state.jsonl.zst --then kafka -c reconciler.toml",
 )
-@click.option("--from", "origins", multiple=True, required=True, metavar="FILE|kafka", help="Logs, in any order.")
+@options.origins(required=True)
 @click.option("--until", "until_us", type=options.Moment(), default=None, help="Skip later events.")
 @click.option("--into", "into", metavar="URL", default=None, help="Fold into this store instead of the configured one.")
 @click.option("--check", is_flag=True, help="Change nothing; list how the store differs from the logs.")
@@ -36,7 +37,8 @@ def replay(config_file: Path | None, origins: tuple[str, ...], until_us: int | N
 
     Folding the same events again changes nothing, so logs may overlap and come in any order. "kafka" stands for all
     topics, including the outcomes; name archives of outcomes as well as archives of events, or what was agreed with
-    Windchill is not recovered. If Kafka no longer has the beginning of a log, give archives that do.
+    Windchill is not recovered. If Kafka no longer has the beginning of a log, give archives that do, or an archive of
+    the projection (`export projection --with-positions`): the configured log is then read from its positions on.
 
     The reconciler must not run on the store meanwhile, except for --check, which exits with 1 if anything differs. With
     --check beside a running reconciler, new events show as differences: repeat it to see what remains.

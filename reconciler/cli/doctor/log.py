@@ -1,16 +1,20 @@
 """What `reconciler doctor` checks of the log: access, retention, clocks of records, and who may write as whom."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler.adapters.clock import SystemClock
 from reconciler.cli import log_replay
+from reconciler.cli.doctor import retention
 from reconciler.cli.doctor.check import FAILED, OK, WARNING, Check
+from reconciler.cli.projections import Projection
 from reconciler.config import Config
 from reconciler.core.events import mapping
 from reconciler.errors import ConfigError, LogError
 from reconciler.model.policy import OPERATORS, Rule
+from reconciler.model.stamp import Partition
 
 if TYPE_CHECKING:
     from reconciler.adapters.kafka_client import KafkaOptions
@@ -20,9 +24,12 @@ _LOG_S_MAX = 20.0  # for one topic; more than the log itself needs to say why it
 
 
 async def checks(config: Config) -> AsyncIterator[Check]:
-    """Yield what is found of the log and its topics."""
-    async for check in _topics_of(config):
+    """Yield what is found of the log and its topics, and of the archive of the projection, if there is one."""
+    archive, of_archive = retention.archive_of(config, log_replay.decode_options(config, config))
+    async for check in _topics_of(config, archive):
         yield check
+    if of_archive is not None:
+        yield of_archive
     for told in (_decisions(config), _topics(config), _rules(config)):
         yield told
     for source in config.sources:
@@ -31,9 +38,10 @@ async def checks(config: Config) -> AsyncIterator[Check]:
         yield told
 
 
-async def _topics_of(config: Config) -> AsyncIterator[Check]:
+async def _topics_of(config: Config, archive: Projection | None) -> AsyncIterator[Check]:
     if config.log.kind == "file":
-        yield await _topic("log", config, config.log.path)
+        check, _ = await _topic("log", config, config.log.path)
+        yield check
         return
     from reconciler import factory
 
@@ -45,46 +53,44 @@ async def _topics_of(config: Config) -> AsyncIterator[Check]:
         name: factory.alone(config, topic) for name, topic in beside.items()
     }
     stamped = ranked if log.order == "log" else changes  # elsewhere decisions rank by our own clock
-    for check in await asyncio.gather(*(_topic(name, one, one.log.topic) for name, one in known.items())):
+    for check, begins in await asyncio.gather(*(_topic(name, one, one.log.topic) for name, one in known.items())):
         yield check
-        if check.result == OK and check.check != "dead letters":
-            async for told in _settings(check.check, known[check.check], stamped=check.check in stamped):
+        name = check.check
+        if check.result == OK and name != "dead letters":
+            has = archive if name in ranked else None
+            async for told in _settings(name, known[name], begins, has, stamped=name in stamped):
                 yield told
 
 
-async def _topic(name: str, config: Config, what: str) -> Check:
+async def _topic(name: str, config: Config, what: str) -> tuple[Check, Mapping[Partition, int]]:
+    """Return what is found of a topic, and where its partitions begin."""
     source = log_replay.Source(config, lambda _done, _total: None)
     try:
         async with asyncio.timeout(_LOG_S_MAX):
-            await source.open({}, accept_truncation=True)  # only its end is asked for
-            ends = await source.ends()
+            await source.open({}, accept_truncation=True)  # only its beginning and end are asked for
+            begins, ends = await source.positions(), await source.ends()
     except TimeoutError:
         where = ", ".join(config.log.brokers) if config.log.kind == "kafka" else "it"
-        return Check(name, FAILED, f"{what}: no answer from {where} within {_LOG_S_MAX:g} s")
+        return Check(name, FAILED, f"{what}: no answer from {where} within {_LOG_S_MAX:g} s"), {}
     except (ConfigError, LogError) as error:
-        return Check(name, FAILED, str(error))
+        return Check(name, FAILED, str(error)), {}
     finally:
         await source.close()
     shown = ", ".join(f"{place.partition} at {end}" for place, end in sorted(ends.items()))
-    return Check(name, OK, f"{what}, end of partition {shown}")
+    return Check(name, OK, f"{what}, end of partition {shown}"), begins
 
 
-async def _settings(name: str, config: Config, *, stamped: bool) -> AsyncIterator[Check]:
+async def _settings(
+    name: str, config: Config, begins: Mapping[Partition, int], archive: Projection | None, *, stamped: bool
+) -> AsyncIterator[Check]:
     """Check whether a topic keeps all records, for a rebuild, and, if it is `stamped`, whose clock stamps them."""
     from reconciler import factory
     from reconciler.adapters import kafka_topic
 
     known = factory.kafka_options(config)
-    topic, check = config.log.topic, f"retention of the {name}"
-    told = await kafka_topic.settings(known, topic)
-    if told.retention is None:
-        said = f"{topic}: the broker does not say how long it keeps records; make sure that it keeps all"
-        yield Check(check, WARNING, said)
-    elif told.retention.losses:
-        said = f"{topic}: {' and '.join(told.retention.losses)}; let it keep everything, or archive it in time with"
-        yield Check(check, WARNING, f"{said} `reconciler export`")
-    else:
-        yield Check(check, OK, f"{topic}: everything is kept")
+    told = await kafka_topic.settings(known, config.log.topic)
+    topic = retention.Topic(config.log.topic, begins, told.retention)
+    yield retention.check(name, topic, archive, SystemClock().now_us())
     if stamped:
         yield _timestamps(name, config, known, told.timestamps)
 

@@ -58,3 +58,13 @@ def missing(spans: Iterable[Span], end: int) -> list[Span]:
             gaps.append((reached, first))
         reached = after
     return [*gaps, (reached, end)] if reached < end else gaps
+
+
+def whole_to(spans: Iterable[Span]) -> int:
+    """Return the offset before which every one lies in a span."""
+    reached = 0
+    for first, after in sorted(spans):
+        if first > reached:
+            break
+        reached = max(reached, after)
+    return reached
