@@ -15,7 +15,8 @@ from tests.kubernetes.cluster import ROOT, Cluster, Refused
 pytestmark = pytest.mark.slow
 
 MANIFESTS = ROOT / "deploy" / "kubernetes"
-WORKLOADS = {"sqlite": "StatefulSet", "postgres": "Deployment", "customer": "Deployment"}
+WORKLOADS = {"sqlite": "StatefulSet", "postgres": "Deployment", "customer": "Deployment", "plant-1": "StatefulSet"}
+SHOWN = re.compile(r"^`([\w./-]+)`:\n\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LABEL = "app.kubernetes.io/name: windchill-reconciler"
 
 
@@ -25,11 +26,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     customers = tmp_path_factory.mktemp("customer")
     (customers / "windchill-reconciler").symlink_to(ROOT)
     page = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^`([\w./-]+)`:\n\n```\w*\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    shown = SHOWN.findall(page)
     assert {"kustomization.yaml", "reconciler.toml", "policy.toml"} <= {name for name, _ in shown}
     for name, text in shown:
         (customers / name).write_text(text, encoding="utf-8")
+    plant = customers / "plant-1"
+    plant.mkdir()
+    for name, text in SHOWN.findall((ROOT / "docs/howto.md").read_text(encoding="utf-8")):
+        (customers / name).write_text(text, encoding="utf-8")
     return {
+        "plant-1": plant,
         "sqlite": MANIFESTS / "overlays/sqlite",
         "postgres": MANIFESTS / "overlays/postgres",
         "customer": customers,
