@@ -485,6 +485,7 @@ def attempt_options(config: Config) -> AttemptOptions:
         backoff_max_s=retry.backoff_max_s,
         cooldown_base_s=retry.cooldown_base_s,
         cooldown_max_s=retry.cooldown_max_s,
+        absent_s=retry.absent_s,
         interval_s=resync.interval_s,
         interval_factor_max=resync.interval_factor_max,
         writes_window_s=resync.window_s,

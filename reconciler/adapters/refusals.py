@@ -54,7 +54,7 @@ def trouble(reply: Reply, message: str, retry_after_s: float | None) -> Trouble 
         case 401:
             return Unauthorised(message)
         case 403 | 404 | 410:
-            return NotAvailable(status, message, forbidden=status == 403)
+            return NotAvailable(status, message, forbidden=status == 403, absent=status == 404)
         case 429 | 503:
             return Throttled(status, message, retry_after_s)
     return Failed(message, status) if status == 408 or status >= 500 else None

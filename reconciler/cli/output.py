@@ -35,6 +35,7 @@ _STYLES = {
     "pending": "cyan",
     "collecting": "cyan",
     "observed": "cyan",
+    "absent": "cyan",
     "held": "yellow",
     "contended": "yellow",
     "locked": "yellow",

@@ -364,6 +364,10 @@ class Retry:
     cooldown_max_s: Annotated[Seconds, Meta(gt=0, le=TEN_YEARS_S)] = 900.0
     """The longest cool-down in seconds: a person who edits the document all day delays us by a quarter of an hour at
     most."""
+    absent_s: Annotated[Seconds, Meta(ge=0, le=TEN_YEARS_S)] = 604_800.0
+    """Seconds for which a document is awaited that events name and Windchill does not know yet. It is looked for after
+    1, 2, 5, 10, 20 and 30 minutes, then hourly; then it is parked, people are told, and it is looked for once a day. 0:
+    it is parked at once. A week outlasts a release process with holidays in it."""
 
 
 @attrs.frozen(kw_only=True)

@@ -57,6 +57,7 @@ _THRESHOLD = (
     "stopped before writing: comparisons have written to as many documents as resync.writes_max_per_window allows; it"
     " waits for room. Look at `reconciler plan`, and let it through at once with `reconciler docs retry`"
 )
+_NO_LOCK = (Status.PARKED, Status.ABSENT)
 _FAILED_UNDER_LOCK = (NotAvailable, Locked, Failed, Unknown, Broken, Throttled)  # refusals have waits of their own
 
 
@@ -119,7 +120,7 @@ class Attempt:
         if not self.gate.locks:
             return settle.nothing_managed(case)
         failed = await self._release_failed(case)
-        if failed is not None and failed.status is not Status.PARKED:  # an absent document has no lock of ours
+        if failed is not None and failed.status not in _NO_LOCK:  # an absent document has no lock of ours
             return failed
         known = bool(agreement.told) or agreement.snapshot is not None
         first = case.document.status is not Status.SYNCED
@@ -132,7 +133,7 @@ class Attempt:
             return settle.paused(case)
         failed = await self._release_failed(case)
         case = self._now(case)
-        if failed is not None and failed.status is not Status.PARKED:  # an absent document has no lock of ours
+        if failed is not None and failed.status not in _NO_LOCK:  # an absent document has no lock of ours
             return settle.paused_perhaps_locked(case)
         return settle.paused_unlocked(case, None if doubt is None else structs.replace(doubt, lock=None))
 
@@ -283,6 +284,8 @@ class Attempt:
     def _troubled(self, case: Case, answer: Trouble) -> Settlement:
         intent = case.document.agreement.intent  # of an earlier write: if this one was sent, it was surely not applied
         match answer:
+            case NotAvailable(status, message, absent=True):
+                return settle.absent(case, f"{status}: {message}", status)
             case NotAvailable():
                 said = f"{answer.status}: {answer.message}" if answer.status else answer.message
                 return settle.parked(case, said, AttemptResult.NOT_AVAILABLE, answer.status)

@@ -104,5 +104,5 @@ class Drift:
 def _moved(document: Document, token: Token) -> bool:
     snapshot = document.agreement.snapshot
     if snapshot is None:
-        return document.status is Status.PARKED  # it was not there, and now it is
+        return document.status in (Status.ABSENT, Status.PARKED)  # it was not there, and now it is
     return document.status in _WOKEN and snapshot.token != token

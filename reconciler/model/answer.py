@@ -63,12 +63,14 @@ class NotAvailable(msgspec.Struct, frozen=True):
     The server does not give us this document: it is forbidden (403), not there (404) or gone (410).
 
     `forbidden`: it is there, but we lack a right, perhaps for this write alone. `perhaps_stale`: as in `Refused`.
+    `absent`: the server knows no such document, so one may yet be made.
     """
 
     status: int
     message: str
     forbidden: bool = False
     perhaps_stale: bool = False
+    absent: bool = False
 
 
 class Unauthorised(msgspec.Struct, frozen=True):

@@ -23,12 +23,16 @@ class Status(enum.StrEnum):
     OBSERVED = "observed"  # decided, but not written, because the policy covers other documents only
     CONTENDED = "contended"  # too many version conflicts in a row: cooling down
     LOCKED = "locked"  # locked or checked out: tried again slowly
+    ABSENT = "absent"  # not in Windchill yet, as events often come first: looked for, more and more rarely
     PARKED = "parked"  # can't be read or written (403, 404, 410, no token): tried again slowly
     PAUSED = "paused"  # by an operator: neither read nor written until they resume it; known to the store only
 
 
-SETTLED: Final = (Status.SYNCED, Status.HELD, Status.OBSERVED, Status.PARKED)
+SETTLED: Final = (Status.SYNCED, Status.HELD, Status.OBSERVED, Status.ABSENT, Status.PARKED)
 """The last attempt has ended without a prompt retry."""
+
+SET_ASIDE: Final = (Status.ABSENT, Status.PARKED)
+"""They may wait for weeks for something that we can't hasten, so they don't count as pending."""
 
 
 class Lane(enum.IntEnum):
@@ -129,7 +133,7 @@ class Agreement(msgspec.Struct, frozen=True):
     failures: int = 0  # attempts in a row that failed; sets the backoff
     clashes: int = 0  # version conflicts in a row; sets the wait, and when to give up for a while
     cooldowns: int = 0  # times in a row that it was contended; doubles the cool-down
-    aside: Status | None = None  # contended, locked or parked: the last of these, until an attempt succeeds
+    aside: Status | None = None  # contended, locked, absent or parked: the last of these, until an attempt succeeds
     aside_us: int | None = None  # since then
     stable: int = 0  # re-comparisons in a row that found no drift; lengthens the interval
     checked_in_us: int | None = None  # when a write of ours last made an iteration

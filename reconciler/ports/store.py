@@ -226,7 +226,7 @@ class Views(Protocol):
         """Return the time of the trail's newest record; None without any."""
 
     async def oldest_pending_us(self) -> int | None:
-        """Return since when the longest pending document is pending."""
+        """Return since when the longest pending document is pending, without those that are absent or parked."""
 
     async def conflicts(
         self, *, closed: bool = False, limit: int = 1000, after: tuple[int, str] = (-1, "")

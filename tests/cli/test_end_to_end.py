@@ -120,7 +120,7 @@ def test_a_wide_document_is_shown_and_parked_until_fields_are_released(program: 
 
 
 def test_once_says_what_it_came_to(settled: Program) -> None:
-    others = "pending", "collecting", "held", "observed", "contended", "locked", "parked", "paused"
+    others = "pending", "collecting", "held", "observed", "contended", "locked", "absent", "parked", "paused"
     none = dict.fromkeys(others, 0)
     assert settled.json("run", "--once") == {
         "documents": none | {"synced": 2},
@@ -130,7 +130,7 @@ def test_once_says_what_it_came_to(settled: Program) -> None:
         "settled": True,
     }
     settled.emits("nowhere", "--set", "status=X")
-    assert settled.json("run", "--once", code=3)["documents"]["parked"] == 1
+    assert settled.json("run", "--once", code=3)["documents"]["absent"] == 1
 
 
 def test_logs_in_a_pipe_are_one_json_object_a_line(settled: Program) -> None:

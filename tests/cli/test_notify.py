@@ -83,6 +83,8 @@ def receiver() -> Iterator[Receiver]:
 def notifying(program: Program, receiver: Receiver, *more: str) -> Program:
     with program.config.open("a", encoding="utf-8") as config:
         config.write(NOTIFY.format(url=receiver.url, secret=CANARY) + "\n".join(more))
+    text = program.config.read_text(encoding="utf-8")
+    program.config.write_text(text.replace("[retry]\n", "[retry]\nabsent_s = 0\n"), encoding="utf-8")
     return program
 
 

@@ -283,7 +283,7 @@ def test_the_order_is_that_of_the_chain_where_a_clock_went_back() -> None:
     assert len(told(history, actions=actions, older=True).chapters) == 4, "older actions are left out"
 
 
-@pytest.mark.parametrize("status", [Status.PARKED, Status.CONTENDED, Status.LOCKED])
+@pytest.mark.parametrize("status", [Status.ABSENT, Status.PARKED, Status.CONTENDED, Status.LOCKED])
 def test_why_nothing_is_decided_on_a_document_that_is_stopped_is_told_before_what_is_asked_of_it(status) -> None:
     history = History(one_rule()).event(set={"owner": "akim"})
     row = structs.replace(history.document, status=status, reason="404: there is no\x1b such document")

@@ -153,12 +153,13 @@ async def test_a_lock_is_waited_for_and_then_written_through(world: World) -> No
     assert world.simulated.document()["title"] == "one"
 
 
-async def test_a_missing_document_is_parked_until_it_is_there(world: World) -> None:
+async def test_a_missing_document_is_awaited_and_the_next_event_finds_it(world: World) -> None:
     world.simulated.condition(404)
     async with world.running() as running:
         await world.append(event(DOCUMENT, {"title": "one"}))
-        await running.until_status(DOCUMENT, Status.PARKED)
+        await running.until_status(DOCUMENT, Status.ABSENT)
         world.simulated.condition(None)
+        await world.append(event(DOCUMENT, {"title": "two"}))
         await running.until_status(DOCUMENT, Status.SYNCED)
         await running.check()
 

@@ -20,7 +20,18 @@ from reconciler.model.action import Change, OperatorAction
 from reconciler.model.audit import AuditRecord, Settlement
 from reconciler.model.chain import Cut, Entry, Head, Recorded
 from reconciler.model.desired import Claims, Desired
-from reconciler.model.document import NO_AGREEMENT, Agreement, ConflictRow, Document, Due, Lane, Row, Status, Superseded
+from reconciler.model.document import (
+    NO_AGREEMENT,
+    SET_ASIDE,
+    Agreement,
+    ConflictRow,
+    Document,
+    Due,
+    Lane,
+    Row,
+    Status,
+    Superseded,
+)
 from reconciler.model.event import DeadLetter, Outgoing
 from reconciler.model.policy import Policy
 from reconciler.model.signing import Noted
@@ -339,7 +350,7 @@ class MemoryStore:
 
     async def oldest_pending_us(self) -> int | None:
         self._require_open()
-        since = (row.pending_since_us for row in self.rows.values())
+        since = (row.pending_since_us for row in self.rows.values() if row.status not in SET_ASIDE)
         return min((since_us for since_us in since if since_us is not None), default=None)
 
     async def conflicts(

@@ -30,6 +30,8 @@ from tests.fakes.memory_windchill import Fault
 from tests.flows.conftest import MakeWorld
 from tests.flows.world import KEY, OPERATORS, World, policy
 
+WEEK_S = 604_800
+
 MISMATCH = VersionConflict(412, "modified by another user")
 
 
@@ -461,6 +463,57 @@ async def test_what_can_not_be_had_is_parked_with_the_reason_and_tried_again(
         assert 0.8 * most_s <= await world.wait() <= most_s
     assert (await world.settle()).status is Status.SYNCED
     assert len(world.outcomes("parked")) == 1
+
+
+ABSENT = NotAvailable(404, "no such document", absent=True)
+
+
+async def test_a_document_that_is_not_there_yet_is_looked_for_more_and_more_rarely_and_found(world: World) -> None:
+    world.windchill.script_reads(*[ABSENT] * 9)
+    await world.emit({"title": "Cover"})
+    for most_s in (60, 120, 300, 600, 1200, 1800, 3600, 3600):
+        await world.attempt()
+        assert world.document().status is Status.ABSENT
+        assert world.document().reason.startswith("404: no such document; it is looked for until ")
+        assert 0.8 * most_s <= await world.wait() <= most_s
+    assert await world.store.oldest_pending_us() is None
+    assert (await world.settle()).status is Status.SYNCED
+    assert world.live()["title"] == "Cover"
+    assert not world.outcomes("parked")
+
+
+async def test_a_document_that_does_not_come_within_a_week_is_parked_told_of_once_and_looked_for_daily(
+    world: World,
+) -> None:
+    world.windchill.script_reads(*[ABSENT] * 400)
+    await world.emit({"title": "Cover"})
+    await world.attempt()
+    began_us = world.clock.now_us()
+    while (await world.attempt()).status is Status.ABSENT:
+        await world.wait()
+    assert WEEK_S <= (world.clock.now_us() - began_us) / 1e6 <= WEEK_S + 7200
+    for _ in range(2):
+        assert world.document().status is Status.PARKED
+        assert 0.8 * 86_400 <= await world.wait() <= 86_400
+        await world.attempt()
+    assert len(world.outcomes("parked")) == 1
+    await world.emit_and_attempt({"title": "Lid"})
+    assert world.document().status is Status.ABSENT, "who asks for something new expects it to come"
+
+
+async def test_a_document_that_was_there_is_gone_and_parked_at_once(world: World) -> None:
+    await world.emit_and_settle({"title": "Cover"})
+    world.windchill.script_reads(ABSENT)
+    await world.emit({"title": "Lid"})
+    await world.attempt(Lane.OPERATOR)
+    assert world.document().status is Status.PARKED
+
+
+async def test_an_absent_document_is_parked_at_once_if_none_is_awaited(make_world: MakeWorld) -> None:
+    world = make_world(pace=defaults.pace(absent_s=0))
+    world.windchill.script_reads(ABSENT)
+    await world.emit_and_attempt({"title": "Cover"})
+    assert world.document().status is Status.PARKED
 
 
 async def test_a_document_of_too_many_fields_is_parked_unasked_until_some_are_released(world: World) -> None:

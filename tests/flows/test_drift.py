@@ -85,9 +85,9 @@ async def test_our_own_writes_and_what_no_one_manages_wake_no_one(watched: Watch
 
 async def test_a_document_that_comes_to_exist_is_not_left_waiting(watched: Watched) -> None:
     world = watched.world
-    world.windchill.script_reads(NotAvailable(404, "there is no such document"))
+    world.windchill.script_reads(NotAvailable(404, "there is no such document", absent=True))
     await world.emit_and_attempt({"owner": "akim"})
-    assert world.document().status is Status.PARKED
+    assert world.document().status is Status.ABSENT
     assert await watched.drift.look() == 1
     await world.settle()
     assert world.live()["owner"] == "akim"

@@ -288,7 +288,7 @@ class World:
         held = {(row.key, one.id) for row in self.store.rows.values() for one in row.agreement.held}
         assert open_now == held, "the list of conflicts and what the documents say of theirs differ"
         for row in self.store.rows.values():
-            waits = row.status in (Status.PENDING, Status.CONTENDED, Status.LOCKED)
+            waits = row.status in (Status.PENDING, Status.CONTENDED, Status.LOCKED, Status.ABSENT)
             assert row.due_us is not None or not waits, f"dropped: {row}"
             assert row.status is not Status.HELD or row.agreement.held, f"held for no field: {row}"
 

@@ -289,7 +289,7 @@ async def test_a_form_of_no_page_of_ours_does_nothing(stage: Stage, world: World
 
 
 async def test_every_document_is_compared_at_the_press_of_a_button(stage: Stage, world: World) -> None:
-    settled = {Status.SYNCED, Status.HELD, Status.PARKED}
+    settled = {Status.SYNCED, Status.HELD, Status.ABSENT, Status.PARKED}
     wanted = {key for key, row in world.store.rows.items() if row.status in settled}
     async with stage.visit("/documents") as visit:
         await press(visit, "Compare all", asks=True)

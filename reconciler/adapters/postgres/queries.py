@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from reconciler.adapters.postgres.change import COLUMNS
 from reconciler.model.chain import SPAN
-from reconciler.model.document import Lane, Status
+from reconciler.model.document import SET_ASIDE, Lane, Status
 from reconciler.model.standing import DAY_H, DOUBT
 
 LANES = [int(lane) for lane in Lane]
@@ -117,7 +117,12 @@ LIST_WAITING = f"""{_DOCUMENT} WHERE status = $4 AND pending_since_us IS NOT NUL
     ORDER BY pending_since_us, key LIMIT $3"""
 LIST_ASIDE = f"""{_DOCUMENT} WHERE status IN ('parked', 'contended') AND status = $4 AND (aside_us, key) > ($1, $2)
     ORDER BY aside_us, key LIMIT $3"""
-OLDEST_PENDING = "SELECT min(pending_since_us) FROM document"
+_OLDEST = (
+    f"(SELECT min(pending_since_us) FROM document WHERE status = '{status}' AND pending_since_us IS NOT NULL)"
+    for status in Status
+    if status not in SET_ASIDE
+)
+OLDEST_PENDING = f"SELECT least({', '.join(_OLDEST)})"
 
 _CONFLICT = "SELECT document, closed_at_us, conflict FROM conflict"
 OPEN_CONFLICTS, ALL_CONFLICTS = (

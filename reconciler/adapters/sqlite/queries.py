@@ -17,7 +17,7 @@ from typing import NamedTuple
 from reconciler.model import codec
 from reconciler.model.chain import BEGIN, Head
 from reconciler.model.desired import NOTHING_DESIRED
-from reconciler.model.document import Lane, Row, Status
+from reconciler.model.document import SET_ASIDE, Lane, Row, Status
 from reconciler.model.standing import DAY_H, DOUBT
 
 Values = Sequence[tuple[object, ...]]
@@ -271,6 +271,7 @@ OLDEST_PENDING = lines(
         "SELECT min(pending_since_us) AS since_us FROM document"
         f" WHERE status = '{status}' AND pending_since_us IS NOT NULL"
         for status in Status
+        if status not in SET_ASIDE
     )
     + ")",
 )

@@ -279,9 +279,8 @@ class Reader:
         current = {identity: row for row in certain or possible if (identity := _identity(row, schema))}
         if not current:
             copies = "but a working copy " if any(checked_out.is_working_copy(row) for row in rows) else ""
-            return NotAvailable(
-                404, replies.cut(f"there is no document {copies}with {self._options.key_property} {key}")
-            )
+            said = replies.cut(f"there is no document {copies}with {self._options.key_property} {key}")
+            return NotAvailable(404, said, absent=not copies)
         if len(current) > 1:
             named = ", ".join(sorted(current)[:3])
             return NotAvailable(409, replies.cut(f"{len(current)} documents have the number {key}: {named}"))

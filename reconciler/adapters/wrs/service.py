@@ -191,7 +191,7 @@ class Service:
         """Return what reads and writes have in common; None for any other reply."""
         message = self.message(reply)
         if reply.status >= 400 and code(reply) == "ENTITY_NOT_FOUND":
-            return NotAvailable(404, message)
+            return NotAvailable(404, message, absent=True)
         return refusals.trouble(reply, message, self.retry_after_s(reply))
 
     def retry_after_s(self, reply: Reply) -> float | None:

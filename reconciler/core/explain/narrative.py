@@ -79,6 +79,7 @@ class Story:
 
 
 _STOPS = {
+    Status.ABSENT: "The document is not in Windchill yet, and the reconciler waits until it is",
     Status.PARKED: "The document is parked: the reconciler writes nothing to it",
     Status.CONTENDED: "The reconciler leaves the document alone for a while, because others keep changing it",
     Status.LOCKED: "The document is locked or checked out in Windchill, and the reconciler waits until that ends",
@@ -301,7 +302,7 @@ _IF_EDITED = {
 }
 _IF_EDITED_USUALLY = "If someone changes it in Windchill, their edit stays until a newer event."
 # The story opens with the reason.
-_STOPPED = (Status.PARKED, Status.CONTENDED, Status.LOCKED, Status.PAUSED, Status.COLLECTING)
+_STOPPED = (Status.ABSENT, Status.PARKED, Status.CONTENDED, Status.LOCKED, Status.PAUSED, Status.COLLECTING)
 _CONFLICTS = Reference("command", "reconciler conflicts list")
 _UNMANAGED = "The reconciler does not manage it any more, and leaves it as it is in Windchill."
 

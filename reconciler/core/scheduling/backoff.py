@@ -17,6 +17,9 @@ RETRY_AFTER_S_MAX: Final = 3600.0
 INTERVAL_JITTER_MAX: Final = 1.1
 """The factor by which jitter may lengthen the interval between two comparisons."""
 
+ABSENCE_S: Final = (60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)
+"""The waits for a document that is not there: an event is often a minute ahead of it, and rarely a day."""
+
 _DOUBLINGS_MAX = 64  # more would only overflow: 2⁶⁴ times anything is beyond every maximum
 
 
@@ -47,6 +50,12 @@ def cooldown_s(times: int, base_s: float, max_s: float, chance: float) -> float:
     scatters a batch well enough.
     """
     return doubled_s(times, base_s, max_s) * (0.8 + 0.2 * chance)
+
+
+def absence_s(times: int) -> float:
+    """Return how long to wait after not finding a document for the `times`-th time in a row (from 1); no jitter."""
+    assert times >= 1, "counted from 1"
+    return ABSENCE_S[min(times, len(ABSENCE_S)) - 1]
 
 
 def interval_s(stable: int, base_s: float, chance: float, stretch_max: float = STRETCH_MAX) -> float | None:

@@ -27,6 +27,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     backoff_max_s: float
     cooldown_base_s: float
     cooldown_max_s: float
+    absent_s: float
     interval_s: float
     interval_factor_max: float
     contested_window_s: float
@@ -44,8 +45,10 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
                 longest_s = max(self.quiet_s, self.checkin_interval_s)
             case Status.CONTENDED | Status.LOCKED:
                 longest_s = self.cooldown_max_s
+            case Status.ABSENT:
+                longest_s = backoff.ABSENCE_S[-1]
             case Status.PARKED:
-                longest_s = self.cooldown_max_s + self.writes_window_s
+                longest_s = max(self.cooldown_max_s + self.writes_window_s, retrying.DAY_S)
             case Status.SYNCED | Status.HELD | Status.OBSERVED:
                 longest_s = interval_s
             case Status.PAUSED:
@@ -115,6 +118,11 @@ class Case(msgspec.Struct, frozen=True):
         """The clock and chance for the waits of refused fields."""
         pace = self.options.pace
         return Moment(self.now_us, self.chance, pace.cooldown_base_s, pace.contested_window_s)
+
+    @property
+    def jitter(self) -> float:
+        """A factor that takes off a fifth of a wait at most, so that what came together does not come back so."""
+        return 0.8 + 0.2 * self.chance
 
     def after_us(self, wait_s: float | None) -> int | None:
         """Return the moment that far from now, `None` for none."""

@@ -10,9 +10,9 @@ Rules of this file:
 
 Theory of operation: ARCHITECTURE.md as code. Version conflicts wait 1, 2, 4, 8 s and then cool down as *contended*; an
 unknown result keeps its intent, so that the next attempt reads first; refusals hold their fields and let the rest go
-out; locked and absent documents are tried again slowly; everything else backs off. A paused document is neither read
-nor written. But where writes take locks, none of ours may stay for the length of a pause: the attempt that the pause
-interrupted may have left one, and a request that we gave up long ago may yet take one.
+out; locked, absent and parked documents are tried again slowly; everything else backs off. A paused document is neither
+read nor written. But where writes take locks, none of ours may stay for the length of a pause: the attempt that the
+pause interrupted may have left one, and a request that we gave up long ago may yet take one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -228,6 +228,31 @@ def parked(
     entered = case.document.status is not Status.PARKED
     settlement = _cooling(case, agreement, Status.PARKED, reason, entered=entered, at_least_s=at_least_s)
     return evidence.recorded(case, settlement, result, reason, status=status)
+
+
+def absent(case: Case, reason: str, status: int | None) -> Settlement:
+    """
+    Windchill knows no such document: look for it more and more rarely, and park it when it has not come in time.
+
+    Events often come before their document, which is no trouble yet: nothing is published before it is parked. One that
+    was read or agreed before is not late but gone, and parked at once. A parked one is awaited again when an event asks
+    for something new; until then it is looked for once a day.
+    """
+    old, pace = case.document.agreement, case.options.pace
+    awaited = old.aside is Status.ABSENT
+    since_us = old.aside_us if awaited and old.aside_us is not None and old.aside_us <= case.now_us else case.now_us
+    until_us = instant.after_us(since_us, pace.absent_s)
+    if old.snapshot is not None or old.base.fields:
+        return parked(case, reason, AttemptResult.NOT_AVAILABLE, status)
+    if case.document.status is Status.PARKED or case.now_us >= until_us:
+        settlement = parked(case, reason, AttemptResult.NOT_AVAILABLE, status)
+        return structs.replace(settlement, due_us=case.after_us(retrying.DAY_S * case.jitter))
+    times = old.cooldowns + 1 if awaited else 1
+    agreement = structs.replace(old, cooldowns=times, aside=Status.ABSENT, aside_us=since_us)
+    due_us = case.after_us(backoff.absence_s(times) * case.jitter)
+    said = f"{reason}; it is looked for until {instant.from_us(until_us)[:19]}Z, then parked"
+    settlement = _settlement(case, agreement, Status.ABSENT, said, due_us)
+    return evidence.recorded(case, settlement, AttemptResult.NOT_AVAILABLE, reason, status=status)
 
 
 def unknown(case: Case, intent: Intent, message: str) -> Settlement:

@@ -103,7 +103,7 @@ _NAVIGATION: Final = (
 )
 _TONES: Final = {
     "good": "synced in_sync written confirmed up closed ready done",
-    "busy": "pending collecting running observed would_write",
+    "busy": "pending collecting running observed absent would_write",
     "warn": "held unknown throttled maintenance half-open",
     "heat": "contended version_conflict",
     "lock": "locked",

@@ -276,7 +276,7 @@ async def test_working_copies_are_skipped_our_own_too(
 )
 async def test_a_number_that_no_one_has_is_not_there(odata: OData, documents: WrsWindchill, listed: list[Any]) -> None:
     odata.respond = lambda asked: rows(*listed)
-    assert await documents.read(KEY) == NotAvailable(404, f"there is no document with Number {KEY}")
+    assert await documents.read(KEY) == NotAvailable(404, f"there is no document with Number {KEY}", absent=True)
 
 
 async def test_two_documents_with_one_number_are_left_to_a_person(odata: OData, documents: WrsWindchill) -> None:
@@ -449,7 +449,7 @@ async def test_first_reads_at_the_same_time_share_a_request(odata: OData, docume
     answers = await at_once(documents, keys)
     assert [answer.key for answer in answers[:-1]] == keys[:-1]
     assert [answer.body["Number"] for answer in answers[:-1]] == keys[:-1]
-    assert answers[-1] == NotAvailable(404, f"there is no document with Number {keys[-1]}")
+    assert answers[-1] == NotAvailable(404, f"there is no document with Number {keys[-1]}", absent=True)
     assert len(filters(odata)) == 1
 
 

@@ -306,8 +306,8 @@ async def test_what_is_no_page_of_rows_is_trouble(
     ("answer", "expected"),
     [
         (error(403, "FORBIDDEN", "not yours"), NotAvailable(403, "FORBIDDEN: not yours", forbidden=True)),
-        (error(404, "NOT_FOUND", "gone"), NotAvailable(404, "NOT_FOUND: gone")),
-        (error(400, "ENTITY_NOT_FOUND", "gone"), NotAvailable(404, "ENTITY_NOT_FOUND: gone")),
+        (error(404, "NOT_FOUND", "gone"), NotAvailable(404, "NOT_FOUND: gone", absent=True)),
+        (error(400, "ENTITY_NOT_FOUND", "gone"), NotAvailable(404, "ENTITY_NOT_FOUND: gone", absent=True)),
         (error(500, "OOPS", "x"), Failed("OOPS: x", 500)),
         (error(501, "NOT_IMPLEMENTED", "x"), Failed("NOT_IMPLEMENTED: x", 501)),
         (error(408, "LATE", "x"), Failed("LATE: x", 408)),
