@@ -1,6 +1,7 @@
 """The program `reconciler`: its commands, in the order in which `--help` lists them."""
 
 from reconciler.cli import framework
+from reconciler.cli.commands.adopt import adopt
 from reconciler.cli.commands.audit import audit
 from reconciler.cli.commands.completion import completion
 from reconciler.cli.commands.config import config
@@ -21,6 +22,7 @@ from reconciler.cli.commands.prune import prune
 from reconciler.cli.commands.rebuild import rebuild
 from reconciler.cli.commands.replay import replay
 from reconciler.cli.commands.restore import restore
+from reconciler.cli.commands.revert import revert
 from reconciler.cli.commands.run import run
 from reconciler.cli.commands.simulate import simulate
 from reconciler.cli.commands.snapshot import snapshot
@@ -53,6 +55,8 @@ for _command in (
     conflicts,
     dead_letters,
     emit,
+    adopt,
+    revert,
     replay,
     snapshot,
     restore,

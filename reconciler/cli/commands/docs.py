@@ -15,19 +15,32 @@ import click
 
 from reconciler import views
 from reconciler.adapters.clock import SystemClock
-from reconciler.cli import actions, events, framework, log_replay, options, output, projections, runtime, store_access
+from reconciler.cli import (
+    actions,
+    amending,
+    events,
+    framework,
+    log_replay,
+    options,
+    output,
+    projections,
+    runtime,
+    store_access,
+)
 from reconciler.config import Config
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.model.action import CLI, UNKNOWN_DOCUMENT, Appended, Done
+from reconciler.model.action import CLI, UNKNOWN_DOCUMENT, ActionKind, Appended, Done
 from reconciler.model.document import Status
+from reconciler.model.value import Json
 from reconciler.ports import authorship
 
 if TYPE_CHECKING:
     from reconciler.core.events.signing import Required
+    from reconciler.core.planning.amendments import Amended
     from reconciler.flows.actions import OperatorActions
     from reconciler.flows.refold import Origin, Result
 
-docs = framework.family("docs", "Documents: list or show them; compare, retry, pause, resume, release or refold them.")
+docs = framework.family("docs", "Documents: list, show, compare, retry, pause, resume, release, rename or refold.")
 
 _STATUS = click.Choice([status.value for status in Status])
 _LIST_COLUMNS = (
@@ -217,6 +230,40 @@ def release(
     what = f"{', '.join(fields)} of " if fields else ""
     for one in released:
         output.line(f"Released {what}{one.document}: appended {one.events[0]} to {events.decisions_log(config)}.")
+
+
+@docs.subcommand(
+    "rename",
+    "reconciler docs rename ERP-4711 0000012345 -c reconciler.toml",
+    "reconciler docs rename ERP-4711 0000012345 --apply",
+)
+@click.argument("old")
+@click.argument("new")
+@click.option("--apply", is_flag=True, help="Append the events; without it they are only shown.")
+@actions.with_actor_and_reason
+@options.on_store
+def rename(config: Config, *, old: str, new: str, apply: bool, actor: str, reason: str, form: str) -> None:
+    """
+    Move what is desired of document OLD to NEW, for a document that got another number than its events say.
+
+    Everything that is claimed of OLD is claimed of NEW from now on, and OLD is released. Without --apply this is only
+    shown. If NEW is claimed too, both are joined, unless a field of both has different values. Later events that
+    name OLD are about OLD again: let its sources use the new number.
+    """
+    rows, appended = runtime.run(_rename(config, old, new, apply=apply, who=actor, reason=reason))
+    amending.report(form, rows, appended, nothing="Nothing to move.")
+
+
+async def _rename(
+    config: Config, old: str, new: str, *, apply: bool, who: str, reason: str
+) -> tuple[list["Amended"], int | None]:
+    async with amending.opened(config) as amends:
+        both = actions.require_done(await amends.rename(who, old, new, reason))
+        rows = [row for one in both for row in one.amendment.rows]
+        if not apply:
+            return rows, None
+        details: dict[str, Json] = {"from": old, "to": new, "reason": reason}
+        return rows, await amends.append(who, ActionKind.RENAME, both, details, per_minute=float("inf"))
 
 
 def _change(config: Config, keys: tuple[str, ...], status: str | None, change: _Action) -> Done:

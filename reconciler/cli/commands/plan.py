@@ -8,23 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.adapters.clock import SystemClock
-from reconciler.cli import framework, log_replay, options, output, runtime, store_access
+from reconciler.cli import framework, log_replay, options, output, reading, runtime, store_access
 from reconciler.config import Config
 from reconciler.core.folding import fold
 from reconciler.core.planning import plan as planning
 from reconciler.core.planning import reasons
-from reconciler.errors import ReconcilerError
-from reconciler.model.answer import Broken, NotAvailable, ReadAnswer, Throttled, Unchanged
+from reconciler.model.answer import Broken, NotAvailable, Unchanged
 from reconciler.model.document import Document, Status
 from reconciler.model.plan import Decision, Verb
 from reconciler.model.snapshot import Snapshot
 from reconciler.model.value import MISSING
 
 if TYPE_CHECKING:
-    from reconciler.ports import Clock, Store, Windchill
-
-_RETRIES_MAX = 5  # after which a throttled document counts as unreadable
-_WAIT_S_MAX = 30.0
+    from reconciler.ports import Clock, Store
 
 _COLUMNS = (
     output.Column("document", "document", whole=True),
@@ -68,24 +64,16 @@ def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, for
 
 
 async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[list[dict[str, Any]], int]:
-    from reconciler import factory
-    from reconciler.adapters.counters import Counters
-
-    clock = SystemClock()
     rows: list[dict[str, Any]] = []
-    async with _store(config) as store:
-        wanted = await _wanted(store, keys, every, clock)
-        windchill = factory.make_windchill(config, clock, Counters())
-        drafting = _Drafting(config, windchill, clock)
-        try:
-            with output.progress("reading", len(wanted)) as tell:
-                for start in range(0, len(wanted), store_access.PAGE):
-                    found = await store.documents(wanted[start : start + store_access.PAGE])
-                    drafts = await asyncio.gather(*(drafting.draft(found[key]) for key in sorted(found)))
-                    rows += [row for draft in drafts for row in draft]
-                    tell(start + len(found), None)
-        finally:
-            await windchill.close()
+    async with _store(config) as store, reading.opened(config) as reader:
+        wanted = await _wanted(store, keys, every, SystemClock())
+        drafting = _Drafting(config, reader)
+        with output.progress("reading", len(wanted)) as tell:
+            for start in range(0, len(wanted), store_access.PAGE):
+                found = await store.documents(wanted[start : start + store_access.PAGE])
+                drafts = await asyncio.gather(*(drafting.draft(found[key]) for key in sorted(found)))
+                rows += [row for draft in drafts for row in draft]
+                tell(start + len(found), None)
     return rows, len(wanted)
 
 
@@ -120,16 +108,14 @@ async def _wanted(store: "Store", keys: tuple[str, ...], every: bool, clock: "Cl
 
 
 class _Drafting:
-    """Reads documents, a bounded number at a time, and drafts their plans."""
+    """Reads documents and drafts their plans."""
 
-    def __init__(self, config: Config, windchill: "Windchill", clock: "Clock") -> None:
+    def __init__(self, config: Config, reader: reading.Reader) -> None:
         from reconciler import factory
 
         self._config = config
         self._options = factory.attempt_options(config)
-        self._windchill = windchill
-        self._clock = clock
-        self._room = asyncio.Semaphore(config.windchill.in_flight_max)
+        self._reader = reader
 
     async def draft(self, document: Document) -> list[dict[str, Any]]:
         """Return a row for each managed field, or one that says why the document can't be read."""
@@ -139,8 +125,7 @@ class _Drafting:
             return [_trouble(document, "parked", wide)]
         if not fold.managed(document.desired):
             return []
-        async with self._room:
-            answer = await self._read(document)
+        answer = await self._reader.read(document.key, document.agreement.snapshot)
         match answer:
             case Snapshot():
                 return self._rows(document, answer)
@@ -152,18 +137,7 @@ class _Drafting:
             case Broken(message):
                 return [_trouble(document, "unreadable", message)]
             case _:
-                where = self._config.windchill.base_url
-                raise ReconcilerError(
-                    f"Windchill at {where} can't be read: {answer.message}; `reconciler doctor` says more"
-                )
-
-    async def _read(self, document: Document) -> ReadAnswer:
-        for _ in range(_RETRIES_MAX):
-            answer = await self._windchill.read(document.key, document.agreement.snapshot)
-            if not isinstance(answer, Throttled):
-                return answer
-            await self._clock.sleep(min(answer.retry_after_s or 1.0, _WAIT_S_MAX))
-        return answer
+                raise reading.unreachable(self._config, answer)
 
     def _rows(self, document: Document, snapshot: Snapshot) -> list[dict[str, Any]]:
         agreement = document.agreement
