@@ -49,6 +49,7 @@ async def main() -> int:
         Picture("overview", "/", "light", 1280, 1420),
         Picture("document", f"/documents/{DRAWING}", "light", 1280, 1180),
         Picture("conflict", f"/conflicts/{conflict}", "dark", 1280, 900),
+        Picture("dead-letters", "/dead-letters", "light", 1280, 520),
         Picture("phone", "/", "dark", 390, 1100),
     )
     FOLDER.mkdir(exist_ok=True)

@@ -23,6 +23,7 @@ from tests.page.stage import DRAWING, furnish
 from tests.web.conftest import Daemon
 
 ROOT = Path(__file__).parents[2]
+CLASS = re.compile(r"^class ([A-Z][a-z]+[A-Z]\w+)", re.MULTILINE)  # of two words: one alone may be a label
 NOW_US = instant.to_us("2026-11-22T10:00:00.000000Z")
 
 
@@ -164,6 +165,14 @@ async def test_fields_that_need_attention_come_first_and_each_has_a_state(daemon
 
 
 @pytest.mark.slow
+def test_no_template_shows_a_name_of_our_code() -> None:
+    classes = {
+        found for file in (ROOT / "reconciler").rglob("*.py") for found in CLASS.findall(file.read_text("utf-8"))
+    }
+    for file in (ROOT / "reconciler" / "web" / "page" / "templates").iterdir():
+        assert not classes & set(re.findall(r"\w+", file.read_text("utf-8"))), file.name
+
+
 def test_the_installed_package_has_templates_and_static_files(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""docs/api.md: every command line in it works on a server with a document."""
+"""docs/api.md and docs/producers.md: every request in them works on a server with a document."""
 
 import asyncio
 import re
@@ -13,8 +13,8 @@ import pytest
 from tests import brokers
 from tests.flows.world import World
 
-PAGE = Path(__file__).parents[2] / "docs" / "api.md"
-TEXT = PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("api.md", "producers.md")).replace("\\\n", " ")
 COMMANDS = [line.strip() for line in TEXT.splitlines() if line.startswith("    curl ")]
 
 
