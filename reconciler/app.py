@@ -522,6 +522,7 @@ class Daemon:
             access=self._access,
             actions=self._make_actions(),
             spaces=lambda: factory.spaces(self.config),
+            windchill_link=factory.windchill_link(self.config),
             hook_secret=self.config.admin.hook_secret,
         )
 

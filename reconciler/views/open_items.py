@@ -35,6 +35,7 @@ class Conflict(Shape, frozen=True, kw_only=True):
     hold: Annotated[str, Meta(description="decide, refused or contested; determines how it can be resolved.")]
     event: str
     source: str
+    claimed_at: Annotated[str, Meta(description="The time that the event names for our value.")]
 
 
 class ConflictPage(Shape, frozen=True, kw_only=True):
@@ -57,6 +58,7 @@ def conflict(found: ConflictRow) -> Conflict:
         closed_at=shape.at(found.closed_at_us),
         event=said.stamp.id,
         source=said.stamp.source,
+        claimed_at=said.stamp.time,
     )
 
 

@@ -5,8 +5,8 @@ Values can be as large as events, so a page also ends once `BYTES` of rows are i
 where the next page begins. For the same reason only a few rows are read at once.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -100,7 +100,13 @@ async def longest_pending(store: Store, status: Status, limit: int) -> list[view
 
 
 async def conflicts(
-    store: Store, cursor: str, limit: int, *, closed: bool = False, field: str = ""
+    store: Store,
+    cursor: str,
+    limit: int,
+    *,
+    closed: bool = False,
+    wanted: Callable[[ConflictRow], bool] = lambda _: True,
+    bytes_max: int = BYTES,
 ) -> views.open_items.ConflictPage:
     """Return conflicts, oldest first."""
 
@@ -113,9 +119,36 @@ async def conflicts(
         limit,
         place=lambda row: (row.conflict.opened_at_us, row.conflict.id),
         shown=views.open_items.conflict,
-        wanted=lambda row: field in ("", row.conflict.field),
+        wanted=wanted,
+        bytes_max=bytes_max,
     )
     return views.open_items.ConflictPage(items=items, next=following)
+
+
+Order = Literal["oldest", "newest", "document", "field"]
+ORDERS: Final = get_args(Order)
+SORTED_MAX: Final = 2_000  # conflicts that are sorted, the oldest
+_SORTED_BYTES: Final = 4 * BYTES
+_KEYS: Final[Mapping[str, Callable[[views.open_items.Conflict], tuple[str, str]]]] = {
+    "document": lambda one: (one.document, one.field),
+    "field": lambda one: (one.field, one.document),
+}
+
+
+async def sorted_conflicts(
+    store: Store, cursor: str, limit: int, order: Order, *, closed: bool, wanted: Callable[[ConflictRow], bool]
+) -> tuple[views.open_items.ConflictPage, bool]:
+    """
+    Return conflicts in another order than the store's, and whether all were sorted: the oldest 2,000 are.
+
+    Here a cursor counts, so a conflict that opens or closes meanwhile moves the others on.
+    """
+    every = await conflicts(store, "", SORTED_MAX, closed=closed, wanted=wanted, bytes_max=_SORTED_BYTES)
+    items = sorted(every.items, key=_KEYS[order]) if order in _KEYS else every.items[::-1]
+    skipped = inputs.place(cursor, tuple[inputs.Number])[0] if cursor else 0
+    following = inputs.after(skipped + limit) if skipped + limit < len(items) else None
+    page = views.open_items.ConflictPage(items=items[skipped : skipped + limit], next=following)
+    return page, every.next is None
 
 
 async def dead_letters(store: Store, status: str | None, cursor: str, limit: int) -> views.open_items.DeadLetterPage:

@@ -12,6 +12,7 @@ from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.limiter import Limiter
 from reconciler.core.scheduling.queue import Queue
 from reconciler.flows.actions import OperatorActions
+from reconciler.model.document import Document
 from reconciler.model.policy import Policy
 from reconciler.model.stamp import Partition
 from reconciler.model.standing import Space
@@ -58,6 +59,7 @@ class Services:
     settings: Callable[[], Iterable[tuple[str, str, Json, str]]]  # section, key, value (secrets masked), origin
     actions: OperatorActions
     spaces: Callable[[], Iterable[Space]]  # where store and log are
+    windchill_link: Callable[[Document], str] = lambda _: ""  # to a document in Windchill's own pages
     hook_secret: str = attrs.field(default="", repr=False)  # empty: no hook
 
     @property

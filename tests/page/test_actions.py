@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -332,3 +333,69 @@ async def test_all_writes_are_stopped_on_the_overview_said_on_every_page_and_res
         assert await world.store.write_stop() is None
         assert visit.complaints == []
     assert [kind for _, _, kind in await recorded(stage.daemon)][:2] == ["resume-writes", "stop-writes"]
+
+
+async def test_conflicts_are_filtered_by_document_and_source_and_sorted_by_what_a_heading_says(
+    stage: Stage, world: World
+) -> None:
+    async with stage.visit("/conflicts") as visit:
+        rows = visit.page.locator("#rows tbody tr")
+        oldest = await rows.all_inner_texts()
+        await visit.page.locator("#rows thead").get_by_role("link", name="Opened").click()
+        await visit.page.get_by_text("newest first").wait_for()
+        newest = await rows.all_inner_texts()
+        assert [one.split()[:2] for one in newest] == [one.split()[:2] for one in reversed(oldest)]
+        await visit.page.locator("#rows thead").get_by_role("link", name="Document").click()
+        await visit.page.wait_for_url("**sort=document*")
+        keys = await visit.page.locator("#rows tbody th").all_inner_texts()
+        assert keys == sorted(keys)
+        assert len(keys) == 3
+        await visit.go("/conflicts?sort=field&limit=2")
+        await visit.page.get_by_role("link", name="Next page").click()
+        assert await rows.count() == 1
+        await visit.page.get_by_label("Document begins with").fill(COVER)
+        await press(visit, "Filter")
+        assert await visit.page.locator("#rows tbody th").all_inner_texts() == [COVER]
+        assert "sort=field" in visit.page.url
+        await visit.page.get_by_label("Source").fill("//nobody")
+        await press(visit, "Filter")
+        assert "No conflicts like this" in await visit.text()
+        assert await inspection.structure(visit.page) == []
+        assert await visit.overflow() <= 0
+    assert visit.complaints == []
+
+
+async def test_a_conflict_says_who_edited_when_and_leads_to_the_document_in_windchill(
+    stage: Stage, world: World
+) -> None:
+    stage.daemon.windchill_link = lambda document: f"https://plm.example.com/doc?number={document.key}"
+    found = await conflict_on(world, "attributes.Note")
+    async with stage.served_again() as again, again.visit(f"/conflicts/{found.id}", script=False) as visit:
+        text = await visit.text()
+        assert "by jdoe" in text
+        assert "document last modified by akim, 20" in text
+        link = visit.page.get_by_role("link", name="View in Windchill")
+        assert await link.get_attribute("href") == f"https://plm.example.com/doc?number={COVER}"
+        await visit.go(f"/documents/{COVER}")
+        assert await link.get_attribute("href") == f"https://plm.example.com/doc?number={COVER}"
+
+
+async def test_times_are_those_of_the_viewers_zone_also_after_a_refresh(stage: Stage, world: World) -> None:
+    found = await conflict_on(world, "attributes.Note")
+    async with stage.visit(f"/conflicts/{found.id}", timezone_id="Asia/Kolkata") as visit:
+        times = visit.page.locator("time")
+        before = await times.all_inner_texts()
+        shown = [one for one in before if "GMT+5:30" in one]
+        assert shown
+        assert not [one for one in before if "UTC" in one]
+        first = visit.page.locator("time", has_text="GMT+5:30").first
+        utc = datetime.fromisoformat(await first.get_attribute("datetime") or "")
+        told = (await first.inner_text()).removesuffix(" GMT+5:30")
+        assert datetime.fromisoformat(f"{told}+05:30") == utc.replace(microsecond=0)
+        assert str(await first.get_attribute("title")).startswith(told)
+        world.windchill.edit(COVER, {"title": "Lid"}, who="lchen")
+        await world.resync(COVER)
+        await visit.page.get_by_text("This conflict was closed").or_(visit.page.get_by_text("Live")).first.wait_for()
+        assert not [one for one in await times.all_inner_texts() if "UTC" in one]
+    async with stage.visit(f"/conflicts/{found.id}", script=False, timezone_id="Asia/Kolkata") as visit:
+        assert "UTC" in await visit.text()

@@ -1,7 +1,7 @@
 """The admin server on a real socket, over a daemon whose state a test sets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from reconciler.core.explain import series
 from reconciler.core.scheduling.breaker import Breaker
 from reconciler.core.scheduling.queue import Queue
 from reconciler.flows.actions import OperatorActions
+from reconciler.model.document import Document
 from reconciler.model.event import Outgoing
 from reconciler.model.standing import Space
 from reconciler.web import application, server
@@ -61,6 +62,7 @@ class Daemon:
     breaker: Breaker = attrs.field(factory=Breaker)
     points: list[series.Point] = attrs.field(factory=list)
     stopping: asyncio.Event = attrs.field(factory=asyncio.Event)
+    windchill_link: Callable[[Document], str] = lambda _: ""
     settings: list[Any] = attrs.field(factory=lambda: [("log", "topic", TOPIC, "default")])
 
     def __attrs_post_init__(self) -> None:
@@ -115,6 +117,7 @@ class Daemon:
             actions=self.actions,
             spaces=lambda: self.spaces,
             hook_secret=self.hook_secret,
+            windchill_link=self.windchill_link,
         )
 
     @asynccontextmanager

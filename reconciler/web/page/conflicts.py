@@ -11,6 +11,7 @@ from reconciler import views
 from reconciler.core.planning import resolution
 from reconciler.errors import UsageError
 from reconciler.model.action import RESOLVED_MAX, WAYS, Gone, Other, Preview, Resolved, Side, Stale, Take, Unusable
+from reconciler.model.document import ConflictRow, Document
 from reconciler.model.plan import Hold
 from reconciler.model.policy import FALLBACK
 from reconciler.ports import authorship
@@ -26,6 +27,23 @@ class ConflictsQuery(notices.PageWithNotice, frozen=True, kw_only=True):
 
     closed: bool = False
     field: Annotated[str, msgspec.Meta(max_length=600)] = ""
+    document: Annotated[str, msgspec.Meta(max_length=600)] = ""
+    source: Annotated[str, msgspec.Meta(max_length=600)] = ""
+    sort: paging.Order = "oldest"
+
+    def wants(self, row: ConflictRow) -> bool:
+        """Whether a conflict passes the filters."""
+        return (
+            self.field in ("", row.conflict.field)
+            and row.document.startswith(self.document)
+            and self.source in ("", row.conflict.stamp.source)
+        )
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What the address of this list says, but its order and place."""
+        said = {"field": self.field, "document": self.document, "source": self.source}
+        return {"closed": "true" if self.closed else "", **said}
 
 
 class ConflictQuery(notices.WithNotice, frozen=True, kw_only=True):
@@ -73,10 +91,14 @@ CHOICES: Final = {
 
 
 async def show_list(services: Services, call: Call, notice: notices.Notice | None = None, code: int = 200) -> Response:
-    """List fields that are waiting for a decision, oldest first."""
+    """List fields that are waiting for a decision."""
     query: ConflictsQuery = call.query
-    page = await paging.conflicts(services.store, query.after, query.limit, closed=query.closed, field=query.field)
-    same = {"closed": "true" if query.closed else "", "field": query.field}
+    asked, closed, wanted = (services.store, query.after, query.limit), query.closed, query.wants
+    if query.sort == "oldest":
+        page, whole = await paging.conflicts(*asked, closed=closed, wanted=wanted), True
+    else:
+        page, whole = await paging.sorted_conflicts(*asked, query.sort, closed=closed, wanted=wanted)
+    sort = "" if query.sort == "oldest" else query.sort
     return rendering.page(
         services,
         call,
@@ -86,8 +108,12 @@ async def show_list(services: Services, call: Call, notice: notices.Notice | Non
         rows=page.items,
         bulk={"live": f"{KEEP} for all", "desired": f"{WRITE} for all", "accept": "Accept all contested"},
         fields=sorted({row.field for row in page.items}),
+        sources=sorted({row.source for row in page.items}),
+        filtered=any((query.field, query.document, query.source)),
+        whole=whole,
+        orders={order: links.address("/conflicts", **query.filters, sort=order) for order in paging.ORDERS},
         rules=[rule.name for rule in (*services.policy.rules, FALLBACK)],
-        **links.pages("/conflicts", page.next, **same),
+        **links.pages("/conflicts", page.next, **query.filters, sort=sort),
     )
 
 
@@ -103,7 +129,8 @@ async def show_one(
     """Show one conflict and what each choice would write; `text` is a typed value that is not JSON."""
     found = await read_api.conflict(services, call)
     closed = found.closed_at is not None
-    again = await _again(services, found) if closed else None
+    document = (await services.store.documents([found.document])).get(found.document)
+    again = _again(document, found) if closed else None
     decided = await authorship.resolved(services.store, found.id) if closed else None
     choices = []
     if not closed:
@@ -119,6 +146,9 @@ async def show_one(
         code,
         conflict=found,
         again=again,
+        modified=None if document is None else views.documents.row(document),
+        actor=_actor(document, found),
+        in_windchill="" if document is None else services.windchill_link(document),
         decided=decided and (views.actions.by(decided), decided.details),
         live=live,
         choices={choice.take: choice for choice in choices},
@@ -131,9 +161,15 @@ async def show_one(
     )
 
 
-async def _again(services: Services, found: views.open_items.Conflict) -> str | None:
+def _actor(document: Document | None, found: views.open_items.Conflict) -> str:
+    """Return who asked for our value, as its event says; empty if it doesn't, or if a newer one took its place."""
+    field = None if document is None else document.desired.fields.get(found.field)
+    register = None if field is None else field.register
+    return register.actor if register is not None and register.stamp.id == found.event else ""
+
+
+def _again(document: Document | None, found: views.open_items.Conflict) -> str | None:
     """Return the open conflict on the same field: a change on either side closes one and opens another."""
-    document = (await services.store.documents([found.document])).get(found.document)
     held = () if document is None else document.agreement.held
     return next((one.id for one in held if one.field == found.field), None)
 

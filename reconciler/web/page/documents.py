@@ -50,6 +50,12 @@ async def show_list(services: Services, call: Call) -> Response:
     )
 
 
+async def _in_windchill(services: Services, key: str) -> str:
+    """Return the address of a document in Windchill's own pages, empty if it is not known."""
+    known = await services.store.documents([key])
+    return services.windchill_link(known[key]) if key in known else ""
+
+
 async def show_one(services: Services, call: Call, notice: notices.Notice | None = None, code: int = 200) -> Response:
     """Show one document: its fields, a summary and its history."""
     query: DocumentQuery = call.query
@@ -64,6 +70,7 @@ async def show_one(services: Services, call: Call, notice: notices.Notice | None
         notice,
         code,
         document=found,
+        in_windchill=await _in_windchill(services, found.document),
         fields=await rendering.in_thread(diff.fields, found),
         story=story,
         told={attempt for chapter in history for attempt in chapter.audit},

@@ -44,6 +44,22 @@ function tell() {
   }
 }
 
+const CLOCK = new Intl.DateTimeFormat("en-GB", {
+  year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  hourCycle: "h23", timeZoneName: "short",
+});
+
+/* Shows times by the viewer's clock; the tooltip has both. */
+function localise(root) {
+  for (const element of all("time[datetime]", root)) {
+    const parts = Object.fromEntries(CLOCK.formatToParts(new Date(element.dateTime)).map((one) => [one.type, one.value]));
+    const { year, month, day, hour, minute, second, timeZoneName } = parts;
+    const said = `${year}-${month}-${day} ${hour}:${minute}:${second} ${timeZoneName}`;
+    element.title = `${said} (${element.dateTime})`;
+    if (!("ago" in element.dataset)) element.textContent = said;
+  }
+}
+
 /* ------------------------------------------------------------------------------------------------- staying current */
 
 /* A part is replaced when its rendered markup has changed, but not while someone is using it. */
@@ -272,6 +288,7 @@ function pressed(event) {
 /* ---------------------------------------------------------------------------------------------------------- begin */
 
 function dress(root) {
+  localise(root);
   for (const button of all("[data-copy]", root)) button.hidden = false;
 }
 
