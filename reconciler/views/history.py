@@ -1,6 +1,6 @@
 """History: the attempts on documents, and a document's story in sentences."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta
@@ -8,8 +8,11 @@ from msgspec import UNSET, Meta
 from reconciler.core.explain import narrative
 from reconciler.core.planning import reasons
 from reconciler.model import audit, instant
+from reconciler.model.chain import CHECKPOINTS, Cut
 from reconciler.views import shape
 from reconciler.views.shape import Instant, Next, Shape, Value
+
+_ARCHIVES = 3  # named at once
 
 # --------------------------------------------------------------------------------------------------------------- story
 
@@ -41,6 +44,14 @@ class Chapter(Shape, frozen=True, kw_only=True):
     sentences: list[Sentence]
 
 
+class Archived(Shape, frozen=True, kw_only=True):
+    """The archives that have records of before, the newest first; `explain --file` tells of one."""
+
+    until: Annotated[Instant, Meta(description="The time of the latest record in an archive.")]
+    files: list[str]
+    more: Annotated[int, Meta(description="Number of older archives; `reconciler audit archives` lists them.")]
+
+
 class Story(Shape, frozen=True, kw_only=True):
     """A summary of a document's fields, and the chapters that led to it, oldest first."""
 
@@ -49,10 +60,20 @@ class Story(Shape, frozen=True, kw_only=True):
     chapters: list[Chapter]
     left_out: Annotated[int, Meta(description="Number of earlier chapters left out.")]
     older: Annotated[bool, Meta(description="Whether older decisions exist that were not read for this.")]
+    archived: Annotated[Archived | None, Meta(description="Where older decisions, of any document, are; null: none.")]
 
 
-def told(found: narrative.Story) -> Story:
-    """Return a story."""
+def archived(cuts: Sequence[Cut]) -> Archived | None:
+    """Return which archives have records that are not in the store any more."""
+    newest = sorted((cut for cut in cuts if cut.chain != CHECKPOINTS), key=lambda cut: cut.until_us, reverse=True)
+    if not newest:
+        return None
+    files = [cut.file for cut in newest[:_ARCHIVES]]
+    return Archived(until=instant.from_us(newest[0].until_us), files=files, more=len(newest) - len(files))
+
+
+def told(found: narrative.Story, cuts: Sequence[Cut]) -> Story:
+    """Return a story, of a store that has given these pieces of its trail to archives."""
     chapters = [
         shape.of(
             Chapter,
@@ -64,7 +85,7 @@ def told(found: narrative.Story) -> Story:
         )
         for chapter in found.chapters
     ]
-    return shape.of(Story, found, now=_sentences(found.now), chapters=chapters)
+    return shape.of(Story, found, now=_sentences(found.now), chapters=chapters, archived=archived(cuts))
 
 
 def _sentences(found: Iterable[narrative.Sentence]) -> list[Sentence]:

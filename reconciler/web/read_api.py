@@ -153,7 +153,7 @@ async def document_story(services: Services, call: Call) -> views.history.Story:
         chapters_max=_CHAPTERS,
         older=has_older,
     )
-    return views.history.told(told)
+    return views.history.told(told, await services.store.cuts())
 
 
 async def document_audit(services: Services, call: Call) -> views.history.AuditPage:

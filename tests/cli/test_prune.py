@@ -13,8 +13,8 @@ import zstandard
 
 from reconciler.model.action import OperatorAction
 from tests import postgres
-from tests.cli.program import Program
-from tests.cli.test_audit import DOC, decided, rows
+from tests.cli.program import Program, event
+from tests.cli.test_audit import DOC, decide, decided, head_of, programs, rows
 from tests.cli.test_postgres import Trail
 from tests.postgres.chains import append, checkpoint
 
@@ -25,6 +25,7 @@ KILLED = """
 import os, signal, sys
 from reconciler.adapters import files
 from reconciler.adapters.archive import FileArchive
+from reconciler.adapters.postgres.store import PostgresStore
 from reconciler.adapters.sqlite.store import SqliteStore
 from reconciler.flows import retention
 from reconciler.cli import main
@@ -48,8 +49,11 @@ def mortal(owner, name):
         return real(*given, **named)
     setattr(owner, name, synchronous if owner in (files, FileArchive) and name != "keep" else asynchronous)
 
-for owner, name in ((FileArchive, "_write"), (files, "sync"), (SqliteStore, "prune"), (SqliteStore, "forget")):
+for owner, name in ((FileArchive, "_write"), (files, "sync")):
     mortal(owner, name)
+for owner in (SqliteStore, PostgresStore):
+    mortal(owner, "prune")
+    mortal(owner, "forget")
 main(sys.argv[2:], standalone_mode=False)
 """
 
@@ -135,6 +139,25 @@ def test_an_export_of_what_is_left_verifies(living: Program) -> None:
     ended = living.run("audit", "export", "--to", "left.jsonl")
     assert "The file begins with record 6" in ended.stderr
     living.say("audit", "verify", "--file", "left.jsonl")
+    command = [sys.executable, "-W", "ignore", "-c", programs()[0], str(living.folder / "left.jsonl")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == f"head {head_of(living)}\n"
+    first = json.loads((living.folder / "left.jsonl").read_text().splitlines()[-2])
+    (told,) = living.json("audit", "acts")
+    assert told["details"]["upto"] == f"{first['number'] - 1}:{first['previous']}"
+
+
+def test_a_dead_letter_that_was_archived_comes_back_when_its_record_is_read_again(living: Program) -> None:
+    wrong = event(DOC, "//erp/prod", {"title": "x"}) | {"data": {"set": {}, "surplus": 1}}
+    living.append(wrong, wrong)
+    living.say("run", "--once", code=3)
+    for letter in living.json("dead-letters", "list"):
+        living.say("dead-letters", "discard", letter["id"], "--reason", "no event")
+    prune(living)
+    assert len(living.json("dead-letters", "list", "--status", "all")) == 1, "the newest one stays"
+    living.say("docs", "refold", DOC, "--reason", "what was it?")
+    (back,) = living.json("dead-letters", "list")
+    assert back["status"] == "open"
 
 
 def test_each_chain_of_replicas_is_archived_and_so_are_checkpoints(
@@ -162,19 +185,29 @@ def test_each_chain_of_replicas_is_archived_and_so_are_checkpoints(
     assert "missing before it: 4" in program.say("audit", "verify", code=1)
 
 
-def test_killed_at_any_step_it_loses_nothing_and_goes_on(living: Program) -> None:
-    script = living.folder / "killed.py"
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_killed_at_any_step_it_loses_nothing_and_goes_on(
+    store: str, program: Program, request: pytest.FixtureRequest
+) -> None:
+    if store == "postgres":
+        made: postgres.Server = request.getfixturevalue("postgres_server")
+        program.reconfigure(f'url = "sqlite:///{program.folder}/state.db"', f'url = "{made.new()}"')
+    (program.folder / "archive").mkdir()
+    decide(program)
+    script = program.folder / "killed.py"
     script.write_text(KILLED, encoding="utf-8")
     kills = 0
     for steps in range(60):
-        arguments = ["prune", "--older-than", "0s", "--archive", "archive", "-c", living.config.name]
+        arguments = ["prune", "--older-than", "0s", "--archive", "archive", "-c", program.config.name]
         command = [sys.executable, str(script), str(steps % 9), *arguments]
-        ended = subprocess.run(command, cwd=living.folder, capture_output=True, check=False)
+        ended = subprocess.run(command, cwd=program.folder, capture_output=True, check=False)
         if ended.returncode == 0:
             break
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         kills += 1
-        living.say("audit", "verify")
-        assert "from the first record" in living.say("audit", "verify", "--archive", "archive")
+        program.say("audit", "verify")
+        assert "from the first record" in program.say("audit", "verify", "--archive", "archive")
     assert kills > 3
-    assert rows(living)[0][0] > 5
+    program.say("audit", "export", "--to", "left.jsonl")
+    numbers = [json.loads(line).get("number") for line in (program.folder / "left.jsonl").read_text().splitlines()]
+    assert min(number for number in numbers if number) > 5

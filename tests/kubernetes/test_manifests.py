@@ -63,7 +63,8 @@ def kinds(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 def pod_of(workload: dict[str, Any]) -> dict[str, Any]:
     """The pod that a controller would make of a workload."""
-    template, claims = workload["spec"]["template"], workload["spec"].get("volumeClaimTemplates", [])
+    spec = workload["spec"]["jobTemplate"]["spec"] if workload["kind"] == "CronJob" else workload["spec"]
+    template, claims = spec["template"], spec.get("volumeClaimTemplates", [])
     names = [claim["metadata"]["name"] for claim in claims]
     volumes = [{"name": name, "persistentVolumeClaim": {"claimName": f"{name}-0"}} for name in names]
     name = {"name": "tried", "namespace": workload["metadata"]["namespace"]}
@@ -94,6 +95,22 @@ def test_monitoring_is_admitted(api: Cluster, folders: dict[str, Path]) -> None:
     dashboards = [one for one in kinds(found, "ConfigMap") if one["metadata"]["name"].endswith("-dashboard")]
     shown = json.loads(dashboards[0]["data"]["windchill-reconciler.json"])
     assert shown == json.loads((ROOT / "deploy/grafana.json").read_text(encoding="utf-8"))
+
+
+def test_the_backup_that_the_page_on_recovery_shows_is_admitted(api: Cluster) -> None:
+    page = (ROOT / "docs/recovery.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(apiVersion: batch.*?)```", page, re.DOTALL)
+    (job,), warned = api.tried(shown)
+    assert (job["kind"], warned) == ("CronJob", "")
+    (pod,), warned = api.tried(json.dumps(pod_of(job)))
+    assert warned == ""
+    (state,) = [one["persistentVolumeClaim"] for one in pod["spec"]["volumes"] if one["name"] == "state"]
+    rendered = api.render(MANIFESTS / "overlays/sqlite")
+    (workload,) = kinds(api.tried(rendered)[0], "StatefulSet")
+    (claim,) = workload["spec"]["volumeClaimTemplates"]
+    assert state["claimName"] == f"{claim['metadata']['name']}-{workload['metadata']['name']}-0"
+    with pytest.raises(Refused, match="snapshott"):
+        api.tried(shown.replace("restartPolicy", "snapshott"))
 
 
 def test_settings_are_rolled_out_and_a_policy_is_not(api: Cluster, folders: dict[str, Path], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from starlette.types import Message
 from reconciler.errors import LogError, RecordTooLargeError, StoreError
 from reconciler.model.action import Side
 from reconciler.model.audit import AuditRecord
+from reconciler.model.chain import Cut
 from reconciler.model.document import Status
 from reconciler.model.event import Outgoing
 from reconciler.web import application
@@ -422,6 +423,13 @@ async def test_the_history_has_each_attempt_and_action_once_newest_first(daemon:
     assert set(re.findall(r'href="#(attempt-\d+)"', text)) <= {f"attempt-{number}" for number in told}
     assert history.count("jdoe paused the document, ") == 1
     assert "(“a &lt;b&gt;change&lt;/b&gt;”)" in history
+
+
+async def test_the_history_names_the_archives_that_have_what_was_before(daemon: Daemon, client: AsyncClient) -> None:
+    world = await furnish(daemon, calm=1)
+    assert "are in archives" not in (await client.get(f"/documents/{DRAWING}")).text
+    world.store.archived.append(Cut(f"0:{'00' * 32}", f"1:{'00' * 32}", 1, 2, "audit-0-1-1.jsonl.zst", "00"))
+    assert "<code>audit-0-1-1.jsonl.zst</code>" in (await client.get(f"/documents/{DRAWING}")).text
 
 
 async def test_a_field_has_a_story_of_its_own(daemon: Daemon, client: AsyncClient) -> None:

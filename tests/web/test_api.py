@@ -9,6 +9,7 @@ import pytest
 from httpx import AsyncClient
 
 from reconciler.errors import StoreError
+from reconciler.model.chain import Cut
 from reconciler.web.probes import Health, Phase, Readiness
 from tests.contracts.test_store import HOSTILE
 from tests.fakes.outage import opened
@@ -104,6 +105,15 @@ async def test_a_story_consists_of_sentences(client: AsyncClient, world: World) 
     ]
     only = await got(client, f"/documents/{KEY}/story?field=owner")
     assert {sentence["field"] for sentence in only["now"]} == {"owner"}
+
+
+async def test_a_story_names_the_archives_that_have_what_was_before(client: AsyncClient, world: World) -> None:
+    assert (await got(client, f"/documents/{KEY}/story"))["archived"] is None
+    for number in range(5):
+        head = f"{number + 1}:{'00' * 32}"
+        world.store.archived.append(Cut(f"{number}:{'00' * 32}", head, number, number * 1_000_000, f"{number}", "00"))
+    found = (await got(client, f"/documents/{KEY}/story"))["archived"]
+    assert found == {"until": "1970-01-01T00:00:04.000000Z", "files": ["4", "3", "2"], "more": 2}
 
 
 async def test_the_attempts_on_a_document_are_listed_newest_first(client: AsyncClient, world: World) -> None:

@@ -22,7 +22,7 @@ from reconciler.core.explain.audit_file import Exported
 from reconciler.core.explain.narrative import Sentence, Story
 from reconciler.core.explain.trail import Fault
 from reconciler.errors import ReconcilerError
-from reconciler.model import chain, codec, instant
+from reconciler.model import chain, codec
 from reconciler.model.action import UNLOGGED, OperatorAction
 from reconciler.model.audit import AuditRecord
 from reconciler.model.chain import Cut, Entry, Recorded
@@ -33,7 +33,6 @@ from reconciler.ports import authorship
 _WIDTH_MIN = 40
 _KNOWN_MAX = store_access.PAGE  # newest decisions that a story is made from, unless more are asked for
 _INDENT = "  "
-_ARCHIVES = 3  # named at once
 
 R = TypeVar("R", AuditRecord, OperatorAction)
 
@@ -179,7 +178,7 @@ def _all(config: Config, known: _Known, told: Story, only: str | None, limit: in
         "attempts": [views.history.attempt(record) for record in trail if only is None or _decides(record, only)][
             :limit
         ],
-        "story": views.history.told(told),
+        "story": views.history.told(told, known.archived),
     }
 
 
@@ -223,13 +222,12 @@ def _tell(known: _Known, told: Story, field: str | None) -> None:
 
 def _say_archived(cuts: Sequence[Cut]) -> None:
     """Name the archives that have what was before, the newest first."""
-    if not cuts:
+    found = views.history.archived(cuts)
+    if found is None:
         return
-    names = [cut.file for cut in sorted(cuts, key=lambda cut: cut.until_us, reverse=True)]
-    until = output.when(instant.from_us(max(cut.until_us for cut in cuts)))
-    more = f", and {len(names) - _ARCHIVES} more (audit archives lists them)" if len(names) > _ARCHIVES else ""
-    listed = ", ".join(names[:_ARCHIVES])
-    _filled(f"(Records up to {until} are in archives, which explain --file reads: {listed}{more}.)", "")
+    more = f", and {found.more} more (audit archives lists them)" if found.more else ""
+    files, until = ", ".join(found.files), output.when(found.until)
+    _filled(f"(Records up to {until} are in archives, which explain --file reads: {files}{more}.)", "")
 
 
 def _say(sentence: Sentence) -> None:
