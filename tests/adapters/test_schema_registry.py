@@ -1,5 +1,6 @@
 """Schemas from a registry and from a folder: what is learned, and what is waited for."""
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.credentials import SecretFile
 from reconciler.adapters.schema_registry import Registry, RegistryOptions
 from reconciler.core.events.framing import Schemas
+from tests.brokers import certificates
 from tests.brokers import registry as stub
 
 
@@ -93,6 +95,21 @@ async def test_credentials_come_from_a_file_and_no_message_shows_them(server: st
     file.write_text("registry-secret\n", encoding="utf-8")
     assert await registry.learn([7]) is None
     assert list(schemas.readers) == [7]
+
+
+@pytest.mark.skipif(not certificates.available(), reason="no openssl on PATH, which makes the certificates")
+async def test_a_registry_is_believed_by_the_authority_that_is_named(server: stub.Registry, tmp_path: Path) -> None:
+    authority = certificates.Authority(tmp_path / "authority")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.sign("registry").both)
+    server.server.socket = context.wrap_socket(server.server.socket, server_side=True)
+    server.register(7, "int")
+    url = server.url.replace("http:", "https:")
+    trusting, schemas = learner(url=url, ca_file=authority.certificate)
+    assert await trusting.learn([7]) is None
+    assert list(schemas.readers) == [7]
+    doubting, _ = learner(url=url)
+    assert "certificate" in str(await doubting.learn([7]))
 
 
 async def test_a_schema_comes_with_those_that_it_refers_to(server: stub.Registry) -> None:

@@ -1,14 +1,18 @@
 """Debezium with Avro: from Kafka and a schema registry to Windchill, also while the registry is away."""
 
+import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from reconciler import factory
@@ -17,7 +21,8 @@ from tests.brokers.fixtures import MakeTopic
 from tests.brokers.registry import framed
 from tests.cli.program import Program, Topics
 from tests.cli.test_end_to_end import DOC
-from tests.cli.test_kafka import put
+from tests.cli.test_kafka import OTHER, put
+from tests.patience import HANG_S
 
 pytestmark = [pytest.mark.kafka, pytest.mark.e2e]
 
@@ -96,6 +101,44 @@ def test_debezium_with_avro_reaches_windchill_whether_the_registry_answers_at_on
     assert program.run("export", "log", "--to", "log.jsonl").returncode == 3, "the broken one is left out"
     program.say("replay", "--from", "log.jsonl", "--check")
     assert len(server.asked) == asked
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    for _ in range(round(HANG_S / 0.1)):
+        if holds():
+            return
+        time.sleep(0.1)
+    pytest.fail("it never came to that")
+
+
+def test_a_daemon_waits_for_the_registry_and_goes_on_with_everything_else(
+    program: Program, broker: Server, server: registry.Registry
+) -> None:
+    program.say("run", "--once")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    program.reconfigure('bind = "127.0.0.1:0"', f'bind = "{address}"')
+    put(broker, topic_of(program), DOC, framed(7, SCHEMA, row("FR", 1_790_000_000_000)))
+    server.fails_with = 503, b"no leader"
+
+    def waits() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return "no leader" in str(httpx.get(f"http://{address}/api/v1/status").json().get("folding_waits"))
+        return False
+
+    with subprocess.Popen([sys.executable, "-m", "reconciler", "run", "-c", str(program.config)]) as running:
+        try:
+            until(waits)
+            program.say("emit", OTHER, "--set", "owner=akim")  # by the topic of decisions
+            until(lambda: program.document(OTHER)["owner"] == "akim")
+            assert waits()
+            server.fails_with = None
+            until(lambda: program.document(DOC)["status"] == "RELEASED")
+            until(lambda: not waits())
+            assert httpx.get(f"http://{address}/api/v1/dead-letters").json()["items"] == []
+        finally:
+            running.terminate()
 
 
 def test_a_source_is_tried_on_the_bytes_of_a_record(program: Program, server: registry.Registry) -> None:
