@@ -218,7 +218,9 @@ class Daemon:
         if not stored.keys() & positions.keys():  # a whole history must not delay new events
             self.ingest.lane = Lane.REPLAY
         # A store that is behind what was agreed must see the whole log before it may ask for anything.
-        ends = dict(await self.log.ends())
+        ends = await _unless(stop, self.log.ends(), 0.0)
+        if ends is None:
+            return await self._stopped(stop)
         await self._sign(signed, {**notified.of_logs(stored), **ends})
         behind = any(end and place not in stored for place, end in ends.items())
         timeout_s = None if behind or taken or stage is not Stage.OPEN else _STALLED_S

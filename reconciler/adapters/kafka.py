@@ -122,6 +122,7 @@ class KafkaLog:
         """
         consumer = self._opened()
         await self._take_new_partitions(consumer)
+        before = self._positions
         try:
             # No partitions named means all of them; naming them would only make aiokafka search the list.
             batches = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=records_max)
@@ -133,8 +134,10 @@ class KafkaLog:
         if not batches:
             await self._watch(consumer)
             return ()
-        if self._away:
-            await self._require_same(consumer)
+        if self._away and not await self._require_same(consumer):
+            self._positions = before
+            self._take(consumer)
+            return ()
         self._has_answered()
         self._stuck_at = None
         self._check_at_s = self._clock.monotonic_s() + self._options.stall_check_s
@@ -152,13 +155,19 @@ class KafkaLog:
         """
         Return the offset after the last readable one of every partition.
 
-        The next record gets it, or a transaction that is still open begins there.
+        The next record gets it, or a transaction that is still open begins there. Waits for a broker that is away,
+        which is logged once; who can't wait sets a time limit. Raises LogError when the broker refuses to tell.
         """
-        consumer = self._opened()
-        try:
-            return await self._ends(consumer)
-        except errors.KafkaError as error:
-            raise LogError(f"{self._named}: the broker did not tell its end: {kafka_client.text(error)}") from error
+        while True:
+            consumer = self._opened()
+            try:
+                return await self._ends(consumer)
+            except errors.KafkaTimeoutError as error:
+                self._is_away(error)
+            except errors.KafkaError as error:
+                raise LogError(f"{self._named}: the broker did not tell its end: {kafka_client.text(error)}") from error
+            await self._clock.sleep(CONNECT_PAUSE_S)
+            await self._renew(consumer)
 
     async def append(self, records: Sequence[Outgoing]) -> Mapping[Partition, int]:
         return await self._appender.append(records)
@@ -291,6 +300,8 @@ class KafkaLog:
         new = [place for place in self._known(consumer) if Partition(*place) not in self._positions]
         try:
             begins = await consumer.beginning_offsets(new)
+        except errors.KafkaTimeoutError:
+            return  # the next fetch tries again
         except errors.KafkaError as error:
             raise LogError(f"{self._named}: no offsets of new partitions: {kafka_client.text(error)}") from error
         for place, begin in begins.items():
@@ -348,9 +359,7 @@ class KafkaLog:
             async with asyncio.timeout(kafka_topic.PROBE_S_MAX):
                 ends = await self._ends(consumer)
         except (TimeoutError, errors.KafkaError) as error:
-            if not self._away:
-                self._away = True
-                _log.warning("no broker answers", brokers=self._options.brokers, error=kafka_client.text(error))
+            self._is_away(error)
         else:
             self._has_answered()
             if all(offset >= ends.get(place, 0) for place, offset in self._positions.items()):
@@ -361,26 +370,35 @@ class KafkaLog:
             return
         await self._renew(consumer)
 
+    def _is_away(self, error: BaseException) -> None:
+        if not self._away:
+            self._away = True
+            _log.warning("no broker answers", brokers=self._options.brokers, error=kafka_client.text(error))
+
     def _has_answered(self) -> None:
         if self._away:
             self._away = False
             _log.info("the broker answers again", brokers=self._options.brokers)
 
-    async def _require_same(self, consumer: AIOKafkaConsumer) -> None:
+    async def _require_same(self, consumer: AIOKafkaConsumer) -> bool:
         """
         Raise LogTruncatedError if another topic has replaced this one while the broker was down.
 
-        Afterwards the consumer is where it was; records that it had buffered are fetched again.
+        Afterwards the consumer is where it was; records that it had buffered are fetched again. Returns False if the
+        broker is too slow to tell.
         """
         anchors = self._anchors | {place: anchoring.of(record) for place, record in self._last.items()}
         known = {place: anchor for place, anchor in anchors.items() if place in self._positions}
         try:
             faults = await kafka_topic.replaced(consumer, known, self._clock)
+        except errors.KafkaTimeoutError:
+            return False
         except errors.KafkaError as error:
             raise LogError(f"{self._named} can't be read: {kafka_client.text(error)}") from error
         self._take(consumer)
         for fault in faults.values():
             raise LogTruncatedError(f"{fault}. {kafka_topic.WAY_OUT}")
+        return True
 
     async def _renew(self, old: AIOKafkaConsumer) -> None:
         try:
@@ -388,10 +406,13 @@ class KafkaLog:
         except LogError:
             return  # still down; the next check tries again
         try:
-            await self._require_same(fresh)
+            same = await self._require_same(fresh)
         except BaseException:
             await kafka_client.stop(fresh)
             raise
+        if not same:
+            await kafka_client.stop(fresh)
+            return
         self._consumer, self._stuck_at = fresh, None
         self._has_answered()
         _log.warning("a stalled client was replaced", topics=self._options.topics)

@@ -10,7 +10,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from tests.patience import HANG_S
 DOCUMENTS = 30
 KEYS = tuple(f"{number:010d}" for number in range(1, DOCUMENTS + 1))
 _LIFE_S_MAX = 4.0  # a strike that has not come by then is replaced by a kill from outside
+VERDICT = "verdict.json"  # in the folder of a run that failed
 _ROOT = Path(__file__).parent.parent.parent
 
 
@@ -87,12 +88,15 @@ async def run(
             tally.violations.append(str(error))
         except Exception:  # noqa: BLE001  whatever ends a run is its verdict, and its folder is kept
             tally.violations.append(traceback.format_exc())
+        try:
+            if tally.violations or keep:
+                tally.folder = folder
+                tally.seconds = time.monotonic() - began_s
+                await crashes.keep()
         finally:
             crashes.close()
     tally.seconds = time.monotonic() - began_s
-    if tally.violations or keep:
-        tally.folder = folder
-    else:
+    if tally.folder is None:
         remove(folder)
     return tally
 
@@ -112,6 +116,7 @@ class Crashes:
         self._command = Launcher(folder, "operator")
         self._resolved: list[str] = []
         self._configs: dict[int, Config] = {}
+        self._gathered = False
 
     async def prepare(self, broker: brokers.Server) -> None:
         """Topics, configurations, and the documents as they were before anyone touched them."""
@@ -189,6 +194,30 @@ class Crashes:
 
     async def judge(self) -> None:
         """Hold against each other what the server, the topics and the store say."""
+        violations, counts = await checks.check(await self._gather(), self._folder)
+        self._tally.violations.extend(violations)
+        self._tally.counts = counts | {
+            "events": len(self._producers.ids),
+            "copies of events": self._producers.copies,
+            "conflicts resolved by the operator": len(self._resolved),
+            **{f"requests met: {name}": count for name, count in self._counted("faults").items()},
+        }
+
+    async def keep(self) -> None:
+        """Write into the folder what is complained about, and all that it can be judged by once more."""
+        tally = attrs.asdict(self._tally) | {"folder": str(self._folder), "commit": commit()}
+        (self._folder / VERDICT).write_text(json.dumps(tally, indent=1))
+        if not self._gathered:  # it has ended before its judgement
+            await self._save("topics and history", self._gather())
+
+    async def _save(self, what: str, work: Awaitable[Any]) -> None:
+        """Do it if it can be done: what is at hand must not be lost with it."""
+        try:
+            await asyncio.wait_for(work, HANG_S)
+        except Exception:  # noqa: BLE001  a broker or server that is down is no reason to keep nothing
+            (self._folder / f"no {what}.txt").write_text(traceback.format_exc())
+
+    async def _gather(self) -> Evidence:
         evidence = await Evidence.gathered(
             config=self._configs[0],
             policies=[config.policy for config in self._configs.values()],
@@ -197,14 +226,8 @@ class Crashes:
             producers=self._producers,
         )
         evidence.keep(self._folder)
-        violations, counts = await checks.check(evidence, self._folder)
-        self._tally.violations.extend(violations)
-        self._tally.counts = counts | {
-            "events": len(self._producers.ids),
-            "copies of events": self._producers.copies,
-            "conflicts resolved by the operator": len(self._resolved),
-            **{f"requests met: {name}": count for name, count in self._counted("faults").items()},
-        }
+        self._gathered = True
+        return evidence
 
     def _counted(self, what: str) -> dict[str, int]:
         """What the server has counted."""

@@ -23,7 +23,7 @@ def main() -> int:
     for violation in tally.violations[:20]:
         print(f"VIOLATION {violation}", file=sys.stderr)
     if tally.folder:
-        print(f"history, topics and stderr are in {tally.folder}", file=sys.stderr)
+        print(f"verdict, history, topics, store and stderr are in {tally.folder}", file=sys.stderr)
     return 1 if tally.violations else 0
 
 

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -40,8 +41,10 @@ STORM, CLOCK = "members come and go", "clock jumps by an hour"
 KINDS = (KILL, FREEZE, STOP, STORE, BROKER, CUT, STORM, CLOCK)
 _HOUR_S = 3600
 _EVICTED = "no sign of life"  # what an evicted replica says at its end
-_NO_BROKER = "is Kafka running?", "create it (this broker"  # and one that has begun long before the broker is back
+# And one that has begun long before the broker is back.
+_NO_BROKER = "is Kafka running?", "create it (this broker", "did not tell its offsets"
 _DATABASE = "crowd"
+STORE_DUMP = "store.dump"  # for `pg_restore`
 
 
 @attrs.frozen
@@ -275,6 +278,14 @@ class Crowd(runner.Crashes):
         if left != "0":
             self._tally.violations.append(f"{left} messages are left in the outbox")
 
+    async def keep(self) -> None:
+        """The store too, as a dump."""
+        await super().keep()
+        await self._save("store", asyncio.to_thread(self._dump))
+
+    def _dump(self) -> None:
+        shutil.copy(self._database.dump(_DATABASE), self._folder / STORE_DUMP)
+
     def close(self) -> None:
         """End what was started."""
         for replica in self._replicas:
@@ -292,7 +303,7 @@ class Crowd(runner.Crashes):
         return groups
 
 
-async def run(options: Options, *, keep: bool = False) -> Tally:
+async def run(options: Options, *, keep: bool = False, made: type[Crowd] = Crowd) -> Tally:
     """Run one plan to its verdict, on a PostgreSQL and a Kafka of its own: it restarts them."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # producers tell many times that the broker restarts
     # With the broker's own timestamps a replica whose clock is behind knows that, and blames no producer.
@@ -300,7 +311,7 @@ async def run(options: Options, *, keep: bool = False) -> Tally:
     database, broker = postgres.Server(durable=True), Apache(properties=stamped)
     try:
         await asyncio.gather(asyncio.to_thread(database.start), asyncio.to_thread(broker.start))
-        return await runner.run(options, broker, keep=keep, make=partial(Crowd, database=database, broker=broker))
+        return await runner.run(options, broker, keep=keep, make=partial(made, database=database, broker=broker))
     finally:
         broker.stop()
         database.remove()
