@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PEERS := .venv/bench/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-k8s lint types arch format sim sim-many models mutants crash replicas fuzz bench bench-backlog schemas docs screenshots lock sbom clean
+.PHONY: help demo test test-k8s lint types arch format sim sim-many models interleavings mutants crash replicas fuzz bench bench-backlog schemas docs screenshots lock sbom clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,9 @@ sim-many: $(STAMP) ## run many simulated worlds on all processors, a fifth with 
 # ARGS: --only PART-OF-A-NAME, --way.
 models: $(STAMP) ## search models of several replicas in every order of events, some minutes
 	@nice $(BIN)/python -m tests.models $(ARGS)
+
+interleavings: $(STAMP) ## run statements of three owners of a store on PostgreSQL in random orders: N=10000 SEED=1
+	@nice $(BIN)/python -m tests.contracts.interleaving --count $(or $(N),10000) --seed $(or $(SEED),1)
 
 # ARGS: --only PART-OF-A-PATH (or the name of a bug), --show, --output FILE, --again FILE.
 mutants: $(STAMP) ## make mistakes in the core, one at a time, and list those that no test notices: N=200 SEED=1

@@ -5,7 +5,6 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
-import attrs
 import pytest
 from msgspec import structs
 
@@ -15,16 +14,13 @@ from reconciler.adapters.postgres import PostgresStore, Terms, queries  # noqa: 
 from reconciler.core.folding import fold  # noqa: E402  ditto
 from reconciler.errors import EvictedError, LostError, StoreError  # noqa: E402  ditto
 from reconciler.model.action import Change  # noqa: E402  ditto
-from reconciler.model.audit import Settlement  # noqa: E402  ditto
 from reconciler.model.desired import Desired, Field, Register  # noqa: E402  ditto
 from reconciler.model.document import Agreement, Due, Lane, Status  # noqa: E402  ditto
 from reconciler.model.event import Outgoing  # noqa: E402  ditto
 from reconciler.model.policy import Policy  # noqa: E402  ditto
 from reconciler.ports import OUTBOX_DUTIES, Slots  # noqa: E402  ditto
-from tests.checks import check_chain  # noqa: E402  ditto
 from tests.contracts.test_actions import action  # noqa: E402  ditto
 from tests.contracts.test_store import AGREEMENT, P0, batch, record, row, settle, settlement, stamp, wish  # noqa: E402  ditto
-from tests.fakes.memory_store import MemoryStore  # noqa: E402  ditto
 from tests.fakes.shared_store import SharedMemory, SharedStore  # noqa: E402  ditto
 from tests.postgres.fixtures import owners  # noqa: E402  ditto
 
@@ -381,198 +377,3 @@ async def test_events_of_a_document_that_several_fold_at_once_are_joined(shares:
             wanted = fold.join(wanted, events[key])
         assert (await row(owners[0], key)).desired == wanted
     assert (await owners[1].counts())[Status.PENDING] == len(keys)
-
-
-KEYS = ["a", "b", "c", "d", "e"]
-
-
-@attrs.define
-class Replica:
-    """One of several, with what it believes to know."""
-
-    store: PostgresStore
-    known: dict[str, int] = attrs.field(factory=dict)  # documents that it held last, with the agreement's version then
-    alive: bool = True
-
-
-class Replicas:
-    """Several owners of one store, and what it must answer them by the pure rules (`MemoryStore` has those of rows)."""
-
-    def __init__(self, shares: Any, chance: random.Random) -> None:
-        self._opens = shares
-        self._chance = chance
-        self.rules = MemoryStore()
-        self.replicas: list[Replica] = []
-        self._holders: dict[str, Replica] = {}
-        self._duties: dict[str, Replica] = {}
-        self._agreed = dict.fromkeys(KEYS, 0)
-        self._numbers = iter(range(10**6))
-        self.told: list[tuple[str, int]] = []  # what was published
-
-    async def enter(self) -> None:
-        self.replicas.append(Replica(await self._opens()))
-
-    async def step(self) -> None:
-        """Let one replica do something."""
-        chance = self._chance
-        one, key, number = chance.choice(self.replicas), chance.choice(KEYS), next(self._numbers)
-        keys = chance.sample(KEYS, chance.randint(1, 3))
-        deeds: list[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = [
-            (6, lambda: self._fold(one, keys, number)),
-            (8, lambda: self._hold(one, keys)),
-            (2, lambda: self._give_back(one, keys)),
-            (6, lambda: self._intend(one, key, number)),
-            (8, lambda: self._settle(one, key, number)),
-            (1, lambda: self._rebase(one, key, number)),
-            (3, lambda: self._act(one, key, number)),
-            (3, lambda: self._publish(one)),
-            (2, lambda: self._take_duties(one)),
-            (1, lambda: self._evict(one)),
-            (1, lambda: self._leave(one)),
-        ]
-        (deed,) = chance.choices([deed for _, deed in deeds], [weight for weight, _ in deeds])
-        await deed()
-
-    async def _allowed(self, one: Replica, deed: Coroutine[Any, Any, object], *, ours: bool = True) -> bool:
-        """Do what an owner may only do alive, and perhaps only with a document that it has; return whether it may."""
-        if one.alive and ours:
-            await deed
-            return True
-        with pytest.raises((LostError, EvictedError) if not one.alive else LostError):
-            await deed
-        return False
-
-    def _ours(self, one: Replica, key: str) -> bool:
-        return self._holders.get(key) is one and one.known.get(key) == self._agreed[key]
-
-    async def _fold(self, one: Replica, keys: list[str], number: int) -> None:
-        events = {key: Desired({f"f{number % 3}": Field(Register(stamp(number * 7 % 90), number))}) for key in keys}
-        said = batch(rows=events, at_us=1000 + number)
-        if await self._allowed(one, one.store.fold(said)):
-            await self.rules.fold(said)
-
-    async def _hold(self, one: Replica, keys: list[str]) -> None:
-        if not one.alive:
-            with pytest.raises(EvictedError):
-                await one.store.hold(keys)
-            return
-        found = await one.store.hold(keys)
-        known = await self.rules.documents(keys)
-        assert found == {key: known[key] for key in known if self._holders.get(key, one) is one}
-        for key in found:
-            self._holders[key], one.known[key] = one, self._agreed[key]
-
-    async def _give_back(self, one: Replica, keys: list[str]) -> None:
-        await one.store.give_back(keys)
-        for key in keys:
-            one.known.pop(key, None)
-            if self._holders.get(key) is one:
-                del self._holders[key]
-
-    async def _intend(self, one: Replica, key: str, number: int) -> None:
-        if key not in self.rules.rows:
-            return
-        agreement = structs.replace(AGREEMENT, failures=number, told=self.rules.rows[key].agreement.told)
-        if await self._allowed(one, one.store.intend(key, agreement), ours=self._ours(one, key)):
-            await self.rules.intend(key, agreement)
-            self._agreed[key] += 1
-            one.known[key] += 1
-
-    async def _settle(self, one: Replica, key: str, number: int) -> None:
-        if key not in self.rules.rows:
-            return
-        stored = self.rules.rows[key]
-        end: Settlement = settlement(
-            key,
-            stored.revision - self._chance.randint(0, 1),
-            at_us=1000 + number,
-            attempts=1,
-            agreement=structs.replace(AGREEMENT, failures=number, told=stored.agreement.told + 1),
-            audit=(record(key, 1000 + number),),
-            outcomes=(outcome(key, number),),
-        )
-        if await self._allowed(one, one.store.settle(end), ours=self._ours(one, key)):
-            await self.rules.settle(end)
-            self._agreed[key] += 1
-            del self._holders[key], one.known[key]
-
-    async def _rebase(self, one: Replica, key: str, number: int) -> None:
-        before = self.rules.rows.get(key)
-        recovered = Agreement(
-            stable=5, told=(0 if before is None else before.agreement.told) + self._chance.randint(-1, 1)
-        )
-        if await self._allowed(one, one.store.rebase({key: recovered}, {}, 1000 + number)):
-            await self.rules.rebase({key: recovered}, {}, 1000 + number)
-            if before is None or self.rules.rows[key].agreement != before.agreement:
-                self._agreed[key] += 1
-
-    async def _act(self, one: Replica, key: str, number: int) -> None:
-        change = self._chance.choice([Change.PAUSE, Change.RESUME, Change.RESUME, Change.RETRY])
-        act = change, [action(key)]
-        if one.alive:
-            done = await one.store.record_actions(*act, at_us=1000 + number, reason="why")
-            assert done == await self.rules.record_actions(*act, at_us=1000 + number, reason="why")
-
-    async def _publish(self, one: Replica) -> None:
-        told = await published(one.store)
-        if one.alive:
-            await one.store.published([], {})
-            self.told += told
-        else:
-            assert not told
-
-    async def _take_duties(self, one: Replica) -> None:
-        wanted = frozenset(self._chance.sample(OUTBOX_DUTIES, self._chance.randint(0, 16)))
-        if not one.alive:
-            with pytest.raises(EvictedError):
-                await slots(one.store).take_duties(wanted)
-            return
-        self._duties = {duty: holder for duty, holder in self._duties.items() if holder is not one}
-        free = wanted - self._duties.keys()
-        assert await slots(one.store).take_duties(wanted) == free
-        self._duties |= dict.fromkeys(free, one)
-
-    async def _evict(self, one: Replica) -> None:
-        others = [other for other in self.replicas if other is not one and other.alive]
-        if one.alive and others:
-            dead = self._chance.choice(others)
-            await bury(one.store, dead.store)
-            dead.alive = False
-            self._free(dead)
-
-    async def _leave(self, one: Replica) -> None:
-        if sum(other.alive for other in self.replicas) == 1 and one.alive:
-            return  # nobody would be left to ask
-        await one.store.close()
-        self.replicas.remove(one)
-        self._free(one)
-        if not one.alive:
-            living = next(other for other in self.replicas if other.alive)
-            await bury(living.store, one.store)  # what it had sent is over by now
-        await self.enter()
-
-    def _free(self, one: Replica) -> None:
-        self._holders = {key: holder for key, holder in self._holders.items() if holder is not one}
-        self._duties = {duty: holder for duty, holder in self._duties.items() if holder is not one}
-
-
-@pytest.mark.parametrize("seed", range(3))
-async def test_owners_that_do_anything_at_random_are_answered_by_the_rules(shares: Any, seed: int) -> None:
-    world = Replicas(shares, random.Random(seed))
-    for _ in range(3):
-        await world.enter()
-    for _ in range(300):
-        await world.step()
-    last = await shares()
-    for one in list(world.replicas):
-        await one.store.close()
-    assert await last.documents(KEYS) == await world.rules.documents(KEYS)
-    assert await last.counts() == await world.rules.counts()
-    decided = {one.id for one in await last.audit(limit=9999)}
-    assert len(decided) == len(world.rules.trail)
-    await check_chain(last, decided)
-    await slots(last).take_duties(ALL)
-    told = world.told + await published(last)
-    for key in KEYS:
-        ours = [message.value for message in world.rules.outbox.values() if message.key == key.encode()]
-        assert [str(number).encode() for told_key, number in told if told_key == key] == ours

@@ -97,6 +97,13 @@ def row(status: Status, revision: int = 1, lane: Lane = Lane.RETRY, due_us: int 
     return Row("d", revision, status, "why", lane, due_us, None, 0, 0)._replace(**rest)
 
 
+def test_what_was_folded_by_a_clock_an_hour_ahead_does_not_wait_for_that_hour() -> None:
+    hour_us = 3_600_000_000
+    ahead = row(Status.PENDING, due_us=NOW_US + hour_us + 5, pending_since_us=NOW_US + hour_us)
+    after = rows.brought_forward(ahead, NOW_US, hour_us)
+    assert (after.due_us, after.pending_since_us) == (NOW_US + 5, NOW_US)
+
+
 def ended(status: Status, lane: Lane, due_us: int, at_us: int) -> Settlement:
     return Settlement("d", 1, NO_AGREEMENT, status, "wait", lane, due_us, at_us)
 

@@ -206,6 +206,7 @@ class SharedStore:
         self._begin()
         stands = await self.memory.intend(key, agreement, policy)
         self._agrees(key)
+        self._forget()
         return stands
 
     async def settle(self, settlement: Settlement) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -20,6 +20,13 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[postgres.Server]
             pytest.fail(f"CI needs PostgreSQL, and there is {absent}", pytrace=False)
         absences.note(request.config, f"PostgreSQL ({absent}): the store on it was not tested")
         pytest.skip(f"there is {absent}")
+    with migrated() as server:
+        yield server
+
+
+@contextmanager
+def migrated() -> Iterator[postgres.Server]:
+    """A PostgreSQL with a migrated template."""
     from reconciler.adapters.clock import SystemClock
     from reconciler.adapters.postgres import Address, migrate_store
 

@@ -164,13 +164,15 @@ class Writer:
         parts = [keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK)] or [[]]
         changed: dict[str, None] = {}
         outdone: dict[str, Superseded] = {}
+        stored = 0  # of the parts
         while True:
-            first = not changed
-            for part in parts:
+            for number, part in enumerate(parts):
                 rest = batch if part is parts[-1] else None
-                answer, some, lost = await self._fold_some(batch, part, rest, outdone, counting=first)
-                changed |= dict.fromkeys(some)
-                outdone |= lost
+                answer, some, lost = await self._fold_some(batch, part, rest, outdone, counting=number >= stored)
+                if answer == changing.DONE:
+                    changed |= dict.fromkeys(some)
+                    outdone |= lost
+                    stored = max(stored, number + 1)
             if answer == changing.DONE:
                 return Changed(list(changed), sum(one.count for one in outdone.values()), self._refolds)
             ((self._refolds,),) = await self._server.fetch("count documents folded again", queries.REFOLDS)

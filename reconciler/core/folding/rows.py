@@ -163,8 +163,15 @@ def compared(row: Row, statuses: Sequence[Status], at_us: int) -> Row | None:
 
 
 def brought_forward(row: Row, now_us: int, longest_us: int) -> Row:
-    """A clock was ahead: cut the wait to `longest_us` from now, and the start of pending to now."""
+    """
+    A clock was ahead: cut the wait to `longest_us` from now, and the start of pending to now.
+
+    Who began to wait in the future has got the end of that wait from the same clock, so it moves too: a document folded
+    by a clock that is an hour ahead would else wait for that hour, as after an answer of Windchill's that asks for it.
+    """
     due_us, since_us = row.due_us, row.pending_since_us
+    if due_us is not None and since_us is not None:
+        due_us -= max(0, since_us - now_us)
     if due_us is not None and due_us > now_us + longest_us:  # spread over the wait by key
         due_us = now_us + longest_us * zlib.crc32(row.key.encode()) // 2**32
     return row._replace(due_us=due_us, pending_since_us=None if since_us is None else min(since_us, now_us))
