@@ -117,6 +117,7 @@ class Crashes:
         self._resolved: list[str] = []
         self._configs: dict[int, Config] = {}
         self._gathered = False
+        self._lost = False  # whether the store has lost commits
 
     async def prepare(self, broker: brokers.Server) -> None:
         """Topics, configurations, and the documents as they were before anyone touched them."""
@@ -129,9 +130,12 @@ class Crashes:
         self._decisions = await make(1, "decisions")
         self._brokers = list(broker.brokers)
         self._producers = workload.Producers(self._options.seed, KEYS, self._topics[0], lambda: time.time_ns() // 1000)
+        self._load_configs()
+        self._initial = {key: self._simulated.document(key) for key in KEYS}
+
+    def _load_configs(self) -> None:
         for number in range(plan.POLICIES):
             self._configs[number] = configuration.load(self._write_config(number, 4), {})
-        self._initial = {key: self._simulated.document(key) for key in KEYS}
 
     async def suffer(self) -> None:
         """Live, die and live again, while everyone else goes on."""
@@ -194,7 +198,7 @@ class Crashes:
 
     async def judge(self) -> None:
         """Hold against each other what the server, the topics and the store say."""
-        violations, counts = await checks.check(await self._gather(), self._folder)
+        violations, counts = await checks.check(await self._gather(), self._folder, lost=self._lost)
         self._tally.violations.extend(violations)
         self._tally.counts = counts | {
             "events": len(self._producers.ids),

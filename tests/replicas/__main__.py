@@ -14,9 +14,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--keep", action="store_true", help="keep the folder though nothing was broken")
+    parser.add_argument("--failovers", action="store_true", help="let PostgreSQL fail over as well, and lose commits")
     parser.add_argument("--rollout", action="store_true", help="replace each replica in turn, instead of any rounds")
     given = parser.parse_args()
-    rounds = crowd.Options(given.seed, rounds=given.rounds)
+    kinds = (*crowd.KINDS, crowd.FAILOVER) if given.failovers else ()
+    rounds = crowd.Options(given.seed, rounds=given.rounds, kinds=kinds)
     tally = asyncio.run(rollout.run(keep=given.keep) if given.rollout else crowd.run(rounds, keep=given.keep))
     shown = {"seed": tally.seed, "rounds": tally.kills.total(), "seconds": round(tally.seconds), "lives": tally.lives}
     print(json.dumps(shown | dict(sorted(tally.kills.items())) | tally.counts, indent=1))

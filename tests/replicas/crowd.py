@@ -39,6 +39,7 @@ KILL, FREEZE, STOP = "SIGKILL", "SIGSTOP", "SIGTERM"
 STORE, BROKER, CUT = "PostgreSQL restarts", "broker restarts", "cut off from PostgreSQL"
 STORM, CLOCK = "members come and go", "clock jumps by an hour"
 KINDS = (KILL, FREEZE, STOP, STORE, BROKER, CUT, STORM, CLOCK)
+FAILOVER = "PostgreSQL fails over and loses commits"  # not among the others: afterwards less can be judged
 _HOUR_S = 3600
 _EVICTED = "no sign of life"  # what an evicted replica says at its end
 # And one that has begun long before the broker is back.
@@ -109,15 +110,21 @@ class Crowd(runner.Crashes):
 
     PARTITIONS = 8
 
-    def __init__(self, options: Options, folder: Path, *given: Any, database: postgres.Server, broker: Apache) -> None:
+    def __init__(
+        self, options: Options, folder: Path, *given: Any, databases: list[postgres.Server], broker: Apache
+    ) -> None:
         super().__init__(options, folder, *given)
         self._rounds = options.rounds
         self._rng = random.Random(f"{options.seed}/rounds")
-        self._database = database
+        self._databases = databases  # the last one is the primary
         self._broker = broker
         self._threads = ThreadPoolExecutor(REPLICAS + 1)  # at a rollout one more is there for a while
         self._replicas = [Replica(folder, number, self._threads) for number in range(REPLICAS)]
         self._evicted = self._overlaps = 0
+
+    @property
+    def _database(self) -> postgres.Server:
+        return self._databases[-1]
 
     async def prepare(self, broker: Any) -> None:
         """Have an empty store as well."""
@@ -141,8 +148,9 @@ class Crowd(runner.Crashes):
 
     def _kinds(self) -> Iterator[str]:
         """Kinds of misfortune without end; each gets its turn before any gets its next."""
+        kinds = self._options.kinds or KINDS
         while True:
-            yield from self._rng.sample(KINDS, len(KINDS))
+            yield from self._rng.sample(kinds, len(kinds))
 
     async def _round(self, kind: str) -> None:
         replica, between = self._rng.choice(self._replicas), self._rng.uniform
@@ -164,6 +172,8 @@ class Crowd(runner.Crashes):
                 await asyncio.to_thread(self._database.stop)
                 await asyncio.sleep(between(0, 1.5 * EVICT_S))
                 await asyncio.to_thread(self._database.start)
+            case "PostgreSQL fails over and loses commits":
+                await self._fail_over()
             case "broker restarts":
                 await asyncio.to_thread(self._broker.restart)
             case "cut off from PostgreSQL":
@@ -181,6 +191,25 @@ class Crowd(runner.Crashes):
         if kind != FREEZE:  # one that wakes may write once more; the server refuses that, or takes it for its own
             self._overlaps += self._simulated.crowding()["overlaps"] - before
         self._look_after()
+
+    async def _fail_over(self) -> None:
+        """Let the primary die, and promote a standby that has not received its last commits."""
+        old = self._database
+        standby = await asyncio.to_thread(lambda: postgres.Server(durable=True, follows=old))
+        self._databases.insert(0, standby)  # to be removed at the end, whatever happens
+        await asyncio.to_thread(standby.start)
+        await asyncio.to_thread(standby.stall, old)
+        await asyncio.sleep(self._rng.uniform(0.5, 3))
+        await asyncio.to_thread(old.stop)
+        await asyncio.sleep(self._rng.uniform(0, 1.5 * EVICT_S))
+        await asyncio.to_thread(standby.promote)
+        self._databases.append(self._databases.pop(0))
+        self._lost = True
+        self._load_configs()
+        (self._folder / "operator.toml").unlink(missing_ok=True)
+        for replica in self._replicas:
+            replica.network.target = postgres.HOST, standby.port
+            replica.network.cut()
 
     async def _cut_off(self, replica: Replica, *, silently: bool) -> None:
         """Let nothing pass between one replica and PostgreSQL for a while, which may be too long."""
@@ -310,10 +339,11 @@ async def run(options: Options, *, keep: bool = False, made: type[Crowd] = Crowd
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # producers tell many times that the broker restarts
     # With the broker's own timestamps a replica whose clock is behind knows that, and blames no producer.
     stamped = {"log.message.timestamp.type": "LogAppendTime"}
-    database, broker = postgres.Server(durable=True), Apache(properties=stamped)
+    databases, broker = [postgres.Server(durable=True)], Apache(properties=stamped)
     try:
-        await asyncio.gather(asyncio.to_thread(database.start), asyncio.to_thread(broker.start))
-        return await runner.run(options, broker, keep=keep, make=partial(made, database=database, broker=broker))
+        await asyncio.gather(asyncio.to_thread(databases[0].start), asyncio.to_thread(broker.start))
+        return await runner.run(options, broker, keep=keep, make=partial(made, databases=databases, broker=broker))
     finally:
         broker.stop()
-        database.remove()
+        for database in databases:
+            database.remove()

@@ -175,7 +175,7 @@ async def run(*, keep: bool = False) -> Tally:
     database, broker = postgres.Server(durable=True), Apache()
     try:
         await asyncio.gather(asyncio.to_thread(database.start), asyncio.to_thread(broker.start))
-        make = partial(Rollout, database=database, broker=broker)
+        make = partial(Rollout, databases=[database], broker=broker)
         return await runner.run(Options(seed=1), broker, keep=keep, make=make)
     finally:
         broker.stop()

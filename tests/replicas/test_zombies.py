@@ -49,6 +49,7 @@ STORIES = [
     Story("before request.PATCH", THE_OTHER, 1, "Owner"),
     Story("before request.CheckIn", NOBODY, 0, "Owner"),
     Story("before request.CheckIn", A_PERSON, 0, "Owner"),
+    Story("before store.settle", NOBODY, 1, "Owner", number=2),  # the first one says that it collects
     Story("before request.SetState", NOBODY, 1, "State"),
 ]
 
