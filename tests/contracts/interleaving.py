@@ -390,7 +390,9 @@ async def _acts(store: Any, key: str) -> object:
 
 
 async def _superseded(store: Any, key: str) -> object:
-    return await store.superseded(key)
+    """Without what it lost to: that is as of the first statement, as a row that does not change may move meanwhile."""
+    found = await store.superseded(key)
+    return found and (found.count, found.last)
 
 
 async def run(server: postgres.Server, count: int, seed: int) -> None:
