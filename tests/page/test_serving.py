@@ -505,7 +505,8 @@ async def test_the_page_of_a_settled_conflict_is_a_record_of_it(daemon: Daemon, 
     await world.settle(DRAWING)
     page = (await client.get(f"/conflicts/{one.id}")).text
     record = " ".join(html.unescape(re.sub(r"<[^>]+>", "", page.partition("<main")[2].replace("<d", " <d"))).split())
-    both = r'Our value, from the log "4020"from //erp/prod, [-\d:UTC ]+ Windchill.s value when the conflict opened "4711"'
+    ours = r'Our value, from the log "4020"from //erp/prod, [-\d:UTC ]+'
+    both = f'{ours} Windchill.s value when the conflict opened "4711"'
     decided = r"Resolved Keep Windchill.s value, \"4711\", by mlee \(command line\), [-\d:UTC ]+: “asked <finance>”"
     assert re.search(f"Values.*{both} .*Details .*Opened .*Closed .*{decided}", record), record
     assert 'id="closed" role="status" data-live><p class="note good"' in page
