@@ -122,7 +122,8 @@ def token(section: str, key: str) -> str:
 def canary(section: str, field: Any, url: str) -> str:
     """A value that the setting accepts."""
     base = token(section, field.name)
-    for form in (f'{base}%+/=&"<', base, f"whsec_{base}", f"{url}/{base}"):
+    forms = (f'{base}%+/=&"<', base, f"whsec_{base}", f"{url}/{base}", f"plm json://{base}")
+    for form in forms:
         try:
             return str(convert(form, field.type))
         except ValueError:
