@@ -179,11 +179,11 @@ class Place:
         for (section, key), value in self.values.items():
             if way == "file":
                 (secrets / f"{section}.{key}").write_text(value + "\n", encoding="utf-8")
-                given[section][f"{key}_file"] = str(secrets / f"{section}.{key}")
+                given.setdefault(section, {})[f"{key}_file"] = str(secrets / f"{section}.{key}")
             elif way == "environment":
                 self.environ[f"RECONCILER_{section}__{key}".upper()] = value
             else:
-                given[section][key] = value
+                given.setdefault(section, {})[key] = value
         self.config = secrets / "reconciler.toml"
         self.config.write_text(toml(given), encoding="utf-8")
         self.said: list[bytes] = []
