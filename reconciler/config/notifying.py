@@ -17,7 +17,9 @@ _HOUR = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 EMAIL = r"[^\s@,<>]+@[^\s@,<>]+"
 _TARGET = rf"{_NAME}[ \t]+[!-~]+[ \t\r]*"
-TARGETS = text(rf"({_TARGET}(\n[ \t\r\n]*{_TARGET})*[ \t\r\n]*)?", "a name, a space and an address, one a line", lines=True)
+TARGETS = text(
+    rf"({_TARGET}(\n[ \t\r\n]*{_TARGET})*[ \t\r\n]*)?", "a name, a space and an address, one a line", lines=True
+)
 
 _Name = Annotated[str, text(_NAME, "a name: 1 to 64 letters, digits, '.', '_' or '-'")]
 _To = Annotated[str, text(f"{EMAIL}|{_NAME}", "an e-mail address, or a name of notify.targets")]
