@@ -55,7 +55,7 @@ def test_without_file_and_environment_every_key_has_its_documented_default() -> 
     assert found.policy.rules == DEFAULT_RULES
     assert (found.log.kind, found.log.brokers, found.log.max_clock_skew_s) == ("kafka", ("localhost:9092",), 300)
     assert (found.windchill.dialect, found.windchill.in_flight_max, found.windchill.timeout_s) == ("documents", 16, 30)
-    assert attrs.astuple(found.retry) == (5, 1, 60, 60, 900)
+    assert attrs.astuple(found.retry) == (5, 1, 60, 60, 900, 604_800)
     assert (found.resync.interval_s, found.admin.bind, found.notify.webhook_url) == (600, "127.0.0.1:8090", "")
 
 
