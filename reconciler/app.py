@@ -45,6 +45,7 @@ from reconciler.flows.ending import Summary
 from reconciler.flows.gate import Gate
 from reconciler.flows.gauges import Gauges, Series
 from reconciler.flows.ingest import Ingest, Sharing
+from reconciler.flows.maintenance import Maintenance
 from reconciler.flows.notifier import Notifier
 from reconciler.flows.outbox import Publisher
 from reconciler.flows.reconcile import Reconciler
@@ -127,12 +128,13 @@ class Daemon:
         self._workers = _WORKERS_A_REQUEST * (in_flight_max := config.windchill.in_flight_max)
         limiter = Limiter(in_flight_max)
         breaker = Breaker(cooldown_max_s=config.windchill.retry_after_max_s)
-        self._progress = Progress(breaker, maintenance=config.windchill.maintenance)
+        self._progress = Progress(breaker, maintenance=lambda: self.maintenance.closed())  # noqa: PLW0108  it is made later
         quota = RetryQuota()
         self._lease = None if slots is None else self._make_lease(slots, limiter, quota, breaker)
-        held_back_by = limiter, breaker, quota
-        self.writes = Writes()
-        gate = Gate(windchill, IdleClock(clock), *held_back_by, self.may_send, lambda: not self.writes.stopped)
+        self.maintenance = factory.make_maintenance(config, store, IdleClock(clock), self._writes_changed)
+        self.writes = Writes(self.maintenance)
+        held_back_by = limiter, breaker, quota, self.may_send, lambda: not self.writes.stopped
+        gate = Gate(windchill, IdleClock(clock), *held_back_by, self.maintenance.closed)
         self._in_force = factory.in_force(config)
         attempt = Attempt(gate, store, clock, self._in_force.options, self._make_budget(shared), self.writes)
         known = attempt, store, (queue := Queue(QUEUE_CAPACITY)), clock, self.telemetry
@@ -148,9 +150,8 @@ class Daemon:
         self._catching_up = CatchingUp(self.ingest, clock, writable=self._writable)
         self._housekeeping = self._make_housekeeping(slots)
         self._notifier = self._make_notifier(receivers, breaker)
-        seen = store, log, self.ingest, clock, self.telemetry, queue, limiter, breaker
-        told = self._notifier.backlogs
-        self._gauges = Gauges(*seen, backlogs=told, writes=self.writes, spaces=lambda: factory.spaces(config))
+        seen = store, log, self.ingest, clock, self.telemetry, queue, limiter, breaker, self._notifier.backlogs
+        self._gauges = Gauges(*seen, writes=self.writes, spaces=lambda: factory.spaces(config))
         self._series = Series(self.telemetry, store, log, self.ingest, IdleClock(clock))
 
     def may_send(self) -> bool:
@@ -272,6 +273,7 @@ class Daemon:
     async def _begin(self, accept_sources: bool) -> None:
         """Store by what the log is read, and by which policy it is decided, before anything else happens."""
         decoding, stored = self._in_force.decoding, await self.store.positions()
+        await self.maintenance.look()
         await reading.begin(self.store, decoding, stored, accept=accept_sources)
         await self._reload.begin()
 
@@ -315,7 +317,7 @@ class Daemon:
         found = await _unless(stop, self._last_look(), _REST_S)
         if found is None:
             _log.warning("stopped; the store does not say how many documents there are")
-            return Summary({}, 0, self.config.windchill.maintenance)
+            return Summary({}, 0, self.maintenance.closed())
         summary, heads = found
         counts = {status.value: count for status, count in summary.counts.items()}
         # The heads are to be kept elsewhere, for `audit verify --head`.
@@ -329,8 +331,7 @@ class Daemon:
     async def summary(self) -> Summary:
         """Return how many documents and dead letters there are, by status."""
         counts = dict(await self.store.counts())
-        maintenance = self.config.windchill.maintenance
-        return Summary(counts, await self.store.count_dead_letters(), maintenance, self.writes.stop)
+        return Summary(counts, await self.store.count_dead_letters(), self.maintenance.closed(), self.writes.stop)
 
     def _start_writing(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         loops = [
@@ -358,7 +359,7 @@ class Daemon:
         self.ingest.stop()  # later events belong to the next pass
         timeout_s = max(self.config.retry.backoff_max_s, _TIMEOUTS_ONCE * self.config.windchill.timeout_s)
         once = Once(self.store, self.reconciler, self._engine.breaker, self.clock, timeout_s=timeout_s)
-        while not stop.is_set() and not self.config.windchill.maintenance and not self.writes.stopped:
+        while not stop.is_set() and not self.writes.stopped:
             if self.due_feeder.refilled and await once.over():  # documents due at the start are part of this pass
                 return
             self.reconciler.settled.clear()
@@ -465,13 +466,14 @@ class Daemon:
         self.due_feeder.wake()
         self.reconciler.outbox_filled.set()
 
-    def _make_housekeeping(self, slots: Slots | None) -> Mapping[str, Checkpoints | Retention]:
+    def _make_housekeeping(self, slots: Slots | None) -> Mapping[str, Checkpoints | Retention | Maintenance]:
         def duty(name: str) -> Callable[[], bool]:
             mine = self._duty(name)
             return lambda: mine() and self._progress.phase is Phase.READY
 
         known, wake = (self.config, self.store, IdleClock(self.clock), slots), self.reconciler.outbox_filled.set
-        return factory.make_housekeeping(*known, duty=duty, wake=wake, telemetry=self.telemetry)
+        made = factory.make_housekeeping(*known, duty=duty, wake=wake, telemetry=self.telemetry)
+        return {**made, "maintenance": self.maintenance}
 
     def _make_drift(self, changes: ChangeList, gate: Gate) -> Drift:
         return Drift(
@@ -510,6 +512,7 @@ class Daemon:
                 folding_waits=self.ingest.waits_for or getattr(self.log, "waits_for", ""),
                 clock=self.due_feeder.clock_fault,
                 stop=self.writes.stop,
+                maintenance_until_us=self.maintenance.until_us(),
             ),
             metrics=Exposition(self.telemetry, self._gauges.refresh).render,
             wake=self.hooked.set,

@@ -8,6 +8,8 @@ import gc
 import re
 import socket
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -38,16 +40,18 @@ from reconciler.adapters.files import WatchedFile
 from reconciler.adapters.wrs import tokens
 from reconciler.adapters.wrs.options import WrsOptions
 from reconciler.adapters.wrs.windchill import WrsWindchill
-from reconciler.config import Config, Log, deciding_by, needing_restart, notifying, shown, with_policy
+from reconciler.config import Config, Log, deciding_by, needing_restart, notifying, shown, windows, with_policy
 from reconciler.core.events import decode, framing, mapping
 from reconciler.core.events.part import Part
 from reconciler.core.explain.messages import Links
 from reconciler.core.explain.notices import Notice
+from reconciler.core.scheduling.windows import Period
 from reconciler.core.settling.cases import AttemptOptions, Pace
 from reconciler.errors import ConfigError
 from reconciler.flows import notify, reload, retention
 from reconciler.flows.actions import OperatorActions
 from reconciler.flows.checkpoint import Checkpoints
+from reconciler.flows.maintenance import Maintenance
 from reconciler.flows.messages import Channel, Messages
 from reconciler.flows.notifier import Thresholds
 from reconciler.flows.watchdog import IdleClock
@@ -314,6 +318,24 @@ def make_housekeeping(
         pruner = retention.Pruner(store=store, archive=archive, clock=clock, who="retention", role="daemon")
         made["retention"] = retention.Retention(pruner=pruner, days=days, telemetry=telemetry, mine=duty("retention"))
     return made
+
+
+def make_windows(config: Config) -> Callable[[int], list[Period]]:
+    """Return what finds Windchill's maintenance windows around a moment."""
+    return partial(windows.around, [windows.parse(text) for text in config.windchill.windows])
+
+
+def make_maintenance(config: Config, store: Store, clock: Clock, changed: Callable[[], None]) -> Maintenance:
+    """Return what knows when Windchill, or a source, is in maintenance."""
+    known = [windows.of_source(text) for text in config.log.windows]
+    return Maintenance(
+        store,
+        clock,
+        make_windows(config),
+        lambda source, now_us: windows.around([one for glob, one in known if fnmatchcase(source, glob)], now_us),
+        always=config.windchill.maintenance,
+        changed=changed,
+    )
 
 
 def spaces(config: Config) -> list[Space]:

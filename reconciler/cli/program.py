@@ -14,6 +14,7 @@ from reconciler.cli.commands.emit import emit
 from reconciler.cli.commands.explain import explain
 from reconciler.cli.commands.export import export
 from reconciler.cli.commands.hotspots import hotspots
+from reconciler.cli.commands.maintenance import maintenance
 from reconciler.cli.commands.notify import notify
 from reconciler.cli.commands.observed import observed
 from reconciler.cli.commands.plan import plan
@@ -51,6 +52,7 @@ for _command in (
     status,
     docs,
     writes,
+    maintenance,
     hotspots,
     conflicts,
     dead_letters,

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from reconciler.config import notifying
+from reconciler.config import notifying, windows
 from reconciler.config.groups import LOOPBACK
 from reconciler.core.events import framing
 from reconciler.core.events.mapping import Source
@@ -92,6 +92,12 @@ def found(settings: Mapping[tuple[str, str], Setting]) -> Iterator[str]:
     except ValueError:
         where = at("log", "signing_key_previous", "signing_key")
         yield f"{where}: a key is not valid base64, as if it was cut off; `openssl rand -base64 32` makes one"
+    yield from (
+        f"{at('windchill', 'windows')}: {why}" for why in map(windows.fault, given("windchill", "windows")) if why
+    )
+    yield from (
+        f"{at('log', 'windows')}: {why}" for why in map(windows.fault_of_source, given("log", "windows")) if why
+    )
     yield from _log_topics(given, at, topic_is_set=settings["log", "topic"].origin != "default")
     yield from _in_the_clear(given, at)
     said = notifying.faults(given("notify", "rules"), given("notify", "targets"), lambda key: given("notify", key))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import attrs
 from msgspec import Meta
 
-from reconciler.config import notifying
+from reconciler.config import notifying, windows
 from reconciler.config.values import (
     FILLED,
     TEN_YEARS_D,
@@ -75,6 +75,8 @@ _WebhookKeys = Annotated[
         '"whsec_" and a key in base64 of at least 24 bytes, or up to five of these separated by spaces',
     ),
 ]
+_Window = Annotated[str, text(windows.PATTERN, windows.SAYS)]
+_SourceWindow = Annotated[str, text(rf"\S+: {windows.PATTERN}", f"SOURCE: {windows.SAYS}")]
 _Network = Annotated[str, text(f"{_NETWORK_4}|{_NETWORK_6}", "a network such as 10.1.0.0/16")]
 
 
@@ -101,6 +103,10 @@ class Log:
     `outcomes_topic` and a `dead_letter_topic` of its own."""
     sources: tuple[Filled, ...] = ()
     """The same for sources, such as //plant-1/*. Operators may decide in each part."""
+    windows: tuple[_SourceWindow, ...] = ()
+    """Maintenance windows of sources, each a glob and a window, such as "//erp/*: 0 2 * * * for 1h in UTC". In them a
+    document waits, whole, if a value of such a source is to be written: what a system says while it is being maintained
+    is often not its last word."""
     decisions_topic: Topic = "windchill.document.decisions"
     """What operators decide (`//reconciler/operators`). Decisions override every rule, and are accepted from this topic
     only. Let no one else write to it, and keep all of it, like the change log. A file log has a second file for
@@ -312,6 +318,10 @@ class Windchill:
     """`all`: every document is written as the policy decides. `observe`: every document is read, decided and shown, and
     none is written; nothing counts as agreed. `canary`: those that `[canary]` covers are written, all others observed.
     Belongs to the policy: SIGHUP takes it up."""
+    windows: tuple[_Window, ...] = ()
+    """Maintenance windows, in which no request to Windchill begins: a cron expression, how long each lasts (m or h, 7
+    days at most) and a time zone, such as "0 22 * * SAT for 4h in Europe/Berlin". Events are still folded. `reconciler
+    maintenance` opens and closes one without a restart."""
     maintenance: bool = False
     """true: events are folded, but Windchill is neither read nor written until it is false again."""
 

@@ -203,6 +203,10 @@ class Attempt:
             return settle.set_back(case, setback)
         if (until_us := pacing.until_us(case)) is not None:
             return settle.collecting(case, until_us)
+        sources = sorted({one.stamp.source for one in plan.decisions if one.verb is Verb.WRITE})
+        kept = {source: until_us for source in sources if (until_us := self.writes.held_until_us(source)) is not None}
+        if kept:
+            return settle.collecting(case, max(kept.values()), f"{', '.join(kept)} is in maintenance: it waits")
         wait_s = await self.budget.wait_s(case.document.key) if case.lane in COUNTED else 0.0
         if wait_s > 0:
             return settle.parked(case, _THRESHOLD, AttemptResult.THRESHOLD, at_least_s=wait_s)

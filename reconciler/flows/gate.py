@@ -66,6 +66,7 @@ class Gate:
     _quota: RetryQuota
     _may_send: Callable[[], bool] = lambda: True
     _may_write: Callable[[], bool] = lambda: True
+    _closed: Callable[[], bool] = lambda: False  # in a maintenance window only our own locks are given up
     _waiting: deque[asyncio.Event] = attrs.field(init=False, factory=deque)
     _well: dict[str, None] = attrs.field(init=False, factory=dict)  # documents, latest last
     _probes: set[str] = attrs.field(init=False, factory=set)
@@ -108,7 +109,7 @@ class Gate:
 
     async def release(self, key: str, lock: str | None, mark: str, *, failures: int = 0) -> ReleaseAnswer:
         """Give up a lock that a write of ours may have left behind. Raises HeldUpError."""
-        return await self._through(key, failures, lambda: self._windchill.release(key, lock, mark))
+        return await self._through(key, failures, lambda: self._windchill.release(key, lock, mark), always=True)
 
     async def write(
         self, snapshot: Snapshot, fields: Mapping[str, Json], *, token: Token, journal: Journal, failures: int = 0
@@ -137,19 +138,21 @@ class Gate:
             return backoff.delay_s(failures, 1.0, _RETRY_S_MAX, self._clock.chance())
         return 0.0 if self._quota.try_retry(now_s, failures) else max(self._quota.wait_s(now_s, failures), 0.1)
 
-    async def _through(self, key: str, failures: int, request: Callable[[], Awaitable[_A]]) -> _A:
+    async def _through(
+        self, key: str, failures: int, request: Callable[[], Awaitable[_A]], *, always: bool = False
+    ) -> _A:
         passed = await self._enter(key)
         answer: _A | None = None
         try:
-            answer = await self._sent(request)
+            answer = await self._sent(request, always=always)
         finally:
             self._leave(passed, answer, key, known=failures > 0)
         if isinstance(answer, NotSent):
             raise HeldUpError
         return answer
 
-    async def _sent(self, request: Callable[[], Awaitable[_A]]) -> _A:
-        if not self._may_send():
+    async def _sent(self, request: Callable[[], Awaitable[_A]], *, always: bool = False) -> _A:
+        if not self._may_send() or (self._closed() and not always):
             raise HeldUpError
         try:
             return await request()

@@ -68,7 +68,7 @@ class Gauges:
             gauge("queue_depth", depth, lane=lane.name.lower())
         gauge("in_flight", self._limiter.in_flight)
         gauge("in_flight_limit", self._limiter.limit)
-        gauge("writes_stopped", float(self._writes.stopped))
+        gauge("writes_stopped", float(self._writes.stop is not None))
         gauge("breaker_open", float(self._breaker.away))
         for name, (waiting, oldest_s) in self._backlogs().items():
             gauge("notifications_waiting", waiting, to=name)

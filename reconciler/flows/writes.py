@@ -14,6 +14,7 @@ import attrs
 import structlog
 
 from reconciler.flows import watchdog
+from reconciler.flows.maintenance import Maintenance
 from reconciler.model.standing import WriteStop
 from reconciler.ports import Clock
 from reconciler.ports.write_stops import WriteStops
@@ -27,6 +28,7 @@ _LOOK_S = 2.0  # between two looks at the store: so long whoever stops all write
 class Writes:
     """What this process knows of the stop, and its own writes."""
 
+    maintenance: Maintenance | None = None
     stop: WriteStop | None = None
     look: asyncio.Event = attrs.field(factory=asyncio.Event)  # look at the store at once
     _under_way: int = 0
@@ -34,7 +36,11 @@ class Writes:
     @property
     def stopped(self) -> bool:
         """Whether none may begin, as far as we know."""
-        return self.stop is not None
+        return self.stop is not None or (self.maintenance is not None and self.maintenance.closed())
+
+    def held_until_us(self, source: str) -> int | None:
+        """Return until when nothing of a source is written, None if it may be."""
+        return None if self.maintenance is None else self.maintenance.source_until_us(source)
 
     @property
     def under_way(self) -> bool:

@@ -59,6 +59,8 @@ class ActionKind(enum.StrEnum):
     REFOLD = "refold"
     COMPARE = "compare"
     PRUNE = "prune"
+    OPEN_WINDOW = "open-window"
+    CLOSE_WINDOW = "close-window"
     STOP_WRITES = "stop-writes"
     RESUME_WRITES = "resume-writes"
 

@@ -85,6 +85,7 @@ class Status(Standing, frozen=True, kw_only=True):
     phase: Annotated[str, Meta(description="starting, recovering, connecting, ready or stopping.")]
     windchill: Annotated[str, Meta(description="up, down or maintenance.")]
     maintenance: bool
+    maintenance_until: Annotated[Instant | None, Meta(description="The end of the maintenance window; null: none.")]
     breaker: Annotated[str, Meta(description="closed, open or half-open; open: no requests are sent to Windchill.")]
     folding_waits: Annotated[str | None, Meta(description="Why no events are being read; null: they are being read.")]
     in_flight: int

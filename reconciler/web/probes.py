@@ -6,7 +6,7 @@ if Windchill is unreachable: the daemon keeps folding and catches up later. The 
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 from starlette.responses import Response
@@ -32,7 +32,7 @@ class Health(enum.StrEnum):
 
     UP = "up"  # or not requested yet
     DOWN = "down"  # the breaker is open
-    MAINTENANCE = "maintenance"  # the configuration forbids requests
+    MAINTENANCE = "maintenance"  # the configuration, or a maintenance window, forbids requests
 
 
 @attrs.frozen
@@ -44,12 +44,13 @@ class Readiness:
     folding_waits: str = ""  # why folding waits; empty: it does not
     clock: str = ""  # what is wrong with the host's clock; empty: nothing
     stop: WriteStop | None = None  # operators have stopped all writes
+    maintenance_until_us: int | None = None  # the end of the maintenance window, if there is one now
 
 
 class Progress:
     """The current phase, which the daemon sets while it starts."""
 
-    def __init__(self, breaker: Breaker, *, maintenance: bool) -> None:
+    def __init__(self, breaker: Breaker, *, maintenance: Callable[[], bool]) -> None:
         self.phase = Phase.STARTING
         self._breaker = breaker
         self._maintenance = maintenance
@@ -58,7 +59,7 @@ class Progress:
         """Return the current readiness; a stopping daemon is not ready."""
         health = Health.DOWN if self._breaker.away else Health.UP
         return Readiness(
-            Phase.STOPPING if stopping else self.phase, Health.MAINTENANCE if self._maintenance else health
+            Phase.STOPPING if stopping else self.phase, Health.MAINTENANCE if self._maintenance() else health
         )
 
 

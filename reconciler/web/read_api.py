@@ -109,6 +109,7 @@ async def standing(services: Services) -> views.service.Status:
         phase=readiness.phase.value,
         windchill=readiness.windchill.value,
         maintenance=readiness.windchill is Health.MAINTENANCE,
+        maintenance_until=views.shape.at(readiness.maintenance_until_us),
         breaker=engine.breaker.state.name.lower().replace("_", "-"),
         folding_waits=readiness.folding_waits or None,
         in_flight=engine.limiter.in_flight,

@@ -61,7 +61,7 @@ async def test_an_idle_daemon_asks_its_store_less_than_once_a_second_and_writes_
         await world.clock.advance(600)
         idle = asked.copy()
     assert idle.total() < 600
-    assert idle.keys() <= {"waiting", "due", "next_due_us", "counts", "write_stop"}
+    assert idle.keys() <= {"waiting", "due", "next_due_us", "counts", "write_stop", "actions"}
 
 
 async def test_an_ordinary_attempt_is_one_request_one_intent_one_settlement_and_no_line_of_the_log(

@@ -37,13 +37,13 @@ async def test_a_stuck_loop_fails_liveness_and_is_named(daemon: Daemon, client: 
 
 def test_an_open_breaker_is_seen_as_a_windchill_that_is_down() -> None:
     breaker = Breaker()
-    progress = Progress(breaker, maintenance=False)
+    progress = Progress(breaker, maintenance=lambda: False)
     progress.phase = Phase.READY
     assert progress.readiness(stopping=False) == Readiness(Phase.READY, Health.UP)
     opened(breaker)
     assert progress.readiness(stopping=False) == Readiness(Phase.READY, Health.DOWN)
     assert progress.readiness(stopping=True).phase is Phase.STOPPING
-    assert Progress(breaker, maintenance=True).readiness(stopping=False).windchill is Health.MAINTENANCE
+    assert Progress(breaker, maintenance=lambda: True).readiness(stopping=False).windchill is Health.MAINTENANCE
 
 
 async def test_a_stop_of_all_writes_is_a_reason_to_be_degraded_and_names_nobody(

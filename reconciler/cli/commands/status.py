@@ -12,6 +12,7 @@ from reconciler import views
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import framework, options, output, runtime, store_access
 from reconciler.config import Config
+from reconciler.core.scheduling import windows
 from reconciler.errors import LogError
 from reconciler.model import instant, notified
 from reconciler.model.chain import Cut
@@ -68,6 +69,11 @@ def status(config: Config, form: str) -> None:
             ("log", found["log_error"] or "reachable"),
             *([("part", " ".join(found["part"]))] if found["part"] else []),
             *(("notifications", _failing(one)) for one in found["notifications_failing"]),
+            *(
+                [("maintenance", f"until {output.when(found['maintenance_until'])}")]
+                if found["maintenance_until"]
+                else []
+            ),
             *([("writes", output.stopped(found["write_stop"]))] if found["write_stop"] else []),
         ]
     )
@@ -90,11 +96,14 @@ def _names_log() -> bool:
 async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
     """Return the API's figures of store and log, the store's URL, and why the log could not be reached."""
     from reconciler import factory
+    from reconciler.flows import maintenance
 
     async with store_access.opened(config) as store:
         found = await standing.of(store, SystemClock().now_us())
         positions = notified.of_logs(await store.positions())
         cuts = await store.cuts()
+        word = await maintenance.said(store)
+    until_us = windows.until_us(found.at_us, factory.make_windows(config)(found.at_us), word)
     ends, trouble = await _ends(config) if ask_log else (None, "not checked; give -c FILE to check it")
     if ends is not None:
         positions = {place: offset for place, offset in positions.items() if place in ends}
@@ -104,6 +113,7 @@ async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
     return {
         "store": config.store.url,
         **msgspec.to_builtins(views.service.standing(found, reaches(positions, ends), config.windchill.in_flight_max)),
+        "maintenance_until": views.shape.at(until_us),
         "archived": _last(cuts),
         "disks": views.service.disks(factory.spaces(config)),
         "log_reachable": ends is not None if ask_log else None,

@@ -123,9 +123,9 @@ def observed(case: Case) -> Settlement:
     return settlement if quiet else evidence.audited(case, settlement, result)
 
 
-def collecting(case: Case, until_us: int) -> Settlement:
-    """The write waits for further changes, so that they make one iteration together. No request was sent."""
-    reason = f"waits for further changes until {instant.from_us(until_us)[11:19]} UTC"
+def collecting(case: Case, until_us: int, why: str = "waits for further changes") -> Settlement:
+    """The write waits, mostly so that further changes make one iteration with it. No request was sent."""
+    reason = f"{why} until {instant.from_us(until_us)[11:19]} UTC"
     settlement = _settlement(case, _kept(case), Status.COLLECTING, reason, until_us, lane=case.lane)
     return structs.replace(settlement, result=AttemptResult.COLLECTING, attempts=0)
 
