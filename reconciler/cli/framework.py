@@ -20,6 +20,8 @@ _LEVEL = "reconciler.log_level"
 
 F = TypeVar("F", bound=Callable[..., object])
 
+_SENTENCE_MAX = 1000  # characters
+
 
 def _keep(name: str) -> Callable[[click.Context, click.Parameter, object], None]:
     def keep(context: click.Context, _: click.Parameter, value: object) -> None:
@@ -78,6 +80,12 @@ class Family(click.Group):
     def subcommand(self, name: str, *examples: str) -> Callable[[Callable[..., Any]], click.Command]:
         """Make a function a command of this family, as `command` does it."""
         return self.command(name, epilog=example(*examples))
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their whole first sentences, which click would cut off at the end of a line."""
+        rows = [(name, one.get_short_help_str(_SENTENCE_MAX)) for name, one in self.commands.items() if not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def list_commands(self, _: click.Context) -> list[str]:
         """Return the commands in the order they were added."""

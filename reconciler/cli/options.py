@@ -16,6 +16,8 @@ from reconciler.model import instant
 
 _STORE_VARIABLE = "RECONCILER_STORE__URL"
 
+_FILE_VARIABLE = "RECONCILER_CONFIG"
+_FILE = Path("reconciler.toml")
 _UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -74,9 +76,14 @@ def configured(*, store: bool = False, again: bool = False) -> Callable[[Callabl
 
 def config_file_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `-c/--config FILE`, passed on as `config_file`."""
-    return click.option("-c", "--config", "config_file", type=FILE, metavar="FILE", help="Configuration file (TOML).")(
-        function
-    )
+    return click.option(
+        "-c",
+        "--config",
+        "config_file",
+        type=FILE,
+        metavar="FILE",
+        help="Configuration file (TOML).  [default: $RECONCILER_CONFIG, or ./reconciler.toml if it is there]",
+    )(function)
 
 
 def reporting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,8 +116,21 @@ def limit(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option("--limit", type=click.IntRange(1), default=default, show_default=True, help="Rows, at most.")
 
 
+def found(*, only_named: bool = False) -> Path | None:
+    """Return the configuration file that is used without `-c`."""
+    if named := os.environ.get(_FILE_VARIABLE):
+        return Path(named)
+    return _FILE if not only_named and _FILE.is_file() else None
+
+
 def load(path: Path | None, store_url: str | None = None) -> config.Config:
-    """Return the configuration of a file and the environment, with another store if one is named."""
+    """
+    Return the configuration of a file and the environment, with another store if one is named.
+
+    Without `-c` it is the file that RECONCILER_CONFIG names, or else reconciler.toml in the working directory, if it is
+    there; but with `--store` only the former.
+    """
+    path = path or found(only_named=store_url is not None)
     if store_url is None:
         return config.load(path, os.environ)
     try:

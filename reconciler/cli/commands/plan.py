@@ -9,6 +9,7 @@ import click
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.cli import framework, log_replay, options, output, reading, runtime, store_access
+from reconciler.cli.commands.status import ends
 from reconciler.config import Config
 from reconciler.core.folding import fold
 from reconciler.core.planning import plan as planning
@@ -50,7 +51,7 @@ def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, for
     nothing would be written to them. Exit code 0: nothing to write; 2: something to write; 1: some documents could not
     be read.
     """
-    rows, looked_at = runtime.run(_plan(config, document, every))
+    rows, looked_at, unfolded = runtime.run(_plan(config, document, every))
     shown = [row for row in rows if kept or row["decision"] != Verb.KEEP]
     if form == "json":
         output.as_json([{member: value for member, value in row.items() if member != "change"} for row in shown])
@@ -58,12 +59,17 @@ def plan(config: Config, document: tuple[str, ...], every: bool, kept: bool, for
         output.report(form, shown, _COLUMNS, "Nothing to write.")
         print()
         output.line(_summary(rows, looked_at))
+    if unfolded:
+        them = "it is" if unfolded == 1 else "they are"
+        runtime.note(
+            f"{output.counted(unfolded, 'record')} of the log not folded yet: what {them} about is not planned."
+        )
     if any(row["decision"] == "unreadable" for row in rows):
         return runtime.FAILED
     return runtime.CHANGES if any(row["decision"] == Verb.WRITE for row in rows) else runtime.DONE
 
 
-async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[list[dict[str, Any]], int]:
+async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[list[dict[str, Any]], int, int]:
     rows: list[dict[str, Any]] = []
     async with _store(config) as store, reading.opened(config) as reader:
         wanted = await _wanted(store, keys, every, SystemClock())
@@ -74,7 +80,17 @@ async def _plan(config: Config, keys: tuple[str, ...], every: bool) -> tuple[lis
                 drafts = await asyncio.gather(*(drafting.draft(found[key]) for key in sorted(found)))
                 rows += [row for draft in drafts for row in draft]
                 tell(start + len(found), None)
-    return rows, len(wanted)
+        unfolded = await _unfolded(config, store)
+    return rows, len(wanted), unfolded
+
+
+async def _unfolded(config: Config, store: "Store") -> int:
+    """Return how many records of the log are not folded yet; 0 if the log does not answer."""
+    if not await store_access.admin(config).exists():
+        return 0  # all of it was folded aside
+    known, _ = await ends(config)
+    positions = await store.positions()
+    return sum(max(0, end - positions.get(place, 0)) for place, end in (known or {}).items())
 
 
 @asynccontextmanager

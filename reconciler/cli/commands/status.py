@@ -104,25 +104,28 @@ async def _gather(config: Config, *, ask_log: bool) -> dict[str, Any]:
         cuts = await store.cuts()
         word = await maintenance.said(store)
     until_us = windows.until_us(found.at_us, factory.make_windows(config)(found.at_us), word)
-    ends, trouble = await _ends(config) if ask_log else (None, "not checked; give -c FILE to check it")
-    if ends is not None:
-        positions = {place: offset for place, offset in positions.items() if place in ends}
+    reached, trouble = await ends(config) if ask_log else (None, "not checked; give -c FILE to check it")
+    if reached is not None:
+        positions = {place: offset for place, offset in positions.items() if place in reached}
     elif ask_log and config.log.kind == "kafka":  # the outcome log is not shown here
         read = config.log.read_topics
         positions = {place: offset for place, offset in positions.items() if place.topic in read}
     return {
         "store": config.store.url,
-        **msgspec.to_builtins(views.service.standing(found, reaches(positions, ends), config.windchill.in_flight_max)),
+        **msgspec.to_builtins(
+            views.service.standing(found, reaches(positions, reached), config.windchill.in_flight_max)
+        ),
         "maintenance_until": views.shape.at(until_us),
         "archived": _last(cuts),
         "disks": views.service.disks(factory.spaces(config)),
-        "log_reachable": ends is not None if ask_log else None,
+        "log_reachable": reached is not None if ask_log else None,
         "log_error": trouble,
         "part": [*config.log.subjects, *config.log.sources],
     }
 
 
-async def _ends(config: Config) -> "tuple[dict[Partition, int] | None, str | None]":
+async def ends(config: Config) -> "tuple[dict[Partition, int] | None, str | None]":
+    """Return where each partition of the log ends, or why it can't be reached."""
     from reconciler import factory
 
     log = factory.make_log(config, SystemClock(), grows=False)

@@ -119,6 +119,7 @@ _envelope = msgspec.json.Decoder(_Envelope).decode
 _released = msgspec.json.Decoder(_Released).decode
 _kind = msgspec.json.Decoder(_Kind).decode
 _anything = msgspec.json.Decoder().decode
+_TIME = "; write the time as RFC 3339, such as 2026-11-22T10:00:00Z, not as a number of milliseconds"
 
 
 def record(source: Record, options: Options, present: timing.Present = timing.READ_BEFORE) -> Decoded:
@@ -416,7 +417,7 @@ def _explain(text: bytes, source: Record, error: Exception | None) -> Decoded:
     try:
         kind = _kind(text)
     except msgspec.ValidationError as missing:
-        raise profile.Invalid(f"not a CloudEvent: {missing}") from missing
+        raise profile.Invalid(f"not a CloudEvent: {missing}{_hint(text)}") from missing
     except RecursionError as deep:
         raise profile.Invalid("the record is nested too deeply") from deep
     except (msgspec.DecodeError, UnicodeDecodeError) as broken:
@@ -427,4 +428,17 @@ def _explain(text: bytes, source: Record, error: Exception | None) -> Decoded:
         return Foreign(place, kind.type)
     if kind.type not in _NEWEST:
         raise profile.Invalid(f"type {kind.type!r} is not known here; known are {CHANGED} and {RELEASED}")
-    raise profile.Invalid(f"not a valid {kind.type}: {error}")
+    of_time = isinstance(error, msgspec.ValidationError) and "`$.time`" in str(error)
+    raise profile.Invalid(f"not a valid {kind.type}: {error}{_TIME if of_time else ''}")
+
+
+def _hint(text: bytes) -> str:
+    """Return what to do about a record of another system; empty if it is of none that is known here."""
+    try:
+        found = _anything(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    envelope = found.get("payload", found) if isinstance(found, dict) else None
+    if isinstance(envelope, dict) and "op" in envelope and {"before", "after"} & envelope.keys():
+        return "; it looks like a change of Debezium, which a [[source]] can map (docs/sources.md)"
+    return ""
