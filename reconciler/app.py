@@ -136,7 +136,9 @@ class Daemon:
         held_back_by = limiter, breaker, quota, self.may_send, lambda: not self.writes.stopped
         gate = Gate(windchill, IdleClock(clock), *held_back_by, self.maintenance.closed)
         self._in_force = factory.in_force(config)
-        attempt = Attempt(gate, store, clock, self._in_force.options, self._make_budget(shared), self.writes)
+        how = self._in_force.options, self._make_budget(shared), self.writes, config.windchill.account
+        lost_until_us = (lambda: None) if self._lease is None else self._lease.lost_until_us
+        attempt = Attempt(gate, store, clock, *how, lost_until_us)
         known = attempt, store, (queue := Queue(QUEUE_CAPACITY)), clock, self.telemetry
         self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
         self.due_feeder = DueFeeder(store, queue, self.reconciler, clock, self._in_force.options.pace)

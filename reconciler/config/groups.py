@@ -245,7 +245,8 @@ class Windchill:
     the document's key, `{id}` (`wrs`) the ID of its iteration, such as OR:wt.doc.WTDocument:12345."""
     account: str = ""
     """`wrs`: the name of our account as Windchill shows it in ModifiedBy. Check-outs by that name are shown as "our own
-    account's"; the name does not prove them ours. With a wrong name we wait for ourselves after a crash."""
+    account's"; the name does not prove them ours. With a wrong name we wait for ourselves after a crash. Both dialects:
+    after a failover of PostgreSQL that lost commits, a last write by that name counts as ours."""
     auth: Literal["none", "basic", "bearer", "oauth2"] = "none"
     """`basic` needs username and password, `bearer` token, `oauth2` (client credentials) oauth2_token_url, client_id
     and client_secret. The default fits the simulated server."""

@@ -18,13 +18,14 @@ import attrs
 from msgspec import structs
 
 from reconciler.core.folding import fold, normalise
-from reconciler.core.planning import contest, retrying
+from reconciler.core.planning import contest, lost, retrying
 from reconciler.core.planning import plan as planning
 from reconciler.core.scheduling.limiter import COUNTED
 from reconciler.core.settling import doubts, notes, pacing, setbacks, settle
 from reconciler.core.settling.cases import AttemptOptions, Case
 from reconciler.flows.gate import Gate, HeldUpError
 from reconciler.flows.writes import Writes
+from reconciler.model import instant
 from reconciler.model.answer import (
     Broken,
     Failed,
@@ -44,7 +45,7 @@ from reconciler.model.answer import (
     Written,
 )
 from reconciler.model.audit import AttemptResult, Settlement
-from reconciler.model.base import Agreed, Wrote
+from reconciler.model.base import Agreed, Base, Wrote
 from reconciler.model.document import Agreement, Document, Intent, Lane, Status
 from reconciler.model.plan import Patch, Verb
 from reconciler.model.policy import Policy
@@ -71,6 +72,8 @@ class Attempt:
     options: AttemptOptions
     budget: Spending
     writes: Writes = attrs.field(factory=Writes)
+    account: str = ""  # our name in Windchill
+    lost_until_us: Callable[[], int | None] = lambda: None  # until then Windchill may show writes that the store lost
 
     async def run(self, document: Document, lane: Lane) -> Settlement:
         """Make one attempt and return its settlement; raises HeldUpError, and otherwise only unexpected errors."""
@@ -161,7 +164,8 @@ class Attempt:
     def _decided(self, case: Case, document: Document, snapshot: Snapshot) -> Case:
         """Decide, and find the fields that have changed since the last read: hot spots count them."""
         before = case.document.agreement.snapshot
-        base = planning.own_write_recognised(document.agreement.base, before, snapshot)
+        base = self._lost_write_recognised(document, before, snapshot)
+        base = planning.own_write_recognised(base, before, snapshot)
         base = planning.alterations_seen(
             base, before, snapshot, self.options.policy, desired=document.desired, at=case.moment
         )
@@ -184,6 +188,14 @@ class Attempt:
             drifted=bool(moved),
             moved=tuple(moved) if document.agreement.clashes else (),
         )
+
+    def _lost_write_recognised(self, document: Document, before: Snapshot | None, snapshot: Snapshot) -> Base:
+        base, until_us = document.agreement.base, self.lost_until_us()
+        if until_us is None or snapshot.modified_at is None or instant.to_us(snapshot.modified_at) > until_us:
+            return base
+        if not lost.by_our_account(base, before, snapshot, self.account):
+            return base
+        return lost.taken_for_ours(document.desired, base, snapshot, self.options.policy)
 
     async def _act(self, case: Case) -> Settlement:
         plan, snapshot = case.plan, case.snapshot

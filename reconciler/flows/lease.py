@@ -17,12 +17,15 @@ from collections.abc import Callable
 
 import attrs
 import structlog
+from msgspec import structs
 
 from reconciler.core.scheduling import replicas
 from reconciler.core.scheduling.breaker import Breaker, State
 from reconciler.core.scheduling.limiter import Limiter, RetryQuota
+from reconciler.core.settling import doubts
 from reconciler.errors import EvictedError, StoreError
 from reconciler.flows import watchdog
+from reconciler.model import instant
 from reconciler.ports import Clock, Slots
 
 _log = structlog.get_logger(__name__)
@@ -87,6 +90,11 @@ class Lease:
             await self.clock.wait(stop, _HOLDS * self.evict_s)
         return self._seen.stage
 
+    def lost_until_us(self) -> int | None:
+        """Return until when Windchill may show writes of ours that the store has lost; None if it has lost none."""
+        began_us = self._seen.began_us
+        return None if began_us is None else instant.after_us(began_us, doubts.LATE_S)
+
     def stop(self) -> None:
         """Beat no more, and leave."""
         self._stopping.set()
@@ -147,7 +155,13 @@ class Lease:
         self._held = await self.slots.take_duties(wanted)
 
     async def _bury(self, seen: replicas.Membership, now_s: float) -> bool:
-        """Take the silent ones for dead; return whether any was."""
+        """
+        Take the silent ones for dead; return whether any was.
+
+        Those of the last generation may hold their leases until this one is recovered: their requests end after that.
+        """
+        if seen.stage is replicas.Stage.RECOVERING:
+            seen = structs.replace(seen, members=tuple(one for one in seen.members if not one.leaving))
         died = False
         for member in self._watch.dead(seen, self.slots.slot, now_s):
             if await self.slots.evict(member) and not member.leaving:

@@ -18,11 +18,12 @@ from typing import IO, Any
 from reconciler import app, cli
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.sqlite import database
+from reconciler.flows import recovery
 from reconciler.model.stamp import Stamp
 from tests.crash.strikes import Strike, arm
 from tests.sim import mutants
 
-COUNT_COPIES = "count-copies"
+COUNT_COPIES, NO_RECOVERY = "count-copies", "no-recovery"
 _CHECKPOINT_CHANGES = 60  # rows, instead of thousands: a life of a second or two is to see some checkpoints
 
 
@@ -76,13 +77,19 @@ def _skew(clock: Path) -> None:
 
 
 def _mistaken(mutant: str, store: Path) -> None:
-    """Make one of the simulation's known mistakes, or the one that only the log heard twice brings out here."""
+    """Make one of the simulation's known mistakes, or one that only real parts bring out."""
     if mutant == "drop-outbox" and store.exists():
         with sqlite3.connect(store) as connection:
             connection.execute("DELETE FROM outbox")
         connection.close()
     if mutant == COUNT_COPIES:
         Stamp.event = property(tuple)  # type: ignore[method-assign, assignment]  # each record is an event of its own
+    if mutant == NO_RECOVERY:
+
+        async def recover(*_: Any, **__: Any) -> int:
+            return 0
+
+        recovery.recover = recover
     wire = app.Daemon.__init__
 
     def wired(self: app.Daemon, *args: Any, **kwargs: Any) -> None:

@@ -46,6 +46,7 @@ class SharedSlots:
     seen_s: dict[int, float] = attrs.field(factory=dict)  # of each slot: when its holder last gave a sign of life
     generation: int = 1
     stage: Stage = Stage.OPEN
+    began_us: int | None = None
 
     def __attrs_post_init__(self) -> None:
         self.beats_told.set()
@@ -107,7 +108,7 @@ class OwnSlot:
         shared = self.shared
         there = tuple(shared.members.values())
         counts = len(shared.store.chosen), shared.alarms, shared.cuts, shared.generation
-        seen = Membership(shared.number, there, *counts, shared.stage)
+        seen = Membership(shared.number, there, *counts, shared.stage, shared.began_us)
         shared.alarms += alarm
         shared.cuts = max(shared.cuts, cuts)
         await shared.beats_told.wait()

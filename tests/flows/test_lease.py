@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reconciler.config import Windchill
 from reconciler.core.scheduling.breaker import Breaker, RequestResult, State, What
 from reconciler.core.scheduling.limiter import Limiter, Load, Permit, RetryQuota
-from reconciler.core.scheduling.replicas import Member
+from reconciler.core.scheduling.replicas import Member, Stage
 from reconciler.errors import EvictedError, StoreError
 from reconciler.flows.lease import BEAT_S, Lease
 from tests.fakes.shared_slots import OwnSlot, SharedSlots
@@ -153,6 +153,24 @@ async def test_a_silent_replica_stops_in_time_and_its_successor_begins_after_it(
         with pytest.raises(EvictedError):
             await frozen.beat()
         assert not frozen.holds()
+
+
+async def test_after_a_failover_nothing_is_sent_while_requests_of_before_may_be_in_flight() -> None:
+    shared, clock = SharedSlots(generation=2, stage=Stage.RECOVERING), VirtualClock()
+    before = shared.enter()
+    assert await before.evict(before.mine()), "as all who took part in the last generation are"
+    one = leased(shared, clock)
+    async with running(one):
+        turn = asyncio.create_task(one.turn(asyncio.Event()))
+        await clock.advance(EVICT_S * 2 / 3 - 1)
+        assert not turn.done(), "a replica of before may begin a request"
+        await clock.advance(2)
+        assert turn.done()
+        await one.slots.reach(Stage.OPEN)
+        await clock.advance(REQUESTS_S - 3 * BEAT_S)
+        assert one.limiter.try_acquire() is None, "its request may be in flight"
+        await clock.advance(6 * BEAT_S)
+        assert one.limiter.try_acquire() is not None
 
 
 async def test_it_tells_when_a_replica_comes_leaves_dies_and_is_gone_and_not_in_between() -> None:

@@ -6,9 +6,11 @@ only the outcome log knows better.
 """
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from reconciler.simulator import history
 from tests import postgres
 from tests.adapters.simulated import Simulated, simulating
 from tests.cli.program import Program
+from tests.crash.launch import NO_RECOVERY
+from tests.crash.strikes import Strike
 from tests.patience import HANG_S
 from tests.replicas.zombies import OTHER, ZOMBIE, Pair
 
@@ -97,56 +101,111 @@ def until(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-def test_what_was_agreed_in_lost_commits_is_recovered_before_anything_is_written(
-    cluster: Cluster, primary: postgres.Server, windchill: Simulated, tmp_path: Path
-) -> None:
+@pytest.fixture
+def program(cluster: Cluster, windchill: Simulated, tmp_path: Path) -> Program:
+    """The program for two replicas, with short waits."""
     program = Program(tmp_path, windchill.url)
     program.reconfigure(f'url = "sqlite:///{tmp_path}/state.db"', f'url = "{cluster.url}"\nevict_s = 3')
     program.reconfigure("[windchill]", "[windchill]\ntimeout_s = 3")
     program.reconfigure("[retry]", "[resync]\ninterval_s = 2\n[retry]")
     program.reconfigure('bind = "127.0.0.1:0"', 'bind = ""')
-    replicas, names = Pair(), (ZOMBIE, OTHER)
+    return program
 
-    def settled(key: str, owner: str) -> bool:
-        if windchill.document(key)["owner"] != owner:
-            return False
-        return bool(program.json("docs", "show", key)["status"] == "synced")
+
+def is_settled(program: Program, windchill: Simulated, key: str, owner: str) -> bool:
+    """Whether Windchill shows the owner of a document, and that is known."""
+    if windchill.document(key)["owner"] != owner:
+        return False
+    return bool(program.json("docs", "show", key)["status"] == "synced")
+
+
+def check_that_agreements_are_recovered(
+    cluster: Cluster, program: Program, windchill: Simulated, replicas: Pair
+) -> None:
+    names, settled = (ZOMBIE, OTHER), partial(is_settled, program, windchill)
 
     def writes(key: str) -> list[object]:
         return [entry.changes["owner"][1] for entry in windchill.history(key) if entry.who == ME]
 
-    try:
-        for key in (UNDONE, WRITTEN):
-            program.emits(key, "--set", "owner=akim")
+    for key in (UNDONE, WRITTEN):
+        program.emits(key, "--set", "owner=akim")
+    for name in names:
+        replicas.start(name, program)
+    until(lambda: settled(UNDONE, "akim") and settled(WRITTEN, "akim"), "the first events are written")
+    cluster.mark()
+    for key in (UNDONE, WRITTEN):
+        program.emits(key, "--set", "owner=lchen")
+    until(lambda: settled(UNDONE, "lchen") and settled(WRITTEN, "lchen"), "what will be lost is written")
+    outcomes = program.folder / "events.outcomes.jsonl"
+    until(lambda: sum("lchen" in line for line in outcomes.read_text().splitlines()) >= 2, "it is published")
+    cluster.fail()
+    if cluster._way == DUMP:
+        assert {replicas.end(name, signal.SIGTERM)[0] for name in names} == {0}
+    windchill.edit({"owner": "akim"}, UNDONE)
+    cluster.go_back()
+    program.emits(LATER, "--set", "owner=later")
+    if cluster._way == DUMP:
         for name in names:
             replicas.start(name, program)
-        until(lambda: settled(UNDONE, "akim") and settled(WRITTEN, "akim"), "the first events are written")
+    until(lambda: settled(LATER, "later"), "what comes after it is written")
+    until(lambda: settled(WRITTEN, "lchen"), "it is known what was written")
+    until(lambda: settled(UNDONE, "akim") or settled(UNDONE, "lchen"), "all is settled")
+    assert writes(UNDONE) == ["akim", "lchen"], "a person's edit was overwritten"
+    assert writes(WRITTEN) == ["akim", "lchen"], "something was written twice"
+    program.emits(UNDONE, "--set", "status=RELEASED")
+    until(lambda: windchill.document(UNDONE)["status"] == "RELEASED", "it goes on")
+    ended = [replicas.end(name, signal.SIGTERM) for name in names]
+    assert [status for status, _ in ended] == [0, 0]
+    # Both, if the duty moved to the second one while the first one waited: taking agreements twice changes nothing.
+    assert any("recovering a generation of the store" in said for _, said in ended)
+    assert not history.lost_updates(windchill.whole_history(), ME)
+    program.say("audit", "verify")
+
+
+def test_what_was_agreed_in_lost_commits_is_recovered_before_anything_is_written(
+    cluster: Cluster, program: Program, windchill: Simulated
+) -> None:
+    with contextlib.closing(Pair()) as replicas:
+        check_that_agreements_are_recovered(cluster, program, windchill, replicas)
+
+
+@pytest.mark.parametrize("cluster", [STANDBY], indirect=True)
+def test_without_recovery_a_persons_edit_is_overwritten(
+    cluster: Cluster, program: Program, windchill: Simulated
+) -> None:
+    """So the test before can fail."""
+    with contextlib.closing(Pair(NO_RECOVERY)) as replicas, pytest.raises(AssertionError, match="edit was overwritten"):
+        check_that_agreements_are_recovered(cluster, program, windchill, replicas)
+
+
+@pytest.mark.parametrize("cluster", [STANDBY], indirect=True)
+def test_a_write_that_was_lost_with_its_intent_is_ours_and_an_edit_is_a_persons(
+    cluster: Cluster, program: Program, windchill: Simulated
+) -> None:
+    settled = partial(is_settled, program, windchill)
+    with contextlib.closing(Pair()) as replicas:
+        for key in (WRITTEN, UNDONE):
+            program.emits(key, "--set", "owner=akim")
+        replicas.start(OTHER, program)
+        until(lambda: settled(WRITTEN, "akim") and settled(UNDONE, "akim"), "the first events are written")
+        assert replicas.end(OTHER, signal.SIGTERM)[0] == 0
         cluster.mark()
-        for key in (UNDONE, WRITTEN):
-            program.emits(key, "--set", "owner=lchen")
-        until(lambda: settled(UNDONE, "lchen") and settled(WRITTEN, "lchen"), "what will be lost is written")
-        outcomes = tmp_path / "events.outcomes.jsonl"
-        until(lambda: sum("lchen" in line for line in outcomes.read_text().splitlines()) >= 2, "it is published")
+        program.emits(WRITTEN, "--set", "owner=lchen")
+        replicas.start(ZOMBIE, program, Strike("store.settle", "before", 1, sleeps=True))
+        until(lambda: replicas.is_asleep(ZOMBIE), "it is written, and no one is told")
+        assert windchill.document(WRITTEN)["owner"] == "lchen"
+        replicas.end(ZOMBIE, signal.SIGKILL)
+        windchill.edit({"owner": "jdoe"}, UNDONE)
+        for key in (WRITTEN, UNDONE):
+            program.emits(key, "--set", "owner=mrossi")
         cluster.fail()
-        if cluster._way == DUMP:
-            assert {replicas.end(name, signal.SIGTERM)[0] for name in names} == {0}
-        windchill.edit({"owner": "akim"}, UNDONE)
-        program.emits(LATER, "--set", "owner=later")
         cluster.go_back()
-        if cluster._way == DUMP:
-            for name in names:
-                replicas.start(name, program)
-        until(lambda: settled(LATER, "later"), "what comes after it is written")
-        until(lambda: settled(WRITTEN, "lchen") and settled(UNDONE, "akim"), "all is settled")
-        assert writes(UNDONE) == ["akim", "lchen"], "a person's edit was overwritten"
-        assert writes(WRITTEN) == ["akim", "lchen"], "something was written twice"
-        program.emits(UNDONE, "--set", "status=RELEASED")
-        until(lambda: windchill.document(UNDONE)["status"] == "RELEASED", "it goes on")
-        ended = [replicas.end(name, signal.SIGTERM) for name in names]
-        assert [status for status, _ in ended] == [0, 0]
-        # Both, if the duty moved to the second one while the first one waited: taking agreements twice changes nothing.
-        assert any("recovering a generation of the store" in said for _, said in ended)
+        for name in (ZOMBIE, OTHER):
+            replicas.start(name, program)
+        until(lambda: settled(UNDONE, "jdoe"), "the person's edit is kept")
+        until(lambda: settled(WRITTEN, "mrossi"), "what is wanted now follows our own write")
+        for name in (ZOMBIE, OTHER):
+            assert replicas.end(name, signal.SIGTERM)[0] == 0
+        assert windchill.document(UNDONE)["owner"] == "jdoe"
         assert not history.lost_updates(windchill.whole_history(), ME)
         program.say("audit", "verify")
-    finally:
-        replicas.close()

@@ -70,8 +70,8 @@ class Story:
 class Pair:
     """Two warm processes, for the replicas of one story after the other."""
 
-    def __init__(self) -> None:
-        self._launchers = {name: Launcher(Path(), name) for name in (ZOMBIE, OTHER)}
+    def __init__(self, mutant: str | None = None) -> None:
+        self._launchers = {name: Launcher(Path(), name, mutant) for name in (ZOMBIE, OTHER)}
         self._pids: dict[str, int] = {}
 
     def start(self, name: str, program: Program, strike: Strike | None = None) -> int:
@@ -79,6 +79,10 @@ class Pair:
         launcher.folder = program.folder
         self._pids[name] = launcher.start(["run", "-c", str(program.config)], strike and attrs.asdict(strike))
         return self._pids[name]
+
+    def is_asleep(self, name: str) -> bool:
+        """Whether it has come to its strike."""
+        return "T (stopped)" in Path(f"/proc/{self._pids[name]}/status").read_text()
 
     def end(self, name: str, number: signal.Signals) -> tuple[int, str]:
         """Send a signal, and wait for the end: its status, and what was said."""
@@ -142,7 +146,7 @@ class _Telling:
         if strike is None:
             _until(lambda: self._settled(0), "it is at rest")
             os.kill(zombie, signal.SIGSTOP)
-        _until(lambda: "T (stopped)" in Path(f"/proc/{zombie}/status").read_text(), "it sleeps")
+        _until(lambda: self._pair.is_asleep(ZOMBIE), "it sleeps")
 
     def _is_followed(self) -> None:
         story, program = self._story, self._program

@@ -60,7 +60,7 @@ _BEAT = """
         WHERE ($4 OR cuts < $5) AND EXISTS (SELECT FROM beaten)
     )
     SELECT (SELECT identity_1()), (SELECT number FROM membership), control.policy_number, control.alarms, control.cuts,
-        control.generation, control.stage, member.*
+        control.generation, control.stage, control.began_us, member.*
     FROM control, (
         SELECT id, epoch, beat, obeys, leaving FROM slot WHERE held AND id <> $1 UNION ALL SELECT * FROM beaten
     ) AS member WHERE EXISTS (SELECT FROM beaten) ORDER BY id
@@ -204,7 +204,7 @@ class Slot:
         found = await self._server.once("beat", self._terms.beat_s, _BEAT, *told)
         if not found:
             raise await self.lost("beat")
-        identity, number, policy, alarms, cuts, generation, stage, *_ = found[0]
+        identity, number, policy, alarms, cuts, generation, stage, began_us, *_ = found[0]
         members = tuple(Member(*row[-5:]) for row in map(tuple, found))
         if (generation, identity) != self.generation:
             raise await self.lost("beat")
@@ -212,7 +212,7 @@ class Slot:
         if beat <= known:
             raise await self.went_back("beat")
         self._beaten = max(self._beaten, beat)
-        return Membership(number, members, policy, alarms, cuts, generation, Stage(stage))
+        return Membership(number, members, policy, alarms, cuts, generation, Stage(stage), began_us)
 
     async def reach(self, stage: Stage) -> None:
         asked = self.slot, self.epoch, int(stage), *self.generation

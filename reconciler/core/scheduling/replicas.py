@@ -51,7 +51,8 @@ class Membership(msgspec.Struct, frozen=True):
 
     `policy` is the number of the policy in force (`ports.Shared`). `alarms` counts the breakers that have opened,
     `cuts` how often overload has lowered the limit on requests (`limiter.Limiter`).
-    `generation` counts the times that the store has become another one; the first is 1.
+    `generation` counts the times that the store has become another one; the first is 1. It began at `began_us` by the
+    store's clock, None: it is the first.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Membership(msgspec.Struct, frozen=True):
     cuts: int = 0
     generation: int = 1
     stage: Stage = Stage.OPEN
+    began_us: int | None = None
 
     def share(self, slot: int, in_flight_max: int) -> int:
         """Return how many requests a member may have in flight."""

@@ -44,10 +44,11 @@ CREATE TABLE control (
     stops bigint NOT NULL,             -- counts how often operators have stopped all writes or resumed them
     stop bytea,                        -- since when, who and why; NULL: writes go on
     generation bigint NOT NULL,
+    began_us bigint,                   -- when it began, by this server's clock; NULL: it is the first
     identity text,                     -- of the database when the generation began; NULL: none has
     stage smallint NOT NULL            -- how far the generation is (`core/scheduling/replicas.py`)
 ) WITH (fillfactor = 10);
-INSERT INTO control VALUES (0, NULL, 0, 0, 0, NULL, 0, NULL, 0);
+INSERT INTO control VALUES (0, NULL, 0, 0, 0, NULL, 0, NULL, NULL, 0);
 
 -- Which database this is: the cluster, the timeline that it writes, the database, and the table, which a restored dump has
 -- made anew. `pg_control_checkpoint` would name the former timeline for a while after a promotion. Fails on a standby.
@@ -138,7 +139,9 @@ CREATE TRIGGER slot_changes_hands AFTER UPDATE OF epoch ON slot FOR EACH ROW EXE
 CREATE FUNCTION renew_1(seen bigint, OUT renewed boolean) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM slot ORDER BY id FOR UPDATE;
-    UPDATE control SET generation = generation + 1, identity = identity_1(), stage = 0 WHERE generation = seen;
+    UPDATE control SET generation = generation + 1, identity = identity_1(), stage = 0,
+        began_us = CASE WHEN generation > 0 THEN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END
+    WHERE generation = seen;
     renewed := FOUND;
     IF renewed THEN
         UPDATE slot SET epoch = epoch + 1, leaving = true WHERE held AND NOT leaving;
