@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -501,6 +503,27 @@ async def test_only_a_server_with_a_trusted_certificate_is_believed_unless_told_
 )
 def test_a_server_elsewhere_must_show_a_trusted_certificate(hosts: str, mode: str) -> None:
     assert Address(f"postgresql://me@{hosts}/x")._mode == mode
+
+
+async def test_a_call_that_nobody_waits_for_any_more_ends_without_a_word_when_the_store_is_closed() -> None:
+    heard: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    with contextlib.closing(socket.create_server((postgres.HOST, 0))) as probe:
+        port = probe.getsockname()[1]
+    server = Server(Address(f"postgresql://nobody@{postgres.HOST}:{port}/store"), SystemClock())
+    before = asyncio.all_tasks()
+    opening = asyncio.create_task(server.open())
+    await asyncio.sleep(0.1)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    (left,) = asyncio.all_tasks() - before
+    await server.close()
+    await asyncio.wait({left})
+    assert "the store is closed" in str(left._exception)  # asking for it the usual way would count as seen
+    del left
+    gc.collect()
+    assert not heard
 
 
 async def test_no_password_is_in_a_message() -> None:

@@ -212,7 +212,9 @@ class Server:
 
     async def _patiently(self, operation: str, call: Callable[[], Awaitable[T]], done: Done | None) -> T | None:
         # Shielded: asyncpg would cancel the statement with its caller, and nobody would know whether it was done.
-        return await asyncio.shield(self._repeatedly(operation, call, done))
+        calling = asyncio.ensure_future(self._repeatedly(operation, call, done))
+        calling.add_done_callback(_as_seen)  # a caller that was cancelled does not ask for its error
+        return await asyncio.shield(calling)
 
     async def _repeatedly(self, operation: str, call: Callable[[], Awaitable[T]], done: Done | None) -> T | None:
         wait_s, since_s = _RETRY_S, self._clock.monotonic_s()
@@ -245,6 +247,12 @@ class Server:
     def _failed(self, operation: str, error: BaseException) -> StoreError:
         full = isinstance(error, asyncpg.DiskFullError)
         return (StoreFullError if full else StoreError)(f"can't {operation} in {self.address}: {_told(error)}")
+
+
+def _as_seen(call: asyncio.Future[Any]) -> None:
+    """Count the error of a call as seen, or asyncio says in the log that nobody has."""
+    if not call.cancelled():
+        call.exception()
 
 
 async def _left_as_it_is(_: Any) -> None:
