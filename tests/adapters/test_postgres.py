@@ -385,6 +385,35 @@ async def test_a_change_whose_answer_is_lost_is_stored_once(shares: Any, committ
     await check_chain(store, {2})
 
 
+class Cancelling:
+    """A pool that gives up a connection, and lets those who wait for it be cancelled."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self.times = 2
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    async def fetch(self, *asked: Any) -> Any:
+        if self.times:
+            self.times -= 1
+            raise asyncio.CancelledError
+        return await self._pool.fetch(*asked)
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_a_lost_connection(shares: Any) -> None:
+    store = await shares()
+    await store.fold(batch("d"))
+    server = store._server
+    server._pool = pool = Cancelling(server._pool)
+    assert (await store.counts())[Status.PENDING] == 1
+    pool.times = 1
+    with pytest.raises(StoreError, match="the connection was lost while a statement was given up"):
+        await store.slots.beat(0)
+    await store.slots.beat(0)
+
+
 async def test_a_change_that_the_server_runs_after_we_gave_it_up_is_not_stored_twice(shares: Any) -> None:
     store = await shares()
     await store.fold(batch("d"))

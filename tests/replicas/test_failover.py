@@ -1,5 +1,6 @@
 """
-Two replicas while PostgreSQL fails over to a standby that has lost commits, or is restored to an earlier state.
+Two replicas while PostgreSQL is away for long, fails over to a standby that has lost commits, or is restored to an
+earlier state, with and without a PgBouncer in between.
 
 A person has set a document back meanwhile. In the store's older state that looks as if nobody but us had changed it:
 only the outcome log knows better.
@@ -16,13 +17,15 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.clock import SystemClock
+from reconciler.model import instant
 from reconciler.simulator import history
-from tests import postgres
+from tests import absences, postgres
 from tests.adapters.simulated import Simulated, simulating
-from tests.cli.program import Program
+from tests.cli.program import Program, event
 from tests.crash.launch import NO_RECOVERY
 from tests.crash.strikes import Strike
 from tests.patience import HANG_S
+from tests.postgres import bouncer as bouncers
 from tests.replicas.zombies import OTHER, ZOMBIE, Pair
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -30,17 +33,28 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ME, UNDONE, WRITTEN, LATER = "integration", "0000000001", "0000000002", "0000000003"
 DATABASE = "store"
 STANDBY, TIME, DISK, DUMP = "an asynchronous standby", "a time", "an older disk", "a dump"
+BOUNCED, AWAY, AWAY_BOUNCED = "a standby behind PgBouncer", "away", "away behind PgBouncer"
+AWAY_S = 15.0  # seven times as long as a lease holds
 
 
 class Cluster:
-    """A database that goes back to the state that it had at `mark`, in one of several ways."""
+    """A database that goes back to the state that it had at `mark`, in one of several ways, or stays as it is."""
 
-    def __init__(self, way: str, primary: postgres.Server, standby: postgres.Server | None) -> None:
+    def __init__(
+        self,
+        way: str,
+        primary: postgres.Server,
+        standby: postgres.Server | None = None,
+        bouncer: bouncers.Bouncer | None = None,
+    ) -> None:
         self._way, self._primary, self._standby = way, primary, standby
+        self.bouncer = bouncer
         self._kept = Path()
 
     @property
     def url(self) -> str:
+        if self.bouncer:
+            return f"postgresql://{postgres.USER}@{postgres.HOST}:{self.bouncer.port}/{DATABASE}"
         if self._standby is None:
             return self._primary.url(DATABASE)
         hosts = ",".join(f"{postgres.HOST}:{one.port}" for one in (self._primary, self._standby))
@@ -61,6 +75,10 @@ class Cluster:
     def go_back(self) -> None:
         if self._standby:
             self._standby.promote()
+            if self.bouncer:
+                self.bouncer.lead_to(self._standby)
+        elif self._way in (AWAY, AWAY_BOUNCED):
+            self._primary.start()
         elif self._way == DUMP:
             self._primary.restore_dump(DATABASE, self._kept)
         else:
@@ -85,13 +103,20 @@ def windchill() -> Iterator[Simulated]:
         yield steering
 
 
-@pytest.fixture(params=[STANDBY, TIME, DISK, DUMP])
+@pytest.fixture(params=[STANDBY, TIME, DISK, DUMP, BOUNCED])
 def cluster(request: pytest.FixtureRequest, primary: postgres.Server) -> Iterator[Cluster]:
-    if request.param == STANDBY:
-        with postgres.running(durable=True, follows=primary) as standby:
-            yield Cluster(request.param, primary, standby)
-    else:
-        yield Cluster(request.param, primary, None)
+    with contextlib.ExitStack() as stack:
+        standby = bouncer = None
+        if request.param in (BOUNCED, AWAY_BOUNCED):
+            if bouncers.program() is None:
+                absences.note(request.config, "a store behind PgBouncer (no PgBouncer) was not tested")
+                pytest.skip("there is no PgBouncer")
+            for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+                primary.sql(f"ALTER ROLE {postgres.USER} SET {name} = '30s'")
+            bouncer = stack.enter_context(bouncers.bouncing(primary))
+        if request.param in (STANDBY, BOUNCED):
+            standby = stack.enter_context(postgres.running(durable=True, follows=primary))
+        yield Cluster(request.param, primary, standby, bouncer)
 
 
 def until(true: Callable[[], bool], what: str) -> None:
@@ -105,7 +130,8 @@ def until(true: Callable[[], bool], what: str) -> None:
 def program(cluster: Cluster, windchill: Simulated, tmp_path: Path) -> Program:
     """The program for two replicas, with short waits."""
     program = Program(tmp_path, windchill.url)
-    program.reconfigure(f'url = "sqlite:///{tmp_path}/state.db"', f'url = "{cluster.url}"\nevict_s = 3')
+    pooled = "\npooled = true" if cluster.bouncer else ""
+    program.reconfigure(f'url = "sqlite:///{tmp_path}/state.db"', f'url = "{cluster.url}"\nevict_s = 3{pooled}')
     program.reconfigure("[windchill]", "[windchill]\ntimeout_s = 3")
     program.reconfigure("[retry]", "[resync]\ninterval_s = 2\n[retry]")
     program.reconfigure('bind = "127.0.0.1:0"', 'bind = ""')
@@ -155,7 +181,7 @@ def check_that_agreements_are_recovered(
     program.emits(UNDONE, "--set", "status=RELEASED")
     until(lambda: windchill.document(UNDONE)["status"] == "RELEASED", "it goes on")
     ended = [replicas.end(name, signal.SIGTERM) for name in names]
-    assert [status for status, _ in ended] == [0, 0]
+    assert [status for status, _ in ended] == [0, 0], ended
     # Both, if the duty moved to the second one while the first one waited: taking agreements twice changes nothing.
     assert any("recovering a generation of the store" in said for _, said in ended)
     assert not history.lost_updates(windchill.whole_history(), ME)
@@ -208,4 +234,38 @@ def test_a_write_that_was_lost_with_its_intent_is_ours_and_an_edit_is_a_persons(
             assert replicas.end(name, signal.SIGTERM)[0] == 0
         assert windchill.document(UNDONE)["owner"] == "jdoe"
         assert not history.lost_updates(windchill.whole_history(), ME)
+        program.say("audit", "verify")
+
+
+@pytest.mark.parametrize("cluster", [AWAY, AWAY_BOUNCED], indirect=True)
+def test_replicas_wait_for_a_database_that_is_away_for_long_and_go_on_by_themselves(
+    cluster: Cluster, program: Program, windchill: Simulated
+) -> None:
+    names, settled = (ZOMBIE, OTHER), partial(is_settled, program, windchill)
+    with contextlib.closing(Pair()) as replicas:
+        for key in (UNDONE, WRITTEN):
+            program.emits(key, "--set", "owner=akim")
+        for name in names:
+            replicas.start(name, program)
+        until(lambda: settled(UNDONE, "akim") and settled(WRITTEN, "akim"), "the first events are written")
+        program.emits(WRITTEN, "--set", "owner=lchen")
+        cluster.fail()
+        now = instant.from_us(time.time_ns() // 1000)
+        program.append(event(LATER, "//erp/prod", {"owner": "later"}, time=now))
+        time.sleep(AWAY_S / 2)
+        windchill.edit({"owner": "jdoe"}, UNDONE)
+        windchill.forget_requests()
+        time.sleep(AWAY_S / 2)
+        assert not windchill.requests(), "something was sent although the lease is over"
+        assert all(map(replicas.is_alive, names))
+        cluster.go_back()
+        until(lambda: settled(LATER, "later") and settled(WRITTEN, "lchen"), "they go on")
+        until(lambda: settled(UNDONE, "jdoe"), "the person's edit is kept")
+        for name in names:
+            status, said = replicas.end(name, signal.SIGTERM)
+            assert status == 0, said
+            assert "waiting for PostgreSQL" in said
+            assert "could not tell the store that we are alive" in said
+        assert not history.lost_updates(windchill.whole_history(), ME)
+        assert len([entry for entry in windchill.whole_history() if entry.who == ME]) == 4, "something came twice"
         program.say("audit", "verify")

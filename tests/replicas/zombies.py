@@ -4,6 +4,7 @@ One replica that falls asleep at a chosen point, another one that takes its plac
 A story has a store, a log and a Windchill of its own, so several can be told at the same time: they mostly wait.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -80,14 +81,23 @@ class Pair:
         self._pids[name] = launcher.start(["run", "-c", str(program.config)], strike and attrs.asdict(strike))
         return self._pids[name]
 
+    def is_alive(self, name: str) -> bool:
+        """Whether it runs; nobody has waited for its end yet."""
+        return "Z (zombie)" not in self._status(name)
+
     def is_asleep(self, name: str) -> bool:
         """Whether it has come to its strike."""
-        return "T (stopped)" in Path(f"/proc/{self._pids[name]}/status").read_text()
+        return "T (stopped)" in self._status(name)
+
+    def _status(self, name: str) -> str:
+        path = Path(f"/proc/{self._pids[name]}/status")
+        return path.read_text() if path.exists() else "Z (zombie)"
 
     def end(self, name: str, number: signal.Signals) -> tuple[int, str]:
         """Send a signal, and wait for the end: its status, and what was said."""
         launcher = self._launchers[name]
-        os.kill(self._pids.pop(name), number)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(self._pids.pop(name), number)
         return launcher.wait(), launcher.stderr.read_text()
 
     def kill(self) -> None:

@@ -181,7 +181,7 @@ class Server:
         self._require_open(operation)
         try:
             async with asyncio.timeout(within_s):
-                return list(await self._pool.fetch(sql, *arguments))
+                return list(await _answered(self._pool.fetch(sql, *arguments)))
         except (*_LOST, *_AGAIN, asyncpg.PostgresError) as error:
             raise self._failed(operation, error) from error
 
@@ -221,7 +221,7 @@ class Server:
         while True:
             self._require_open(operation)
             try:
-                return await call()
+                return await _answered(call())
             except _AGAIN:
                 continue
             except _LOST as error:
@@ -247,6 +247,22 @@ class Server:
     def _failed(self, operation: str, error: BaseException) -> StoreError:
         full = isinstance(error, asyncpg.DiskFullError)
         return (StoreFullError if full else StoreError)(f"can't {operation} in {self.address}: {_told(error)}")
+
+
+async def _answered(call: Awaitable[T]) -> T:
+    """
+    Return what a call of asyncpg returns.
+
+    A CancelledError that nobody has sent us can only come from a connection that asyncpg gives up. It would end a loop
+    of ours, or the process, without a word.
+    """
+    try:
+        return await call
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionAbortedError("the connection was lost while a statement was given up") from error
 
 
 def _as_seen(call: asyncio.Future[Any]) -> None:
