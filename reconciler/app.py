@@ -136,9 +136,7 @@ class Daemon:
         held_back_by = limiter, breaker, quota, self.may_send, lambda: not self.writes.stopped
         gate = Gate(windchill, IdleClock(clock), *held_back_by, self.maintenance.closed)
         self._in_force = factory.in_force(config)
-        how = self._in_force.options, self._make_budget(shared), self.writes, config.windchill.account
-        lost_until_us = (lambda: None) if self._lease is None else self._lease.lost_until_us
-        attempt = Attempt(gate, store, clock, *how, lost_until_us)
+        attempt = self._make_attempt(gate, shared)
         known = attempt, store, (queue := Queue(QUEUE_CAPACITY)), clock, self.telemetry
         self.reconciler = Reconciler(*known, workers=self._workers, tracing=tracing)
         self.due_feeder = DueFeeder(store, queue, self.reconciler, clock, self._in_force.options.pace)
@@ -372,6 +370,11 @@ class Daemon:
     def _make_engine(self, breaker: Breaker, limiter: Limiter, queue: Queue) -> application.Engine:
         most, ingest = self.config.windchill.in_flight_max, self.ingest
         return application.Engine(breaker, limiter, queue, ingest.seen, lambda: ingest.reached, most)
+
+    def _make_attempt(self, gate: Gate, shared: Shared | None) -> Attempt:
+        how = self._in_force.options, self._make_budget(shared), self.writes, self.config.windchill.account
+        lost_until_us = (lambda: None) if self._lease is None else self._lease.lost_until_us
+        return Attempt(gate, self.store, self.clock, *how, lost_until_us)
 
     def _make_budget(self, shared: Shared | None) -> Spending:
         settings = self.config.resync
