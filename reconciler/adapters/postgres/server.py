@@ -212,9 +212,10 @@ class Server:
 
     async def _patiently(self, operation: str, call: Callable[[], Awaitable[T]], done: Done | None) -> T | None:
         # Shielded: asyncpg would cancel the statement with its caller, and nobody would know whether it was done.
-        calling = asyncio.ensure_future(self._repeatedly(operation, call, done))
-        calling.add_done_callback(_as_seen)  # a caller that was cancelled does not ask for its error
-        return await asyncio.shield(calling)
+        result, error = await asyncio.shield(_ended(self._repeatedly(operation, call, done)))
+        if error is not None:
+            raise error
+        return result
 
     async def _repeatedly(self, operation: str, call: Callable[[], Awaitable[T]], done: Done | None) -> T | None:
         wait_s, since_s = _RETRY_S, self._clock.monotonic_s()
@@ -265,10 +266,12 @@ async def _answered(call: Awaitable[T]) -> T:
         raise ConnectionAbortedError("the connection was lost while a statement was given up") from error
 
 
-def _as_seen(call: asyncio.Future[Any]) -> None:
-    """Count the error of a call as seen, or asyncio says in the log that nobody has."""
-    if not call.cancelled():
-        call.exception()
+async def _ended(call: Awaitable[T]) -> tuple[T | None, Exception | None]:
+    """Return how a call ends. A caller that was cancelled asks for no error, and asyncio would log that nobody has."""
+    try:
+        return await call, None
+    except Exception as error:  # noqa: BLE001  raised by whoever waits for it
+        return None, error
 
 
 async def _left_as_it_is(_: Any) -> None:
