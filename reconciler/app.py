@@ -373,13 +373,11 @@ class Daemon:
 
     def _make_attempt(self, gate: Gate, shared: Shared | None) -> Attempt:
         how = self._in_force.options, self._make_budget(shared), self.writes, self.config.windchill.account
-        lost_until_us = (lambda: None) if self._lease is None else self._lease.lost_until_us
-        return Attempt(gate, self.store, self.clock, *how, lost_until_us)
+        return Attempt(gate, self.store, self.clock, *how, partial(leases.lost_until_us, self._lease))
 
     def _make_budget(self, shared: Shared | None) -> Spending:
-        settings = self.config.resync
-        limits = settings.writes_max_per_window, settings.window_s
-        if shared is None or not settings.writes_max_per_window:
+        limits = self.config.resync.writes_max_per_window, self.config.resync.window_s
+        if shared is None or not limits[0]:
             return budget.OwnBudget(WriteBudget(*limits), self.clock)
         return shared.spending(*limits)
 
@@ -416,11 +414,9 @@ class Daemon:
         self.ingest.decode_by(decoding)
 
     def _make_ingest(self, tracing: Tracing) -> Ingest:
+        known = self.log, self.store, self.clock, self.telemetry
         return Ingest(
-            self.log,
-            self.store,
-            self.clock,
-            self.telemetry,
+            *known,
             options=self._in_force.decoding,
             dead_letter_topic=self.config.log.dead_letter_topic,
             batch_max=self.config.log.fetch_records_max,
@@ -481,11 +477,9 @@ class Daemon:
         return {**made, "maintenance": self.maintenance}
 
     def _make_drift(self, changes: ChangeList, gate: Gate) -> Drift:
+        known = changes, gate, self.store, self.clock
         return Drift(
-            changes,
-            gate,
-            self.store,
-            self.clock,
+            *known,
             offer=self.reconciler.offer,
             woken=self.hooked,
             poll_s=self.config.resync.poll_s,

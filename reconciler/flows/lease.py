@@ -90,10 +90,10 @@ class Lease:
             await self.clock.wait(stop, _HOLDS * self.evict_s)
         return self._seen.stage
 
-    def lost_until_us(self) -> int | None:
-        """Return until when Windchill may show writes of ours that the store has lost; None if it has lost none."""
-        began_us = self._seen.began_us
-        return None if began_us is None else instant.after_us(began_us, doubts.LATE_S)
+    @property
+    def began_us(self) -> int | None:
+        """When the generation began, None: it is the first."""
+        return self._seen.began_us
 
     def stop(self) -> None:
         """Beat no more, and leave."""
@@ -175,6 +175,12 @@ class Lease:
 async def turn(lease: Lease | None, stop: asyncio.Event) -> replicas.Stage:
     """Wait until it is our turn to take part in the generation of a store; return how far that is."""
     return replicas.Stage.OPEN if lease is None else await lease.turn(stop)
+
+
+def lost_until_us(lease: Lease | None) -> int | None:
+    """Return until when Windchill may show writes of ours that the store has lost; None if it has lost none."""
+    began_us = None if lease is None else lease.began_us
+    return None if began_us is None else instant.after_us(began_us, doubts.LATE_S)
 
 
 async def reach(lease: Lease | None, stage: replicas.Stage, before: replicas.Stage, stop: asyncio.Event) -> None:
