@@ -74,6 +74,9 @@ class Attempt:
     writes: Writes = attrs.field(factory=Writes)
     account: str = ""  # our name in Windchill
     lost_until_us: Callable[[], int | None] = lambda: None  # until then Windchill may show writes that the store lost
+    _began_s: float = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.clock.monotonic_s(), takes_self=True)
+    )
 
     async def run(self, document: Document, lane: Lane) -> Settlement:
         """Make one attempt and return its settlement; raises HeldUpError, and otherwise only unexpected errors."""
@@ -117,7 +120,9 @@ class Attempt:
 
         A request that we gave up long ago may still take a lock, and no comparison would show it: hence a look now and
         then. A document that the store knows nothing of gets two looks, since a lost store may have known of a lock or
-        of a request under way; by the second look no such request can arrive any more.
+        of a request under way; by the second look no such request can arrive any more. It would have been sent before
+        this process began, and the second look may come soon: where the wall clock was put on. So it is not the last
+        one before the process has run for as long as a request may be under way.
         """
         agreement = case.document.agreement
         if not self.gate.locks:
@@ -127,7 +132,8 @@ class Attempt:
             return failed
         known = bool(agreement.told) or agreement.snapshot is not None
         first = case.document.status is not Status.SYNCED
-        return settle.nothing_managed(self._now(case), look_again=known or first)
+        young = self.clock.monotonic_s() - self._began_s < doubts.LATE_S
+        return settle.nothing_managed(self._now(case), look_again=known or first or young)
 
     async def _paused(self, case: Case) -> Settlement:
         """Leave a paused document alone. Where writes take locks, make sure that none of ours remains."""
