@@ -7,7 +7,7 @@ import attrs
 
 from reconciler.core.scheduling.limiter import WriteBudget
 from reconciler.core.scheduling.replicas import Member, Membership, Stage
-from reconciler.errors import EvictedError, StoreError
+from reconciler.errors import EvictedError, ReplacedError, StoreError
 from reconciler.flows.budget import OwnBudget
 from reconciler.model.chain import Head
 from reconciler.model.event import Outgoing
@@ -47,12 +47,15 @@ class SharedSlots:
     generation: int = 1
     stage: Stage = Stage.OPEN
     began_us: int | None = None
+    database: int = 1  # which one it is: another one after each failover
+    began_on: int = 1  # the database that the generation began on
 
     def __attrs_post_init__(self) -> None:
         self.beats_told.set()
         self.duties_told.set()
 
     def enter(self) -> "OwnSlot":
+        self._renew()
         slot = next((slot for slot in range(SLOTS) if slot not in self.members), None)
         if slot is None:  # nobody is left who would take the dead for dead
             slot = min(self.members, key=lambda one: self.seen_s[one])
@@ -62,7 +65,20 @@ class SharedSlots:
         self.number += 1
         self.seen_s[slot] = self.clock.monotonic_s()
         self.members[slot] = Member(slot, self.epochs[slot], 0, 0)
-        return OwnSlot(self, slot, self.epochs[slot])
+        return OwnSlot(self, slot, self.epochs[slot], (self.generation, self.database))
+
+    def _renew(self) -> None:
+        """Begin a generation, if this is another database than the one that the last began on."""
+        if self.began_on != self.database:
+            self.began_on = self.database
+            self.generation += 1
+            self.stage = Stage.RECOVERING
+            for member in [member for member in self.members.values() if not member.leaving]:
+                self._takes_for_dead(member)
+
+    def _takes_for_dead(self, member: Member) -> None:
+        self.changes_hands(member.slot)
+        self.members[member.slot] = Member(member.slot, member.epoch + 1, member.beat, member.obeys, leaving=True)
 
     def changes_hands(self, slot: int) -> None:
         """Count up the epoch, and free what its holder had."""
@@ -97,6 +113,7 @@ class OwnSlot:
     shared: SharedSlots
     slot: int
     epoch: int
+    generation: tuple[int, int] = (1, 1)  # its number, and the database
     wanted: frozenset[str] = frozenset()
     busy: Callable[[], frozenset[str]] = frozenset
     before_leaving: Callable[[], None] = lambda: None
@@ -134,8 +151,7 @@ class OwnSlot:
             del shared.members[member.slot]
             shared.number += 1
             return True
-        shared.changes_hands(member.slot)
-        shared.members[member.slot] = Member(member.slot, member.epoch + 1, member.beat, member.obeys, leaving=True)
+        shared._takes_for_dead(member)
         return True
 
     async def add_checkpoint(self, head: Head, record: bytes, announcement: Outgoing) -> bool:
@@ -168,6 +184,7 @@ class OwnSlot:
         """Raises EvictedError if it is not ours any more."""
         if self.shared.away:
             raise StoreError("no answer")
+        self.require_generation()
         if not self.is_mine():
             raise EvictedError("taken for dead")
         return self.shared.members[self.slot]
@@ -175,4 +192,14 @@ class OwnSlot:
     def is_mine(self) -> bool:
         """Whether nobody has taken us for dead."""
         member = self.shared.members.get(self.slot)
-        return member is not None and not member.leaving and member.epoch == self.epoch
+        mine = member is not None and not member.leaving and member.epoch == self.epoch
+        return mine and not self.is_replaced()
+
+    def is_replaced(self) -> bool:
+        """Whether our generation is over, or has to be."""
+        return self.generation != (self.shared.generation, self.shared.database)
+
+    def require_generation(self) -> None:
+        """Raises ReplacedError if our generation is over, or has to be."""
+        if self.is_replaced():
+            raise ReplacedError("it is another database than before")

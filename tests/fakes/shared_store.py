@@ -6,6 +6,7 @@ several owners (`tests/contracts/test_store_shared.py`). Each call is done in on
 calls to be lost, late or between others has to see to that (`tests/sim/sharing.py`).
 """
 
+import copy
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from msgspec import structs
 
 from reconciler.errors import LostError, StoreError
+from reconciler.flows.budget import OwnBudget
 from reconciler.model import chain, codec
 from reconciler.model.audit import Settlement
 from reconciler.model.chain import CHECKPOINTS, SPAN, Entry, Head, Recorded
@@ -24,6 +26,12 @@ from reconciler.ports import BUCKETS, OUTBOX_DUTIES, Chosen, Clock, FoldBatch, O
 from tests.fakes.memory_store import MemoryStore
 from tests.fakes.shared_slots import OwnSlot, SharedSlots
 from tests.fakes.virtual_clock import VirtualClock
+
+# What of the slots is stored; the rest belongs to the test.
+_OF_SLOTS = (
+    *("number", "members", "duties", "epochs", "checkpoints", "alarms", "seen_s", "generation", "stage", "began_on"),
+    "budget",
+)
 
 # What an owner may only do while it has its slot.
 _FENCED = frozenset(
@@ -52,6 +60,17 @@ class SharedMemory(MemoryStore):
     def guest(self) -> "SharedStore":
         """Come as a guest."""
         return SharedStore(self, None)
+
+    def state(self) -> dict[str, Any]:
+        """All that is stored, as it is now."""
+        stored = {name: value for name, value in self.__dict__.items() if name != "owners"}
+        return _copied(stored | {name: getattr(self.owners, name) for name in _OF_SLOTS})
+
+    def go_back(self, state: dict[str, Any]) -> None:
+        """Become a database in an earlier state, as an asynchronous standby that is promoted is one."""
+        for name, value in _copied(state).items():
+            setattr(self.owners if name in _OF_SLOTS else self, name, value)
+        self.owners.database += 1
 
     def _free_what_it_had(self, slot: int) -> None:
         self.holders = {key: holder for key, holder in self.holders.items() if holder != slot}
@@ -315,3 +334,19 @@ class SharedStore:
     def _require_open(self) -> None:
         if not self._open:
             raise StoreError("the store is closed")
+        if self.slots is not None:
+            self.slots.require_generation()
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    """A copy down to what does not change."""
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, OwnBudget):
+            return OwnBudget(copy.deepcopy(value._budget), value._clock)
+        made = copy.copy(value)
+        if isinstance(value, dict):
+            made.update((key, copy.copy(one)) for key, one in value.items() if isinstance(one, list | set))
+        return made
+
+    return {name: copied(value) for name, value in state.items()}

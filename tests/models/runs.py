@@ -11,7 +11,7 @@ import attrs
 
 from tests.models import folding, limiting, writing
 from tests.models.explore import STUCK, Found, Model
-from tests.models.writing import OLD_POLICY, OURS_AS_THEIRS, THEIRS_AS_OURS, UNSEEN, Rules, Scene
+from tests.models.writing import LESS, OLD_POLICY, OURS_AS_THEIRS, THEIRS_AS_OURS, UNSEEN, Rules, Scene
 
 
 @attrs.frozen
@@ -76,6 +76,10 @@ HOLDING = (
         "a failover that loses an intent",
         rules=Rules(account_is_ours=True), replicas=1, wishes=THREE, faults=0, failover=True, quick=False,
     ),
+    holds(
+        "a failover that loses an intent, by two",
+        rules=Rules(account_is_ours=True), edits=NONE, faults=0, failover=True, quick=False,
+    ),
     *(
         holds(f"{strategy}: {name}", strategy=strategy, quick=quick, **scene)
         for strategy in ("external", "preserve", "hold")
@@ -105,6 +109,8 @@ BROKEN = (
         "version_named", OURS_AS_THEIRS,
         replicas=1, wishes=(*THREE, "z"), edits=NONE, kills=False, late_statements=True,
     ),
+    without("recovers", LESS, replicas=1, edits=NONE, faults=0, failover=True),
+    without("waits", LESS, edits=NONE, faults=0, failover=True),
     without("policy_named", OLD_POLICY, replicas=1, edits=NONE, faults=0, pauses=True),
     without("takes_found", STUCK, replicas=1, lost_takes=True),
     without("doubts_stand", OURS_AS_THEIRS, strategy="preserve", replicas=1, wishes=BACK, edits=NONE, faults=0),

@@ -3,8 +3,9 @@ Writing by several replicas: one document with one field, and everything that ca
 
 What is modelled: replicas that take a document, read it, decide, store an intent, send and settle; beats and eviction;
 kills; replies that never come and requests that are applied long after; statements that the store runs after their
-client gave them up; people who edit and decide; pauses, another policy, a failover that loses what a standby had not
-got yet. A replica that sleeps needs no step of its own: others may do anything between two of its steps.
+client gave them up; people who edit and decide; pauses, another policy; a failover that loses what a standby had not
+got yet, and the outcomes, from which somebody recovers it. A replica that sleeps needs no step of its own: others may
+do anything between two of its steps.
 
 What is left out: clocks (an evictor needs a beat that has become old, that is all), lists, several fields, contested
 values, and a new value that is read only after the next comparison: replicas compare as often as they like.
@@ -33,6 +34,7 @@ VERBS: dict[Strategy, dict[tuple[bool, bool], Verb]] = {  # (ours, theirs) → w
 OURS_AS_THEIRS = "a write of ours is taken for a person's edit"
 THEIRS_AS_OURS = "a person's edit is taken for ours, and overwritten"
 UNSEEN = "a person's edit is overwritten unseen"
+LESS = "it is decided on less than the outcomes tell"
 OLD_POLICY = "an intent is stored under a policy that is no longer in force"
 
 
@@ -49,6 +51,8 @@ class Rules:
     version_named: bool = True  # an intent names the version of the row that it was decided on
     policy_named: bool = True  # …and the policy
     takes_found: bool = True  # a replica takes up what the store says it holds, though it does not know of it
+    recovers: bool = True  # after a failover nobody takes part before somebody has read the outcomes (S8)
+    waits: bool = True  # …which is not begun while a lease of before may hold, whose holder may publish
     account_is_ours: bool = False  # after a failover: what our account wrote last is no person's edit
 
 
@@ -93,11 +97,16 @@ class Write(NamedTuple):
 
 
 class Base(NamedTuple):
-    """What was agreed on last, for which wish; `edit` is the last of people's that was known then."""
+    """
+    What was agreed on last, for which wish; `edit` is the last of people's that was known then.
+
+    `number` counts the outcomes that told of the document; only where there are failovers it is more than 0.
+    """
 
     value: str
     wish: int
     edit: int
+    number: int = 0
 
 
 class Row(NamedTuple):
@@ -178,13 +187,17 @@ class State(NamedTuple):
     paused: bool = False
     policy: int = 0
     standby: Row | None = None
+    told: Base | None = None  # by the last outcome that is published
+    untold: Base | None = None  # by one that is not published yet
+    in_hand: Base | None = None  # by one that a replica of before a failover may yet publish
+    recovered: bool = True
 
 
 def model(scene: Scene) -> Model[State]:
     """Return the model of a scene."""
     first = Live(0, scene.wishes[0] or "a")
     row = Row(Base(first.value, 0, 0), first)
-    begin = State(first, row, (Replica(),) * scene.replicas, standby=row if scene.failover else None)
+    begin = State(first, row, (Replica(),) * scene.replicas, standby=row if scene.failover else None, told=row.base)
     world = _World(scene)
     return Model(begin, world.steps, world.settled, _alike)
 
@@ -266,12 +279,29 @@ class _World:
             yield Step("pause or resume", state._replace(paused=not state.paused))
             if not state.policy:
                 yield Step("another policy", state._replace(policy=1))
+        if self._scene.failover:
+            yield from self._failover(state)
+
+    def _failover(self, state: State) -> Iterator[Step[State]]:
+        """The store loses what the standby has not got, and somebody recovers what the outcomes tell of that."""
         if state.standby is not None:
             if state.standby != state.row:
                 yield Step("the standby catches up", state._replace(standby=state.row))
             evicted = tuple(one._replace(evicted=True, holds=False) for one in state.replicas)
             back = state._replace(row=state.standby._replace(seen=None), standby=None, late=(), replicas=evicted)
+            back = back._replace(in_hand=state.untold, untold=None, recovered=not self._rules.recovers)
             yield Step("failover to the standby", back, by_itself=False)
+        if state.untold is not None:
+            yield Step("the outcome is published", state._replace(told=state.untold, untold=None))
+        leased = any(one.evicted and one.fresh for one in state.replicas)
+        if state.in_hand is not None:
+            yield Step("an outcome is never published", state._replace(in_hand=None))
+            if leased:
+                late = state._replace(told=max(state.told, state.in_hand, key=_number), in_hand=None)
+                yield Step("an outcome of before is published", late, by_itself=False)
+        if not state.recovered and not (leased and self._rules.waits):
+            base = max(state.row.base, state.told, key=_number)
+            yield Step("the outcomes are read", state._replace(row=state.row._replace(base=base), recovered=True))
 
     # ------------------------------------------------------------------------------------------------------- Windchill
 
@@ -316,7 +346,8 @@ class _World:
     def _slot(self, state: State, i: int, replica: Replica) -> Iterator[Step[State]]:
         dead = replica.at is At.DEAD
         if replica.fresh:
-            yield Step(f"{i} has not beaten for a while", _put(state, i, fresh=False), by_itself=False)
+            ends = replica.evicted  # its beats are refused
+            yield Step(f"{i} has not beaten for a while", _put(state, i, fresh=False), by_itself=ends)
         elif not replica.evicted:
             if not dead:
                 yield Step(f"{i} beats", _put(state, i, fresh=True))
@@ -357,7 +388,7 @@ class _World:
                 yield from self._settles(state, i, replica)
 
     def _takes(self, state: State, i: int, replica: Replica) -> Iterator[Step[State]]:
-        free = not any(one.holds for one in state.replicas)
+        free = state.recovered and not any(one.holds for one in state.replicas)
         if free or (replica.holds and self._rules.takes_found):
             policy = state.policy if self._rules.policy_named else replica.policy
             taken = _put(state, i, holds=True, at=At.LOADED, row=state.row, wish=state.wish, policy=policy)
@@ -369,17 +400,19 @@ class _World:
     def _decides(self, state: State, i: int, replica: Replica) -> Iterator[Step[State]]:
         row = replica.row
         assert row is not None
+        if not replica.evicted and _number(row.base) < _number(state.told):
+            yield Step(f"{i} decides", LESS)
         if self._scene.wishes[replica.wish] is None:
             doubts = row.doubts if self._rules.release_keeps else ()
             plan = Plan(Row(None, None, doubts), None)
             yield Step(f"{i} finds nothing managed", _put(state, i, at=At.ENDED, plan=plan))
             return
-        plan = self.decided(state, replica, state.live)
+        plan = self._plan(state, replica, state.live)
         said = "has nothing to write" if plan.write is None else f"decides to write {plan.write.value}"
         at = At.ENDED if plan.write is None else At.DECIDED
         yield Step(f"{i} reads {state.live.value}, {said}", _put(state, i, at=at, plan=plan))
         if row.seen is not None and not row.doubts:  # what was read earlier may do, for a write
-            plan = self.decided(state, replica, row.seen)
+            plan = self._plan(state, replica, row.seen)
             if plan.write is not None:
                 yield Step(f"{i} {said} on what it read before", _put(state, i, at=At.DECIDED, plan=plan))
 
@@ -428,6 +461,10 @@ class _World:
             base = Base(plan.write.value, plan.write.wish, plan.write.edit)
             seen = replica.reply._replace(edit=plan.write.edit)
             after = Row(base, seen, self._standing(row.doubts, seen.token, late=True))
+        after = _counted(after, row.base)
+        if self._scene.failover and after.base is not None and after.base != row.base:
+            told = after.base._replace(number=after.base.number + 1)
+            after, state = after._replace(base=told), state._replace(untold=told)
         ended = _ended(_stored(state, after), i, holds=False)
         yield Step(f"{i} settles: {replica.at.name.lower()}", ended)
 
@@ -444,6 +481,11 @@ class _World:
         """
         may_come = late and not self._scene.guarded and self._rules.actions_stand
         return tuple(one for one in doubts if one.token == token or may_come) if self._rules.doubts_stand else ()
+
+    def _plan(self, state: State, replica: Replica, seen: Live) -> Plan:
+        plan = self.decided(state, replica, seen)
+        assert replica.row is not None
+        return plan._replace(row=_counted(plan.row, replica.row.base))
 
     def decided(self, state: State, replica: Replica, seen: Live) -> Plan:
         """Decide on what a read has shown."""
@@ -479,6 +521,15 @@ class _World:
                 unknown = seen.by == "person" and base.edit < seen.edit and self._scene.strategy != "external"
                 write = Write(wanted, replica.wish, seen.token, seen.edit)
                 return Plan(Row(base, seen, doubts), write, THEIRS_AS_OURS if unknown else None)
+
+
+def _number(base: Base | None) -> int:
+    return 0 if base is None else base.number
+
+
+def _counted(row: Row, before: Base | None) -> Row:
+    """The row, with as many outcomes as were told before."""
+    return row if row.base is None else row._replace(base=row.base._replace(number=_number(before)))
 
 
 def _joined(doubts: tuple[Write, ...], write: Write) -> tuple[Write, ...]:

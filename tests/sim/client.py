@@ -79,7 +79,8 @@ class SimWindchill:
     def _looked(self) -> tuple[Life, float]:
         """A request is sent now, right after a look whether that is allowed: it must be, in this very moment."""
         life, world = self._life, self._world
-        world.expect(life.is_current(), f"life {life.number} asks Windchill, and others have taken it for dead")
+        may = life.is_current() or life.may_end()
+        world.expect(may, f"life {life.number} asks Windchill, and others have taken it for dead")
         now_s, most = world.loop.time(), world.options.in_flight_max
         world.in_flight = [one for one in world.in_flight if one[1] > now_s]
         world.in_flight.append(sent := (life, now_s + TIMEOUT_S))

@@ -7,12 +7,11 @@ copy, and who had been told of conflicts that are open.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
-from reconciler.core.events import outcomes
-from reconciler.core.events.outcomes import Told
 from tests.fakes.memory_log import MemoryBroker
 from tests.sim.logs import OUTCOMES
 from tests.sim.operators import Operators
@@ -88,13 +87,11 @@ class Losses:
         self._durable.replace(copy.content)
         self._durable.promises.starts_over(copy.kept, values)
         self._witness.folding.starts_over(*copy.folded)
-        last: dict[str, tuple[Told, bytes]] = {}
-        for value in values:
-            told = outcomes.told(value)
-            if told is not None and (told.key not in last or last[told.key][0].number <= told.number):
-                last[told.key] = told, value
-        self._witness.starts_over(copy.known, {key: value for key, (_, value) in last.items()}, values)
-        for value in values:
-            event = json.loads(value)
-            if "conflict" in event["data"]:
-                self.may_stay_open.add((event["subject"], event["data"]["conflict"]))
+        self._witness.starts_over(copy.known, values)
+        self.may_stay_open |= conflicts_in(values)
+
+
+def conflicts_in(values: Iterable[bytes]) -> set[tuple[str, str]]:
+    """The conflicts that outcomes tell of, with their documents."""
+    events = [json.loads(value) for value in values]
+    return {(event["subject"], event["data"]["conflict"]) for event in events if "conflict" in event["data"]}

@@ -22,7 +22,7 @@ from reconciler.model.document import Status
 from tests.sim.logs import EVENTS, LETTERS, SimLog
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from reconciler import app
     from reconciler.model.event import Outgoing
@@ -183,21 +183,29 @@ class Operators:
         except Exception as error:  # noqa: BLE001  whatever else an operator meets is a fault
             self._world.fail(error)
 
-    def _actions(self, here: _Here) -> tuple[Any, str]:
+    def _actions(self, here: _Here) -> tuple[Any, str, Callable[[Iterable[str]], set[str]]]:
+        """How to act, as whom, and to keep in mind on what it was, if no failover can have undone it."""
         self._number += 1
-        return attrs.evolve(here.daemon._make_actions(), store=here.store, log=here.log), f"operator {self._number}"
+        who, failovers = f"operator {self._number}", self._world.failovers
+
+        def keep(targets: Iterable[str]) -> set[str]:
+            done = {*targets} if self._world.failovers == failovers else set[str]()
+            self.kept.update((who, target) for target in done)
+            return done
+
+        return attrs.evolve(here.daemon._make_actions(), store=here.store, log=here.log), who, keep
 
     async def _pause(self, here: _Here, key: str) -> None:
-        actions, who = self._actions(here)
+        actions, who, keep = self._actions(here)
         resumes = self._resumes[key]
         done: Done = await actions.pause(who, [key], "")
-        self.kept.update((who, target) for target in done.done)
+        kept = keep(done.done)
         if self._resumes[key] == resumes and not self._resuming[key]:  # else no one knows which of the two came last
-            self.paused.update(done.done)
+            self.paused.update(kept)
         self._world.note(f"paused {done.done}")
 
     async def _resume(self, here: _Here, key: str) -> None:
-        actions, who = self._actions(here)
+        actions, who, keep = self._actions(here)
         self._workload.asks(key)
         self.paused.discard(key)
         self._resumes[key] += 1
@@ -206,28 +214,28 @@ class Operators:
             done: Done = await actions.resume(who, [key])
         finally:
             self._resuming[key] -= 1
-        self.kept.update((who, target) for target in done.done)
+        keep(done.done)
 
     async def _retry(self, here: _Here, key: str) -> None:
-        actions, who = self._actions(here)
+        actions, who, keep = self._actions(here)
         self._workload.asks(key)
         done: Done = await actions.retry(who, [key])
-        self.kept.update((who, target) for target in done.done)
+        keep(done.done)
 
     async def _compare(self, here: _Here) -> None:
-        actions, who = self._actions(here)
+        actions, who, keep = self._actions(here)
         await actions.compare(who, None)
-        self.kept.add((who, ""))
+        keep([""])
 
     async def _release(self, here: _Here, key: str) -> None:
-        actions, who = self._actions(here)
+        actions, who, keep = self._actions(here)
         found = await actions.release(who, key, "")
         if isinstance(found, Appended):
-            self.kept.add((who, key))
+            keep([key])
 
     async def _decide(self, here: _Here, delay_s: float, choice: int) -> None:
         """Look at a conflict, think, and decide it if it still is what was looked at."""
-        actions, who = self._actions(here)
+        actions, who, keep = self._actions(here)
         conflicts = await here.store.conflicts()
         if not conflicts:
             return
@@ -240,7 +248,7 @@ class Operators:
         found = await actions.resolve(who, conflict.id, take, "", seen)
         self._world.note(f"an operator decides {conflict.id}: {type(found).__name__}")
         if isinstance(found, Resolved):
-            self.kept.add((who, conflict.id))
+            keep([conflict.id])
 
 
 async def check(operators: Operators, world: World, store: Any) -> None:

@@ -98,6 +98,7 @@ RATES_MAX: dict[str, float] = {
     "connection_lost": 0.05,  # around a statement
     "sent_late": 0.3,  # a statement, again, long after it was given up
     "rebalanced": 0.5,
+    "failover": 1.0,
     # what operators do, by the program itself
     "paused": 0.3,
     "resumed": 0.2,
@@ -131,7 +132,9 @@ _THEMES: dict[str, dict[str, float]] = {
     "moves": _QUIET | _PLAIN | {"renamed": 1.0, "late_duplicate": 1.0, "store_lost": 0.3},  # all comes again elsewhere
 }
 
-SHARED = ("stopped", "stopped_there", "connection_lost", "sent_late", "rebalanced")  # only where several share a store
+# Only where several share a store.
+SHARED = ("stopped", "stopped_there", "connection_lost", "sent_late", "rebalanced", "failover")
+_ABOUT_SHARES = 0.08  # of the worlds with several processes
 _NOT_SHARED = ("store_lost", "store_restored", "truncation", "renamed", "replaced", "fetch_rewound")
 
 
@@ -268,10 +271,12 @@ def drawn(seed: int, steps: int, rates: Mapping[str, float], *, several: bool = 
 
 
 def _several(options: Options, rates: Mapping[str, float]) -> Options:
-    """The same world with several processes, in which no store and no log is lost."""
+    """The same world with several processes; no store and no log is lost, but in half of them the store fails over."""
     rng = random.Random(f"{options.seed}/several")
     replicas = rng.choice((2, 3))
-    return attrs.evolve(
+    # What the log has lost, only the store has: it is not to go back then.
+    asleep = "failover" if random.Random(f"{options.seed}/failover").random() < 0.5 else "retention"
+    options = attrs.evolve(
         options,
         store="memory",
         replicas=replicas,
@@ -279,7 +284,7 @@ def _several(options: Options, rates: Mapping[str, float]) -> Options:
         if options.crowded or options.theme
         else tuple(f"DOC-{n}" for n in range(rng.choice((1, 2, 3, 6)))),
         skews_s=tuple(rng.choice((0.0, rng.uniform(-2.0, 2.0))) for _ in range(replicas)),
-        writes_max=rng.choice((0, 0, 1, 2)),
+        writes_max=rng.choice((0, 0, 1, 2)) * (4 if options.crowded else 1),  # so that a world comes to its end
         in_flight_max=rng.choice((2, 4)),
         partitions=rng.choice((1, 2, 3)),
         theme="" if options.moves else options.theme,
@@ -287,9 +292,16 @@ def _several(options: Options, rates: Mapping[str, float]) -> Options:
         rates=options.rates
         | {name: options.rates[name] / 5 for name in ("crash", "store_error")}
         | {name: RATES_MAX[name] * rng.uniform(0.2, 1.0) for name in SHARED}  # none is asleep
-        | dict.fromkeys(_NOT_SHARED, 0.0)
+        | dict.fromkeys((*_NOT_SHARED, asleep), 0.0)
         | dict(rates),
     )
+    if random.Random(f"{options.seed}/shares").random() >= _ABOUT_SHARES or options.crowded:
+        return options
+    # All want more requests than they may have, replies come late, and who is there changes all the time.
+    keys = tuple(f"DOC-{number}" for number in range(8))
+    rates = options.rates | {"reply_late": 0.4, "sigterm": 1.0, "compared": 2.0, "stopped": 0.05} | dict(rates)
+    skews_s = (*options.skews_s, 0.0)[:3]
+    return attrs.evolve(options, theme="shares", replicas=3, skews_s=skews_s, keys=keys, writes_max=0, rates=rates)
 
 
 def _theme(chance: float) -> str:

@@ -33,6 +33,7 @@ from tests.fakes.memory_log import MemoryBroker
 from tests.sim import mutants, operators, options
 from tests.sim.checks import Checks
 from tests.sim.client import SimWindchill, WiredWindchill
+from tests.sim.failover import Failovers
 from tests.sim.logs import LETTERS, OUTCOMES, TOPIC, SimLog, places
 from tests.sim.losses import Losses
 from tests.sim.options import Options
@@ -120,12 +121,14 @@ class Simulation:
         self.broker.stamps, self.broker.read = chosen.broker_stamps, options.topics(chosen)
         self.server = Server(self.world)
         self.durable = Durable(self.world, folder)
-        self.durable.shared = Ledger(self.world).watched
+        self.durable.shared = (ledger := Ledger(self.world)).watched
         self.witness = Witness(self.world, self.server, {})
         self.workload = Workload(self.world, self.broker, self.server, self.durable, self.witness)
         self.operators = operators.Operators(self.world, self.broker, self.workload)
         self.workload.operate, self.workload.reconfigure = self.operators.step, self._reconfigure
         self.losses = Losses(self.world, self.broker, self.durable, self.witness, self.operators)
+        self._failovers = Failovers(self.broker, self.durable, self.witness, self.operators, ledger)
+        self.workload.fail_over = self._failovers.strike
         self._policy = options.policy(chosen, 0)  # as the configuration says
         self._mutant = mutant
         self._given = dict(given)
@@ -186,7 +189,7 @@ class Simulation:
                 self.server,
                 self.workload,
                 witness=self.witness,
-                may_stay_open=self.losses.may_stay_open,
+                may_stay_open=self.losses.may_stay_open | self._failovers.may_stay_open,
             )
             await checks.all()
             await self.durable.promises.check(store)
@@ -348,9 +351,11 @@ class Simulation:
         await asyncio.sleep(_COMPARED_S)
         while world.on_their_way:  # noqa: ASYNC110  a look at the world costs nothing, and time is not real
             await asyncio.sleep(1.0)
-        began_s = world.loop.time()
-        while not self._is_settled():  # what was refused is tried again, and told of
-            world.expect(world.loop.time() - began_s < _TOLD_S, "unsettled again, and no one did anything")
+        began_s, chosen = world.loop.time(), world.options
+        # What was refused is tried again, and told of; what another program has changed waits for the write budget.
+        most_s = _TOLD_S + WINDOW_S * len(chosen.keys) / (chosen.writes_max or 1e9)
+        while not self._is_settled():
+            world.expect(world.loop.time() - began_s < most_s, "unsettled again, and no one did anything")
             await asyncio.sleep(1.0)
         await self._replay()
         self._over.set()

@@ -9,7 +9,8 @@ stored. A statement that takes documents, or gives them back, may be carried out
 something has its slot; a document has one live claim, and an intent or a settlement is that claim's, decided on the
 agreement that it was taken with (S2, S5); a position moves from where its reader began, and never back (S7); a duty is
 one process's; a request is sent only while no one can have taken the sender for dead (S4); requests in flight, and
-documents that comparisons write to, stay within the limits of all.
+documents that comparisons write to, stay within the limits of all; after a failover nobody writes before all outcomes
+are read that were published before it.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Ledger:
     known: dict[tuple[Life, str], int] = attrs.field(factory=dict)  # versions of agreements, as they were taken
     duties: dict[Life, frozenset[str]] = attrs.field(factory=dict)
     spent: dict[str, float] = attrs.field(factory=dict)  # documents that comparisons may write to, since when
+    commits: int = 0
+    unread: dict[Partition, int] = attrs.field(factory=dict)  # what has to be recovered before anyone writes
 
     def watched(self, inner: SharedStore, life: Life, witness: Witness, promises: Promises) -> Shared:
         """The store as a life of this world has it."""
@@ -64,6 +67,12 @@ class Ledger:
     def stores(self, life: Life, what: str) -> None:
         """Something of a process is stored."""
         self.world.expect(life.is_current(), f"{what} of life {life.number} is stored, and it has lost its slot")
+        self.commits += 1
+
+    def writes(self, life: Life, offsets: Mapping[Partition, int]) -> None:
+        """A process is about to write; outcomes are read up to these offsets."""
+        unread = {place: end for place, end in self.unread.items() if offsets.get(place, 0) < end}
+        self.world.expect(not unread, f"life {life.number} writes before these outcomes are recovered: {unread}")
 
     def takes(self, life: Life, key: str, version: int | None) -> None:
         """A document is a process's, which knows a version of the agreement; `None`: it does not know of it."""
@@ -121,6 +130,7 @@ class Shared(Watched):
 
     async def at_server(self, name: str, act: Callable[[], Any]) -> Any:
         """Do something there; its answer may be lost."""
+        await asyncio.sleep(max(0.0, self._life.away_s - self._life.world.loop.time()))
         lost = self._life.world.strikes("connection_lost")
         if lost and self._rng.random() < 0.5:
             await asyncio.sleep(self._rng.uniform(0.1, _AWAY_S_MAX))
@@ -227,6 +237,7 @@ class Shared(Watched):
             version = self._memory.agreed[key]
             stands: bool = await self._inner.intend(key, agreement, policy)
             self._ledger.stores(self._life, "an intent")
+            self._ledger.writes(self._life, self._memory.offsets)
             self._ledger.decides(self._life, key, version)
             self._witness.intending(key, agreement.intent, paused=key in self._life.paused())
             self._promises.acknowledged(self._promises.intends(key, agreement))
@@ -270,6 +281,7 @@ class _Spending:
 
     async def wait_s(self, key: str) -> float:
         async def act() -> float:
+            await self._store._inner.in_force()  # who has lost the store is told so
             wait_s = await self._inner.wait_s(key)
             if wait_s <= 0:
                 self._ledger.spends(key, self._documents_max)

@@ -212,6 +212,11 @@ class Durable:
         self._store = SqliteStore(self._database)
         return Watched(self._store, life, witness, self.promises, effects=False)
 
+    @property
+    def memory(self) -> MemoryStore:
+        """The store in memory."""
+        return self._memory
+
     def requeue(self, key: str, at_us: int) -> None:
         """As `docs retry` does, from a process of its own."""
         if self._world.options.store == "memory" and self._memory._open:

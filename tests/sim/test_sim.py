@@ -17,16 +17,20 @@ import attrs
 import pytest
 
 from reconciler.config import rules
+from reconciler.core.scheduling.replicas import Stage
+from reconciler.errors import ReplacedError
 from tests import brokers
+from tests.contracts.test_store import batch
+from tests.fakes.shared_store import SharedMemory
 from tests.sim import loop, mutants, options, runner
 
 # In CI some hundreds of worlds, about two minutes on two cores; elsewhere a glance. `make sim-many` looks further.
 SEEDS = int(os.environ.get("SIM_SEEDS") or (350 if brokers.must_be_apache() else 70))
 SEVERAL = 60 if brokers.must_be_apache() else 12  # of them with several processes over one store
 BLOCK = 35
-BROKEN_ONCE = (33503, 41577, 45016, 55112, 55566, 56732, 91096)
+BROKEN_ONCE = (33503, 41577, 45016, 55112, 55566, 56732, 57304, 91096)
 """Seeds that broke a promise, or that the judge found fault with wrongly, before that was mended."""
-BROKEN_ONCE_BY_SEVERAL = (12, 40)
+BROKEN_ONCE_BY_SEVERAL = (12, 40, 239)
 ROOT = Path(__file__).parent.parent.parent
 
 SWEPT_STEPS = 8  # a small world, to die at each of its effects
@@ -166,6 +170,28 @@ def test_a_stopped_process_does_nothing_until_it_goes_on() -> None:
     finally:
         made.close()
     assert said == [(0, 0.0), (1, 1.0), (2, 11.5), (3, 12.5)]
+
+
+async def test_after_a_failover_nothing_of_before_counts_and_a_generation_begins() -> None:
+    memory = SharedMemory()
+    owner, other = memory.owner(), memory.owner()
+    assert other.slots is not None
+    await owner.fold(batch("kept"))
+    state = memory.state()
+    await owner.fold(batch("lost"))
+    memory.go_back(state)
+    with pytest.raises(ReplacedError):
+        await owner.fold(batch("late"))
+    with pytest.raises(ReplacedError):
+        await other.slots.beat(0)
+    with pytest.raises(ReplacedError):
+        await other.documents(["kept"])
+    successor = memory.owner()
+    assert successor.slots is not None
+    seen = await successor.slots.beat(0)
+    assert (seen.generation, seen.stage) == (2, Stage.RECOVERING)
+    assert [one.leaving for one in seen.members] == [True, True, False]
+    assert [one.key for one in await successor.list_documents(None, "", 9)] == ["kept"]
 
 
 def test_worlds_draw_only_rules_that_a_configuration_can_say() -> None:

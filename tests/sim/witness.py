@@ -7,11 +7,13 @@ A write that the server applied counts as ours however its reply fared: no one m
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from reconciler.core.events import outcomes
+from reconciler.core.events.outcomes import Told
 from reconciler.model.answer import Refused, Unknown, VersionConflict, WriteAnswer, Written
 from reconciler.model.audit import Settlement
 from reconciler.model.document import Document, Intent, Status
@@ -108,19 +110,23 @@ class Witness:
         return known
 
     def starts_over(
-        self, known: Mapping[tuple[str, Part], Possible], told: Mapping[str, bytes], outcomes: Iterable[bytes]
+        self, known: Mapping[tuple[str, Part], Possible], told: Sequence[bytes], in_hand: Collection[bytes] = ()
     ) -> None:
         """
         Another store takes the place of the one that was, and learns what the last outcome of each document told.
 
-        Lost are what no one was told of, and which writes were ours if no one knew yet.
+        Lost are what no one was told of, and which writes were ours if no one knew yet. Outcomes `in_hand` may be told
+        yet. Whoever is at work goes on with what it knows; that can't be judged by what is known now.
         """
+        last = _last_of(told)
         for key in self._world.options.keys:
-            at_outcome = self._at_outcome[told[key]] if key in told else {}
+            at_outcome = self._at_outcome[last[key]] if key in last else {}
+            late = [self._at_outcome[one] for one in in_hand if one in self._at_outcome and _key_of(one) == key]
             for part in self._parts:
-                possible = set(at_outcome.get(part, ())) | set(known.get((key, part), ()))
-                self._possible[key, part] = possible or {None}
-        self.bystander.loses_the_store(outcomes)
+                possible = set(at_outcome.get(part, ())) | set(known.get((key, part), ())) or {None}
+                self._possible[key, part] = possible.union(*(one.get(part, ()) for one in late))
+            self._ends[key] += 1
+        self.bystander.loses_the_store(told)
         for write in self.writes:
             write.unrecorded = True
             write.forgotten.update(FIELDS)
@@ -573,3 +579,19 @@ class Witness:
         if group is not None and group.managed and name.startswith(f"{GROUP}."):
             return True  # one of the two has to be released first
         return (attempt.key, name, naive.event_of(claims.newest), canonical(attempt.seen.fields[name])) in self._excused
+
+
+def _last_of(told: Iterable[bytes]) -> dict[str, bytes]:
+    """The last outcome of each document."""
+    last: dict[str, tuple[Told, bytes]] = {}
+    for value in told:
+        one = outcomes.told(value)
+        if one is not None and (one.key not in last or last[one.key][0].number <= one.number):
+            last[one.key] = one, value
+    return {key: value for key, (_, value) in last.items()}
+
+
+def _key_of(value: bytes) -> str | None:
+    """The document that an outcome tells the base of."""
+    told = outcomes.told(value)
+    return None if told is None else told.key

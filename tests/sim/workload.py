@@ -33,7 +33,7 @@ _MISHAPS = ["poison", "duplicate", "late_duplicate", "appended_twice", "same_sec
 _MISHAPS += ["replaced", "group_claim", "gap", "letter_replayed", "document_retried", "second_owner", "resolution"]
 _MISHAPS += ["broker_away", "disk_full", "retention", "truncation", "throttled", "unauthorised", "locked"]
 _MISHAPS += ["not_available", "clock_jump", "sigterm", "sigkill"]
-_OF_SEVERAL = ["stopped", "rebalanced"]
+_OF_SEVERAL = ["stopped", "rebalanced", "failover"]
 
 
 class Workload:
@@ -58,6 +58,7 @@ class Workload:
         self._sent: list[tuple[Outgoing, Fact]] = []
         self.operate: Callable[[str, str], None] = _no_one
         self.divide: Callable[[], None] = lambda: None  # let the group divide the log anew
+        self.fail_over: Callable[[float], None] = lambda _: None  # let the store, so long after a standby has stalled
         self.reconfigure: Callable[[], None] = lambda: None  # let the configuration say another policy
 
     def plan(self) -> float:
@@ -161,6 +162,8 @@ class Workload:
                 struck.stop_for(span_s)
             case "rebalanced":
                 self.divide()
+            case "failover":
+                self.fail_over(world.rng("failover").choice((0.05, 0.3, 1.0)) * span_s)
             case _ if kind in operators.STEPS:
                 if kind == "reloaded":
                     self.reconfigure()

@@ -54,6 +54,7 @@ class World:
         self.trace: list[str] = []
         self.violation: BaseException | None = None
         self.moves = False  # the next process begins with a store of its own
+        self.failovers = 0
         self.in_flight: list[tuple[Life, float]] = []  # requests to Windchill, with their deadlines
         self.lives: list[Life] = []  # of each machine the process that runs there, or ran there last
         self._streams: dict[str, random.Random] = {}
@@ -124,6 +125,8 @@ class Life:
         self.process = Process(world.loop)
         self.skew_us = round(world.options.skews_s[machine] * 1_000_000)  # of its machine's clock
         self.is_current: Callable[[], bool] = lambda: True  # whether no one has taken it for dead
+        self.may_end: Callable[[], bool] = lambda: False  # whether it may go on after a failover, for a moment
+        self.away_s = 0.0  # until when the store does not answer it
         self.slot = 0
         self.may_send: Callable[[], bool] = lambda: True  # whether it may send requests to Windchill now
         self.number = number
