@@ -92,13 +92,13 @@ WITHIN_OF_SEVERAL = 2000
 """So many seeds of worlds with several processes must be enough to find each of these."""
 
 FOUND_AMONG_SEVERAL: dict[str, int] = {
-    "settle-another's": 6,
-    "zombies-store": 3,
+    "settle-another's": 8,
+    "zombies-store": 8,
     "duties-for-all": 1,
     "any-agreement": 919,
-    "never-look": 6,
+    "never-look": 21,
     "beat-by-the-wall": 40,
-    "move-any-position": 7,
+    "move-any-position": 1,
     "budget-of-each": 5,
     "grow-at-once": 84,
     "ignore-generations": 39,
