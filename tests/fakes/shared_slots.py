@@ -72,6 +72,7 @@ class SharedSlots:
         if self.began_on != self.database:
             self.began_on = self.database
             self.generation += 1
+            self.began_us = self.clock.now_us()
             self.stage = Stage.RECOVERING
             for member in [member for member in self.members.values() if not member.leaving]:
                 self._takes_for_dead(member)
