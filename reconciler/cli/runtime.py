@@ -34,7 +34,7 @@ def ended(command: Callable[[], object]) -> int:
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001  the last resort: whatever it is, it ends as one line
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  the last resort: whatever it is ends as a line
         return _failed(error)
     return result if isinstance(result, int) else DONE
 

@@ -120,6 +120,17 @@ async def test_the_slot_is_seen_as_a_member_with_what_its_holder_obeys_and_its_d
     assert await again.slots.take_duties(frozenset({"drift"})) == {"drift"}
 
 
+async def test_a_store_is_closed_after_leaving_it_was_interrupted(shares: Any) -> None:
+    """As at a failover: the loop that has begun to leave is cancelled, since another one has noticed it too."""
+    owner = await shares()
+    leaving = asyncio.create_task(owner.slots.leave())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await owner.close()
+    assert [one.slot for one in (await (await shares()).slots.beat(0)).members] == [0]
+
+
 async def test_a_policy_is_put_in_force_by_who_knows_the_one_before_it(shares: Any) -> None:
     owner, guest = await shares(), await shares(owner=False)
     assert await owner.shared.in_force() is None

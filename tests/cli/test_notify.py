@@ -181,6 +181,7 @@ def ruled(program: Program, receiver: Receiver, box: Inbox) -> Program:
     targets = program.config.parent / "targets"
     targets.write_text(f"chat json://127.0.0.1:{receiver.server_address[1]}/{CANARY}\n", "utf-8")
     program.reconfigure('bind = "127.0.0.1:0"', 'bind = "127.0.0.1:0"\nexternal_url = "https://reconciler.example.com"')
+    program.reconfigure("[retry]", "[retry]\nabsent_s = 0")
     program.reconfigure("[windchill]", '[windchill]\nlink_template = "https://plm.example.com/doc?number={key}"')
     with program.config.open("a", encoding="utf-8") as config:
         config.write("[notify]\n" + RULES.format(targets=targets, port=box.port))

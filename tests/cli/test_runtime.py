@@ -53,3 +53,13 @@ def test_a_closed_connection_whose_other_end_does_not_answer_is_cut(silent: tupl
         assert runtime.run(close_it()) == "done"
         gc.collect()
     assert [str(one.message) for one in said] == []
+
+
+def test_a_cancellation_that_nobody_asked_for_ends_with_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """A library may let one out; the process would end without a word."""
+
+    async def let_out() -> None:
+        raise asyncio.CancelledError
+
+    assert runtime.ended(lambda: runtime.run(let_out())) == runtime.FAILED
+    assert capsys.readouterr().err.startswith("error: unexpected CancelledError; please report it")

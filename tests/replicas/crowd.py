@@ -101,7 +101,8 @@ class Replica:
         return path.read_text(errors="replace")[self._said_before :] if path.exists() else ""
 
     def close(self) -> None:
-        """Let go of the warm process."""
+        """Let go of the warm process, and of the port, which a test that comes later would be blamed for."""
+        self.network.shut()
         self._launcher.close()
 
 

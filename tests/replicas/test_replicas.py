@@ -35,16 +35,6 @@ async def test_three_replicas_lose_nothing_and_overwrite_nobody_whatever_befalls
     assert tally.counts["writes of ours"] > 50
 
 
-async def test_three_replicas_overwrite_nobody_when_postgresql_loses_commits(request: pytest.FixtureRequest) -> None:
-    needs_real_parts(request.config)
-    from tests.replicas import crowd
-
-    tally = await crowd.run(crowd.Options(seed=1, rounds=4, kinds=(crowd.FAILOVER, crowd.KILL)))
-    assert not tally.violations, f"{tally.violations[:5]}; look into {tally.folder}"
-    assert tally.kills[crowd.FAILOVER] == 2
-    assert tally.counts["writes of ours"] > 20
-
-
 async def test_a_run_that_fails_leaves_its_complaint_its_topics_its_history_and_its_store(
     request: pytest.FixtureRequest,
 ) -> None:

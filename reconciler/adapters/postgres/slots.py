@@ -261,7 +261,7 @@ class Slot:
         sql = _LEAVE_IN_FLIGHT if in_flight else _LEAVE
         self._leaving.set()
         self.hurry()
-        await self._living
+        await asyncio.wait([self._living])  # a caller that is cancelled here would cancel it for the next one
         try:
             if self.before_leaving is not None:
                 await self.before_leaving()
